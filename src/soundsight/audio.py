@@ -1,0 +1,261 @@
+"""Recordings: from a file, a pipe or an array to mono float32 samples at the rate a model hears at.
+
+Everything is read by seeking or streaming, never a whole long file at once. Formats that libsndfile does
+not know go through the `ffmpeg` program where it is installed. Knows nothing of pictures or labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from soundsight.errors import AudioError
+
+Waveform = npt.NDArray[np.float32]
+
+# Below, a second holds no sound worth a picture; above, no sound card records.
+MIN_RATE, MAX_RATE, MAX_CHANNELS = 100, 1_000_000, 256
+BLOCK_SECONDS = 10.0
+# Source samples decoded beyond the end of a clip, so that the resampler sees what follows.
+MARGIN_SAMPLES = 4096
+
+EXTENSIONS = frozenset(
+    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .voc .sph .nist".split()
+)
+FFMPEG_EXTENSIONS = frozenset(".m4a .aac .mp4 .m4v .mov .mkv .webm .avi .wma .amr .3gp .mpg .mpeg .ac3".split())
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of a recording says."""
+
+    sample_rate: int  # Hz
+    channels: int
+    frames: int  # samples a channel
+    format: str  # for example "WAV/PCM_16"
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.sample_rate
+
+
+def is_audio(path: Path) -> bool:
+    """Whether the name looks like a recording that can be read on this machine."""
+    suffix = path.suffix.lower()
+    return suffix in EXTENSIONS or (suffix in FFMPEG_EXTENSIONS and shutil.which("ffmpeg") is not None)
+
+
+def probe(path: str | Path) -> AudioInfo:
+    """Read the header of a recording.
+
+    Raises:
+        AudioError: The file is missing, is no recording, or has no samples.
+    """
+    with _open(path) as file:
+        return _info(file, path)
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(
+    path: str | Path,
+    *,
+    sample_rate: int,
+    start_seconds: float = 0.0,
+    duration_seconds: float | None = None,
+) -> Waveform:
+    """Read a stretch of a recording.
+
+    Args:
+        path: The recording.
+        sample_rate: Rate of the result, in Hz.
+        start_seconds: Where to begin.
+        duration_seconds: How much to read at most; `None` reads to the end.
+
+    Returns:
+        Mono float32 `(samples,)` in [-1, 1], the mean of the channels; shorter than asked for where the
+        recording ends.
+
+    Raises:
+        AudioError: The recording cannot be read, is empty, or holds values that are no numbers.
+    """
+    with _open(path) as file:
+        info = _info(file, path)
+        start = round(start_seconds * info.sample_rate)
+        wanted = info.frames - start
+        if duration_seconds is not None:
+            wanted = min(wanted, math.ceil(duration_seconds * info.sample_rate))
+        if start < 0 or wanted <= 0:
+            raise AudioError(
+                f"{path} is {info.duration_seconds:.3f} s long, so nothing is left at "
+                f"{start_seconds:g} s; choose an earlier start."
+            )
+        margin = MARGIN_SAMPLES if info.sample_rate != sample_rate else 0
+        try:
+            if start:
+                file.seek(start)
+            data = file.read(wanted + margin, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise AudioError(f"{path} cannot be decoded ({_reason(error)}).") from error
+    waveform = resample(_mono(data, path), info.sample_rate, sample_rate)
+    waveform = waveform[: math.ceil(wanted * sample_rate / info.sample_rate)]
+    if len(waveform) == 0:
+        raise AudioError(f"{path} holds no samples; replace it or leave it out.")
+    return waveform
+
+
+def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform:
+    """Change the sample rate of `(samples,)` with soxr's high-quality filter."""
+    if source_rate == target_rate:
+        return waveform
+    return soxr.resample(waveform, source_rate, target_rate, quality="HQ")
+
+
+def stream(source: str | Path | BinaryIO, *, sample_rate: int) -> Iterator[Waveform]:
+    """Read a recording of any length block by block.
+
+    Args:
+        source: A path, or an open binary stream that holds a WAV or another seekless format.
+        sample_rate: Rate of the result, in Hz.
+
+    Yields:
+        Mono float32 blocks `(samples,)` of about ten seconds.
+
+    Raises:
+        AudioError: As `read`; also in the middle, when a later part is damaged.
+    """
+    name = source if isinstance(source, str | Path) else "standard input"
+    with _open(source) as file:
+        info = _info(file, name, allow_empty=not isinstance(source, str | Path))
+        resampler = None
+        if info.sample_rate != sample_rate:
+            resampler = soxr.ResampleStream(info.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
+        frames = max(1, round(BLOCK_SECONDS * info.sample_rate))
+        total = 0
+        while True:
+            try:
+                data = file.read(frames, dtype="float32", always_2d=True)
+            except (soundfile.LibsndfileError, RuntimeError) as error:
+                raise AudioError(f"{name} cannot be decoded after {total / info.sample_rate:.1f} s ({_reason(error)}).") from error
+            last = len(data) < frames
+            block = _mono(data, name)
+            total += len(block)
+            if resampler is not None:
+                block = resampler.resample_chunk(block, last=last)
+            if len(block):
+                yield block
+            if last:
+                break
+    if total == 0:
+        raise AudioError(f"{name} holds no samples; replace it or leave it out.")
+
+
+def to_mono(samples: npt.ArrayLike) -> Waveform:
+    """Turn an array of samples into a waveform.
+
+    Args:
+        samples: `(samples,)` or `(samples, channels)`; integers are scaled by their type's range, floats
+            must lie in [-1, 1].
+
+    Returns:
+        Mono float32 `(samples,)`.
+
+    Raises:
+        AudioError: The array has another shape, is empty, or holds values that are no numbers.
+    """
+    array = np.asarray(samples)
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise AudioError(
+            f"An array of shape {array.shape} is no recording: (samples,) or (samples, channels) is."
+        )
+    if np.issubdtype(array.dtype, np.integer):
+        limits = np.iinfo(array.dtype)
+        middle = (limits.max + limits.min + 1) / 2
+        array = (array.astype(np.float32) - middle) / (limits.max - middle + 1)
+    return _mono(array.reshape(len(array), -1).astype(np.float32), "The array")
+
+
+def _mono(data: npt.NDArray[np.float32], name: str | Path | object) -> Waveform:
+    mono = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
+    if not np.isfinite(mono).all():
+        where = int(np.flatnonzero(~np.isfinite(mono))[0])
+        raise AudioError(f"{name} holds values that are no numbers (NaN or infinity, first at sample {where}).")
+    return np.ascontiguousarray(mono)
+
+
+def _info(file: soundfile.SoundFile, name: str | Path, *, allow_empty: bool = False) -> AudioInfo:
+    info = AudioInfo(file.samplerate, file.channels, file.frames, f"{file.format}/{file.subtype}")
+    if not MIN_RATE <= info.sample_rate <= MAX_RATE:
+        raise AudioError(
+            f"{name} claims a sample rate of {info.sample_rate} Hz; {MIN_RATE} to {MAX_RATE} Hz can be read."
+        )
+    if info.channels > MAX_CHANNELS:
+        raise AudioError(f"{name} has {info.channels} channels; at most {MAX_CHANNELS} can be read.")
+    if info.frames == 0 and not allow_empty:
+        raise AudioError(f"{name} holds no samples; replace it or leave it out.")
+    return info
+
+
+def _open(source: str | Path | BinaryIO) -> soundfile.SoundFile:
+    if not isinstance(source, str | Path):
+        try:
+            return soundfile.SoundFile(source)
+        except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+            raise AudioError(f"Standard input is no recording ({_reason(error)}).") from error
+    path = Path(source)
+    if not path.exists():
+        raise AudioError(f"{path} does not exist.")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise AudioError(f"{path} is {kind}, not a recording.")
+    if not os.access(path, os.R_OK):
+        raise AudioError(f"{path} may not be read by this user; change its permissions.")
+    if path.suffix.lower() in FFMPEG_EXTENSIONS:
+        return _open_with_ffmpeg(path)
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        raise AudioError(f"{path} is no recording that can be read ({_reason(error)}).") from error
+
+
+def _open_with_ffmpeg(path: Path) -> soundfile.SoundFile:
+    """Decode through a temporary WAV file: seekable, and on disk rather than in memory."""
+    import tempfile
+
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise AudioError(
+            f"{path} needs the program ffmpeg, which is not installed; install it, or convert the file to FLAC."
+        )
+    decoded = tempfile.NamedTemporaryFile(suffix=".wav", prefix="soundsight-")
+    command = [program, "-nostdin", "-v", "error", "-y", "-i", str(path.resolve()), "-vn", "-map", "0:a:0"]
+    result = subprocess.run(
+        [*command, "-rf64", "auto", "-c:a", "pcm_s16le", decoded.name], capture_output=True, check=False
+    )
+    if result.returncode != 0:
+        reason = result.stderr.decode(errors="replace").strip().splitlines()
+        raise AudioError(f"{path} cannot be decoded by ffmpeg ({reason[-1] if reason else 'no reason given'}).")
+    return soundfile.SoundFile(decoded)
+
+
+def _reason(error: Exception) -> str:
+    """The library's own words, without the file name that it repeats."""
+    text = getattr(error, "error_string", None) or str(error)
+    return text.strip().rstrip(".")

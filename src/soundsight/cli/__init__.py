@@ -1,0 +1,137 @@
+"""The command line: the only room that parses arguments, prints and exits.
+
+Each command is a module here with `SUMMARY`, `EXAMPLES`, `add_arguments(parser)` and `run(arguments) ->
+exit code`. Only the module of the command that was asked for is imported, so help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+from soundsight import __version__
+from soundsight.errors import SoundsightError
+
+# name: one line for `soundsight --help`; the module has the same name (with `_` for `-`)
+COMMANDS = {
+    "demo": "synthesise sounds, train on them, predict one: the whole way in minutes",
+    "download": "fetch ESC-50 or UrbanSound8K, checked",
+    "prepare": "draw recordings as pictures and lay them out for training",
+    "inspect": "look at a data set before training on it",
+    "train": "train a classifier on the pictures",
+    "val": "score a model on a split: figures, tables, confusion matrices",
+    "crossval": "train and score all folds: the true score",
+    "predict": "say what is in recordings, and when",
+    "listen": "classify a microphone, live",
+    "embed": "write one vector a window, for search and clustering",
+    "export": "convert a model to ONNX, OpenVINO, TorchScript, ...",
+    "explain": "show what a model attended to",
+    "report": "make one page of a validation or cross-validation",
+    "serve": "open the web page and the JSON service",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0 on success, 2 on a usage or configuration error, 1 when some input failed.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in words if not word.startswith("-")), None)
+    if command not in available():
+        return _top_level(words, command)
+    module = importlib.import_module(f"soundsight.cli.{command}")
+    parser = argparse.ArgumentParser(
+        prog=f"soundsight {command}",
+        description=module.SUMMARY,
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    module.add_arguments(parser)
+    words.remove(command)
+    try:
+        arguments = parser.parse_args(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return _guarded(module.run, arguments)
+
+
+def available() -> list[str]:
+    """Commands whose module is there."""
+    return [name for name in COMMANDS if importlib.util.find_spec(f"soundsight.cli.{name}")]
+
+
+def key_values(words: Sequence[str]) -> dict[str, object]:
+    """Turn `key=value` words into settings; values are read as YAML (`0.1`, `true`, `[1, 2]`, `null`).
+
+    Raises:
+        ConfigError: A word is not of this form.
+    """
+    import yaml
+
+    from soundsight.errors import ConfigError
+
+    settings: dict[str, object] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{word!r} is not understood; settings are written key=value, such as epochs=50.")
+        try:
+            settings[key] = yaml.safe_load(value) if value else None
+        except yaml.YAMLError:
+            settings[key] = value
+        if isinstance(settings[key], str):
+            settings[key] = value
+    return settings
+
+
+def _guarded(run: object, arguments: argparse.Namespace) -> int:
+    try:
+        return run(arguments)  # type: ignore[operator, no-any-return]
+    except SoundsightError as error:
+        if arguments.debug:
+            raise
+        print(f"soundsight: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("soundsight: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if arguments.debug:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"soundsight: The system refused: {error.strerror or error}{where}.", file=sys.stderr)
+        return 1
+
+
+def _top_level(words: Sequence[str], command: str | None) -> int:
+    if "--version" in words:
+        print(f"soundsight {__version__}")
+        return 0
+    listing = "\n".join(f"  {name:10} {COMMANDS[name]}" for name in available())
+    text = (
+        "usage: soundsight COMMAND [arguments] [key=value ...]\n\n"
+        "Teach a vision model to hear: recordings become spectrogram pictures, pictures train YOLO.\n\n"
+        f"commands:\n{listing}\n\n"
+        "`soundsight COMMAND --help` explains a command by example; `soundsight --version` tells the version."
+    )
+    if command is None and ("-h" in words or "--help" in words or not words):
+        print(text)
+        return 0
+    import difflib
+
+    wanted = command or words[0]
+    close = difflib.get_close_matches(wanted, available(), n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Commands: {', '.join(available())}."
+    print(f"soundsight: There is no command {wanted!r}. {hint}", file=sys.stderr)
+    return 2

@@ -1,0 +1,111 @@
+"""What several commands share: arguments, progress bars and the way things are said on a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from soundsight import config as settings
+from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig, unknown_key
+from soundsight.errors import ConfigError, DatasetError
+from soundsight.settings import find_config
+
+
+def add_settings(parser: argparse.ArgumentParser, example: str) -> None:
+    """Accept `key=value` words."""
+    parser.add_argument("settings", nargs="*", metavar="key=value", help=f"settings, such as {example}")
+
+
+def add_data_files(parser: argparse.ArgumentParser) -> None:
+    """Accept the files that describe the data set and the spectrograms."""
+    parser.add_argument("--dataset", metavar="FILE", default="esc50", help="data set settings (default: configs/esc50.yaml)")
+    parser.add_argument(
+        "--spectrogram", metavar="FILE", default="spectrogram", help="default: configs/spectrogram.yaml"
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Accept how a model is loaded."""
+    parser.add_argument("--device", help="cpu, 0, 1, ...; default: the first GPU, or else the CPU")
+    parser.add_argument("--spectrogram", metavar="FILE", help="settings for a model that carries none")
+    parser.add_argument(
+        "--trust-checkpoint", action="store_true", help="unpickle whatever the file holds; it may run code"
+    )
+
+
+def data_settings(
+    dataset: str, spectrogram: str, overrides: Mapping[str, Any]
+) -> tuple[DatasetConfig, SpectrogramConfig, dict[str, Any]]:
+    """Data set and spectrogram settings from their files and `key=value` words.
+
+    Args:
+        dataset: A settings file, its bare name, or a folder of sounds with one subfolder a class.
+        spectrogram: A settings file or its bare name.
+        overrides: Words of either; keys that belong to neither are returned.
+    """
+    theirs = {field.name for field in fields(DatasetConfig)}
+    ours = {field.name for field in fields(SpectrogramConfig)}
+    for_data = {k: v for k, v in overrides.items() if k.split(".")[0] in theirs}
+    for_pictures = {k: v for k, v in overrides.items() if k in ours}
+    rest = {k: v for k, v in overrides.items() if k not in for_data and k not in for_pictures}
+    if Path(dataset).is_dir():
+        config = own_folder(Path(dataset), for_data)
+    else:
+        config = settings.load(DatasetConfig, find_config(dataset), for_data)
+    return config, settings.load(SpectrogramConfig, find_config(spectrogram), for_pictures), rest
+
+
+def own_folder(root: Path, overrides: Mapping[str, Any]) -> DatasetConfig:
+    """Settings for a folder with one subfolder of sounds a class."""
+    cache = root.resolve().parent / f"{root.resolve().name}-spectrogram"
+    defaults = {"kind": "folder", "root": str(root), "cache": str(cache), "split.strategy": "group"}
+    return settings.load(DatasetConfig, None, {**defaults, **overrides})
+
+
+def refuse_unknown(rest: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a `key=value` word that nothing asked for."""
+    known = [f.name for f in (*fields(DatasetConfig), *fields(SpectrogramConfig))]
+    known += [f"split.{f.name}" for f in fields(SplitConfig)]
+    for key in rest:
+        raise ConfigError(unknown_key(key, known, "the words on the command line"))
+
+
+@contextmanager
+def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with rate and time left on a terminal; nothing elsewhere."""
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit=f" {unit}", disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def say(text: str) -> None:
+    """A line for the user, apart from results on standard output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def list_failures(failures: list[tuple[str, str]], where: Path, limit: int = 10) -> int:
+    """Name inputs that failed; the exit code."""
+    if not failures:
+        return 0
+    for file, reason in failures[:limit]:
+        say(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
+    more = f" (the first {limit} are above)" if len(failures) > limit else ""
+    say(f"soundsight: {len(failures)} clips failed{more}; all are listed in {where}.")
+    return 1
+
+
+def check_exists(path: str, what: str) -> None:
+    """Raise `DatasetError` unless a file or folder that the user named is there."""
+    if not Path(path).exists():
+        raise DatasetError(f"The {what} {path} does not exist.")

@@ -1,0 +1,81 @@
+"""`soundsight crossval`."""
+
+from __future__ import annotations
+
+import argparse
+
+from soundsight.cli import console, key_values
+from soundsight.dataset import manifest
+
+SUMMARY = "Train and score every fold once: the true score of a recipe, in one command."
+EXAMPLES = [
+    "soundsight crossval                          # the five official folds of ESC-50",
+    "soundsight crossval root=/data/ESC-50 epochs=60 device=0",
+    "soundsight crossval --folds 1 epochs=20      # one fold, for a quick comparison",
+    "soundsight crossval --seeds 0,1,2            # an ensemble of three models a fold",
+    "soundsight crossval --dataset urbansound8k",
+    "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    console.add_data_files(parser)
+    parser.add_argument("--config", metavar="FILE", default="train.yaml", help="default: configs/train.yaml")
+    parser.add_argument(
+        "--augment", metavar="FILE", default="augment.yaml", help="default: configs/augment.yaml; or none"
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=("last", "train-val-test"),
+        default="last",
+        help="score the last epoch (default), or the best one by a validation fold",
+    )
+    parser.add_argument("--folds", type=_numbers, default=(), help="test only these, such as 1,2")
+    parser.add_argument("--groups", type=int, default=5, help="number of folds for own data (default: 5)")
+    parser.add_argument("--seeds", type=_numbers, default=(0,), help="one model a seed, averaged (default: 0)")
+    parser.add_argument("--shifts", type=int, default=1, help="average over this many time shifts (default: 1)")
+    parser.add_argument("--name", help="folder below runs/crossval; the same name continues a killed run")
+    parser.add_argument("--workers", type=int, help="processes that draw (default: one a core)")
+    parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Cross-validate."""
+    folders = [word for word in arguments.settings if "=" not in word]
+    words = key_values([word for word in arguments.settings if "=" in word])
+    for folder in folders:
+        console.check_exists(folder, "folder of sounds")
+    dataset, spectrogram, rest = console.data_settings(
+        folders[0] if folders else arguments.dataset, arguments.spectrogram, words
+    )
+    from soundsight.experiment.crossval import crossval
+
+    done = crossval(
+        dataset,
+        spectrogram,
+        config=arguments.config,
+        augment=None if arguments.augment == "none" else arguments.augment,
+        protocol=arguments.protocol,
+        only=arguments.folds,
+        groups=arguments.groups,
+        seeds=arguments.seeds,
+        shifts=arguments.shifts,
+        name=arguments.name,
+        workers=arguments.workers,
+        say=console.say,
+        **rest,
+    )
+    for fold, (top1, top5) in done.per_fold.items():
+        print(f"fold {fold}: top-1 {top1:.2%}, top-5 {top5:.2%}")
+    spread = "" if done.top1.std is None else f" ± {done.top1.std:.2%} over folds"
+    low, high = done.pooled.interval
+    print(f"mean: top-1 {done.top1.mean:.2%}{spread}, top-5 {done.top5.mean:.2%}")
+    print(f"all {done.pooled.count} clips: top-1 {done.pooled.top1:.2%} (95 % interval {low:.1%} to {high:.1%})")
+    print(f"Matrices, tables and every clip's prediction: {done.folder}")
+    failures = manifest.read_failures(done.folder / manifest.FAILURES)
+    return console.list_failures(failures, done.folder / manifest.FAILURES)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))

@@ -1,0 +1,86 @@
+"""`soundsight prepare`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from soundsight.cli import console, key_values
+from soundsight.dataset import manifest
+from soundsight.dataset.prepare import Prepared, prepare
+
+SUMMARY = "Draw recordings as spectrogram pictures and lay them out for training."
+EXAMPLES = [
+    "soundsight prepare                              # configs/esc50.yaml, configs/spectrogram.yaml",
+    "soundsight prepare root=/data/ESC-50            # the data set lies elsewhere; nothing is written there",
+    "soundsight prepare my_sounds/                   # own data: my_sounds/<class>/*.wav",
+    "soundsight prepare image_size=256 data=data256  # other pictures in another folder",
+    "soundsight prepare --gallery gallery.png        # and one readable spectrogram a class",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    console.add_data_files(parser)
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument("--gallery", metavar="FILE", help="also draw a contact sheet with one clip a class")
+    parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prepare a data set."""
+    folders = [word for word in arguments.settings if "=" not in word]
+    words = key_values([word for word in arguments.settings if "=" in word])
+    for folder in folders:
+        console.check_exists(folder, "folder of sounds")
+    dataset = folders[0] if folders else arguments.dataset
+    config, spectrogram, rest = console.data_settings(dataset, arguments.spectrogram, words)
+    console.refuse_unknown(rest)
+    with console.progress_bar("drawing", "clips") as show:
+        done = prepare(config, spectrogram, workers=arguments.workers, progress=show)
+    describe(done)
+    if arguments.gallery:
+        draw_gallery(done, arguments.gallery)
+        print(f"Contact sheet: {arguments.gallery}")
+    return console.list_failures(done.failures, done.data / manifest.FAILURES)
+
+
+def describe(done: Prepared) -> None:
+    """Say what was prepared, and whether its splits can be trusted."""
+    counts = ", ".join(f"{number} {split}" for split, number in done.counts.items())
+    rate = f" at {done.drawn / done.seconds:.0f} clips/s" if done.drawn else ""
+    print(f"{done.drawn} pictures drawn{rate}, {done.kept} up to date; {len(done.labels)} classes.")
+    print(f"{done.data}: {counts}.")
+    leaks = done.leaks
+    if leaks.known:
+        print(f"Known exceptions: source recordings in two splits are {', '.join(leaks.known)}.")
+    if leaks.unknown:
+        print(
+            f"Warning: {len(leaks.unknown)} source recordings are in more than one split, and {leaks.clips} clips "
+            "outside train have a sibling in it; scores on them flatter. split.strategy=group keeps them apart."
+        )
+
+
+def draw_gallery(done: Prepared, path: str) -> None:
+    """One readable spectrogram a class, of the first clip that was drawn."""
+    from soundsight import audio, report
+    from soundsight.errors import AudioError
+
+    spectrogram = manifest.read_spectrogram(done.data)
+    root = Path(manifest.read_settings(done.data)["dataset"]["root"])
+    items = []
+    rows = manifest.read_rows(done.data / manifest.MANIFEST)
+    for label in done.labels:
+        for row in (row for row in rows if row.label == label):
+            try:
+                waveform = audio.read(
+                    root / row.file,
+                    sample_rate=spectrogram.sample_rate,
+                    start_seconds=row.start_seconds,
+                    duration_seconds=spectrogram.clip_seconds,
+                )
+            except AudioError:
+                continue
+            items.append((label.replace("_", " "), waveform))
+            break
+    report.draw_gallery(items, spectrogram, path)

@@ -1,0 +1,55 @@
+"""`soundsight train`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from soundsight.cli import console, key_values
+
+SUMMARY = "Train a classifier on prepared pictures, with Ultralytics YOLO."
+EXAMPLES = [
+    "soundsight train                               # configs/train.yaml and configs/augment.yaml",
+    "soundsight train epochs=3 batch=32 device=cpu  # any argument that `yolo` knows",
+    "soundsight train augment.mixup=0.8             # another augmentation",
+    "soundsight train --augment none                # without augmentation",
+    "soundsight train resume=runs/classify/train/weights/last.pt",
+    "yolo cfg=configs/train.yaml                    # the same through the stock command",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.add_argument("--config", metavar="FILE", default="train.yaml", help="default: configs/train.yaml")
+    parser.add_argument(
+        "--augment", metavar="FILE", default="augment.yaml", help="default: configs/augment.yaml; or none"
+    )
+    parser.add_argument("--stock", action="store_true", help="train exactly as the `yolo` command would")
+    parser.add_argument("--no-calibrate", action="store_true", help="do not fit a temperature on data/val")
+    console.add_settings(parser, "epochs=50, imgsz=256, device=0, augment.mixup=0.8")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train."""
+    overrides = key_values(arguments.settings)
+    from soundsight.experiment.train import train
+
+    done = train(
+        arguments.config,
+        augment=None if arguments.augment == "none" else arguments.augment,
+        stock=arguments.stock,
+        calibrate=not arguments.no_calibrate,
+        **overrides,
+    )
+    last = _near(done.last)
+    print(f"Trained: {last}")
+    print(f"Score it with `soundsight val {last} --split test`, use it with `soundsight predict {last} clip.wav`.")
+    return 0
+
+
+def _near(path: Path) -> str:
+    """The path as seen from here, if it lies below."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

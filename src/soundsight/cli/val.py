@@ -1,0 +1,52 @@
+"""`soundsight val`."""
+
+from __future__ import annotations
+
+import argparse
+
+from soundsight import config as settings
+from soundsight.cli import console
+from soundsight.config import SpectrogramConfig
+from soundsight.settings import find_config
+
+SUMMARY = "Score a model on a split: figures, tables, confusion matrices."
+EXAMPLES = [
+    "soundsight val runs/classify/train/weights/last.pt --split test",
+    "soundsight val last.pt --split test --shifts 4   # average over four time shifts",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.add_argument("model", help="a checkpoint or an exported model")
+    parser.add_argument("--split", default="val", choices=("train", "val", "test"), help="default: val")
+    parser.add_argument("--data", default="data", help="prepared folder (default: data)")
+    parser.add_argument("--out", metavar="FOLDER", help="default: a new folder runs/classify/val-<split>")
+    parser.add_argument("--batch", type=int, default=64, help="pictures a batch (default: 64)")
+    parser.add_argument("--shifts", type=int, default=1, help="average over this many time shifts (default: 1)")
+    console.add_model_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score."""
+    from soundsight.experiment.val import val
+
+    chosen = arguments.spectrogram
+    done = val(
+        arguments.model,
+        data=arguments.data,
+        split=arguments.split,
+        folder=arguments.out,
+        device=arguments.device,
+        batch=arguments.batch,
+        shifts=arguments.shifts,
+        spectrogram=settings.load(SpectrogramConfig, find_config(chosen)) if chosen else None,
+        trust=arguments.trust_checkpoint,
+    )
+    scores = done.scores
+    low, high = scores.interval
+    print(f"{scores.count} clips of {len(scores.names)} classes, split {arguments.split}:")
+    print(f"  top-1 {scores.top1:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {scores.top5:.2%}")
+    print(f"  macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}")
+    print(f"Confusion matrices, tables and predictions: {done.folder}")
+    return 0

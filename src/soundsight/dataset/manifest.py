@@ -1,0 +1,128 @@
+"""The manifest: one row a clip, written last, so that what it lists is whole.
+
+`data/manifest.csv` lists the clips, `data/settings.json` the settings they were drawn with, and
+`data/failures.csv` the clips that could not be drawn, each with its reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from soundsight.config import SpectrogramConfig, from_dict
+from soundsight.errors import ConfigError, DatasetError
+from soundsight.files import write_text
+
+MANIFEST, SETTINGS, FAILURES = "manifest.csv", "settings.json", "failures.csv"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One drawn clip."""
+
+    file: str  # recording, relative to the data set's root
+    sha256: str  # of the recording
+    size: int  # bytes
+    mtime_ns: int  # when the recording changed last
+    sample_rate: int  # Hz, of the recording
+    channels: int
+    duration_seconds: float  # of the recording
+    start_seconds: float  # of the clip
+    end_seconds: str  # of the clip; empty: one clip length
+    label: str
+    fold: str  # empty: none
+    source: str  # source recording
+    split: str  # train, val, test, or empty for clips in the cache only
+    image: str  # relative to the cache folder
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write a manifest atomically."""
+    _write_csv(path, [field.name for field in fields(Row)], (list(asdict(row).values()) for row in rows))
+
+
+def write_failures(path: Path, failures: Iterable[tuple[str, str]]) -> None:
+    """Write the list of clips that failed; without any, remove a former list."""
+    failures = list(failures)
+    if failures:
+        _write_csv(path, ["file", "reason"], failures)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_failures(path: Path) -> list[tuple[str, str]]:
+    """The (file, reason) pairs of `write_failures`; none if there is no list."""
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return [(row["file"], row["reason"]) for row in csv.DictReader(file)]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a manifest; a missing or damaged one is empty.
+
+    What is not listed is drawn again, so nothing is lost by that.
+    """
+    types = {"size": int, "mtime_ns": int, "sample_rate": int, "channels": int}
+    types |= {"duration_seconds": float, "start_seconds": float}
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [Row(**{k: types.get(k, str)(v) for k, v in row.items()}) for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def write_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Write resolved settings as JSON, atomically."""
+    write_text(path, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def read_settings(data: str | Path) -> dict[str, Any]:
+    """The settings that the pictures in a `data` folder were prepared with.
+
+    Raises:
+        DatasetError: The folder was not prepared by Soundsight, or not to the end.
+    """
+    folder = Path(data)
+    if not folder.is_dir():
+        raise DatasetError(f"The folder {data} does not exist; run `soundsight prepare`, or set data=FOLDER.")
+    try:
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"{folder / SETTINGS} is missing or damaged, so {data} was not prepared to its end; "
+            "run `soundsight prepare` again."
+        ) from error
+    return settings
+
+
+def read_spectrogram(data: str | Path) -> SpectrogramConfig:
+    """The spectrogram settings of the pictures in a prepared `data` folder."""
+    try:
+        return from_dict(SpectrogramConfig, read_settings(data)["spectrogram"])
+    except (KeyError, ConfigError) as error:
+        raise DatasetError(f"{data}/{SETTINGS} holds no usable spectrogram settings; prepare it again.") from error
+
+
+def data_fingerprint(rows: Iterable[Row]) -> str:
+    """Twelve hexadecimal digits of the recordings, labels, folds and splits; independent of paths and dates."""
+    digest = hashlib.sha256()
+    for line in sorted(
+        f"{r.sha256} {r.start_seconds} {r.end_seconds} {r.label} {r.fold} {r.source} {r.split}" for r in rows
+    ):
+        digest.update(line.encode())
+    return digest.hexdigest()[:12]
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,144 @@
+"""One clip to one PNG. Each picture says inside itself what it was drawn from.
+
+The PNG's `soundsight` text holds the fingerprint of the settings, the SHA-256 of the recording and the
+stretch that was drawn. A picture whose text differs from what is wanted is stale, whatever its date.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from soundsight import audio
+from soundsight.config import SpectrogramConfig, fingerprint
+from soundsight.dataset.catalogue import Clip
+from soundsight.errors import AudioError
+from soundsight.files import write_bytes
+from soundsight.spectrogram import render
+
+Image = npt.NDArray[np.uint8]
+
+# Raised whenever the same settings would give other pixels.
+RENDERER = 1
+_KEYWORD = b"soundsight"
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEADER = len(_SIGNATURE) + 25  # signature and IHDR chunk
+
+
+@dataclass(frozen=True)
+class Task:
+    """Draw `clip` into `target`, unless a picture with the right text is there already."""
+
+    clip: Clip
+    target: Path
+    config: SpectrogramConfig
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What became of a task. `failure` is empty on success."""
+
+    sha256: str = ""
+    size: int = 0  # bytes of the recording
+    mtime_ns: int = 0
+    sample_rate: int = 0  # Hz
+    channels: int = 0
+    duration_seconds: float = 0.0  # of the whole recording
+    redrawn: bool = False
+    failure: str = ""
+
+
+def draw(task: Task) -> Drawn:
+    """Carry out a task; bad recordings are an answer, not an exception."""
+    clip, config = task.clip, task.config
+    try:
+        info = audio.probe(clip.path)
+        stat = os.stat(clip.path)
+        digest = _sha256(str(clip.path), stat.st_size, stat.st_mtime_ns)
+        key = picture_key(config, digest, clip)
+        redraw = read_key(task.target) != key
+        if redraw:
+            write_bytes(task.target, encode_png(draw_clip(clip, config), key))
+    except AudioError as error:
+        return Drawn(failure=str(error))
+    except PermissionError as error:
+        if error.filename != str(clip.path):
+            raise
+        return Drawn(failure=f"{clip.path} may not be read by this user; change its permissions.")
+    return Drawn(
+        digest,
+        stat.st_size,
+        stat.st_mtime_ns,
+        info.sample_rate,
+        info.channels,
+        round(info.duration_seconds, 6),
+        redraw,
+    )
+
+
+def draw_clip(clip: Clip, config: SpectrogramConfig) -> Image:
+    """The picture of a clip: at most `clip_seconds` from its start, as `spectrogram.render` draws it."""
+    seconds = config.clip_seconds
+    if clip.end_seconds is not None:
+        seconds = min(seconds, clip.end_seconds - clip.start_seconds)
+    waveform = audio.read(
+        clip.path,
+        sample_rate=config.sample_rate,
+        start_seconds=clip.start_seconds,
+        duration_seconds=seconds,
+    )
+    return render(waveform, config)
+
+
+def picture_key(config: SpectrogramConfig, digest: str, clip: Clip) -> str:
+    """What a picture is drawn from: renderer, settings, recording and stretch. No path, no date."""
+    stretch = f"{clip.start_seconds:.6f}-{'' if clip.end_seconds is None else f'{clip.end_seconds:.6f}'}"
+    return f"v{RENDERER} {_fingerprint(config)} {digest} {stretch}"
+
+
+def encode_png(image: Image, key: str) -> bytes:
+    """Lossless PNG of uint8 RGB `(height, width, 3)` with `key` as its `soundsight` text."""
+    done, data = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not done:
+        raise ValueError(f"An image of shape {image.shape} and type {image.dtype} cannot be a PNG.")
+    body = b"tEXt" + _KEYWORD + b"\0" + key.encode("latin-1")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    png = data.tobytes()
+    return png[:_HEADER] + chunk + png[_HEADER:]
+
+
+def read_key(path: Path) -> str | None:
+    """The `soundsight` text of a picture; `None` if the file is missing, damaged or not ours."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+            file.seek(-12, os.SEEK_END)
+            tail = file.read(12)
+    except OSError:
+        return None
+    if not head.startswith(_SIGNATURE) or tail[4:8] != b"IEND":
+        return None
+    length = int.from_bytes(head[_HEADER : _HEADER + 4], "big")
+    kind, body = head[_HEADER + 4 : _HEADER + 8], head[_HEADER + 8 : _HEADER + 8 + length]
+    if kind != b"tEXt" or not body.startswith(_KEYWORD + b"\0"):
+        return None
+    return body[len(_KEYWORD) + 1 :].decode("latin-1")
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(config: SpectrogramConfig) -> str:
+    return fingerprint(config)
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: str, size: int, mtime_ns: int) -> str:
+    """Hash a recording once for all the clips cut from it."""
+    return audio.sha256(path)

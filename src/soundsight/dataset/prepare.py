@@ -1,0 +1,318 @@
+"""Prepare: from a data set to `data/{train,val,test}/<class>/*.png`, repeatable and restartable.
+
+The pictures of all clips lie once in a cache; `data/` holds hard links to them, so another split costs no
+drawing. Order of work: catalogue, split, draw what is missing or stale, link, manifest last.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from soundsight import files, parallel
+from soundsight.config import DatasetConfig, SpectrogramConfig, to_dict
+from soundsight.dataset import manifest, pictures
+from soundsight.dataset.catalogue import Catalogue, Clip, read_catalogue
+from soundsight.dataset.manifest import Row
+from soundsight.dataset.split import SPLITS, Leaks, assign, count, find_leaks
+from soundsight.errors import ConfigError, DatasetError
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` did."""
+
+    data: Path
+    cache: Path
+    labels: list[str]
+    counts: dict[str, int]  # clips of train, val, test
+    leaks: Leaks
+    drawn: int  # pictures drawn in this run
+    kept: int  # pictures that were up to date
+    seconds: float
+    failures: list[tuple[str, str]] = field(default_factory=list)  # (file, reason)
+
+
+def prepare(
+    config: DatasetConfig | None = None,
+    spectrogram: SpectrogramConfig | None = None,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Draw a data set and lay it out for training.
+
+    Args:
+        config: Where the recordings are, how they are labelled and split.
+        spectrogram: How they are drawn.
+        workers: Processes; `None` takes one a core.
+        progress: Called with (clips done, clips in all).
+
+    Returns:
+        Counts, leaks and failures. Clips that could not be read are in `failures` and in
+        `data/failures.csv`; all others are there.
+
+    Raises:
+        DatasetError: The data set as a whole is not usable.
+        ConfigError: A folder cannot be written, or holds pictures that are not ours.
+    """
+    config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
+    started = time.monotonic()
+    catalogue = read_catalogue(config)
+    splits = assign(catalogue, config.split)
+    cache, data = Path(config.cache), Path(config.data)
+    with _locked(cache), _locked(data):
+        rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress)
+        split_of = {_clip_key(clip): split for clip, split in splits.items()}
+        rows = [replace(row, split=split_of.get(_row_key(row), "")) for row in rows]
+        link(rows, cache, data)
+        manifest.write_failures(data / manifest.FAILURES, failures)
+        manifest.write_settings(
+            data / manifest.SETTINGS,
+            {
+                "format": 1,
+                "dataset": {**to_dict(config), "name": catalogue.name},
+                "spectrogram": to_dict(spectrogram),
+                "fingerprint": manifest.data_fingerprint(rows),
+                "labels": catalogue.labels,
+            },
+        )
+        manifest.write_rows(data / manifest.MANIFEST, rows)
+    return Prepared(
+        data=data,
+        cache=cache,
+        labels=catalogue.labels,
+        counts=count(row.split for row in rows),
+        leaks=find_leaks(splits, catalogue.shared_sources),
+        drawn=drawn,
+        kept=len(rows) - drawn,
+        seconds=time.monotonic() - started,
+        failures=failures,
+    )
+
+
+def draw_all(
+    catalogue: Catalogue,
+    spectrogram: SpectrogramConfig,
+    cache: Path,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[list[Row], list[tuple[str, str]], int]:
+    """Bring the cache up to date with a catalogue.
+
+    Returns:
+        A row for each picture in the catalogue's order, the failures, and how many pictures were drawn.
+    """
+    targets = image_paths(catalogue.clips)
+    settings = {"spectrogram": to_dict(spectrogram), "renderer": pictures.RENDERER}
+    index = cache / manifest.MANIFEST
+    known = {row.image: row for row in manifest.read_rows(index)} if _same_settings(cache, settings) else {}
+    folders = {cache / Path(image).parent for image in targets.values()}
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    files.remove_temporary([cache, *folders])
+
+    done: dict[Clip, Row] = {}
+    tasks = []
+    for clip, image in targets.items():
+        row = known.get(image)
+        if row is not None and _unchanged(row, clip, cache / image):
+            done[clip] = replace(row, label=clip.label, fold=_fold(clip), source=clip.source, file=clip.file)
+        else:
+            tasks.append(pictures.Task(clip, cache / image, spectrogram))
+    kept, drawn, failures = len(done), 0, list(catalogue.failures)
+    if tasks:
+        index.unlink(missing_ok=True)  # until all is whole again
+    for number, (task, result) in enumerate(parallel.run(pictures.draw, tasks, workers=workers), 1):
+        if isinstance(result, parallel.WorkerLost) or result.failure:
+            failures.append((task.clip.file, str(result) if isinstance(result, parallel.WorkerLost) else result.failure))
+            task.target.unlink(missing_ok=True)
+        else:
+            drawn += result.redrawn
+            done[task.clip] = _row(task.clip, result, targets[task.clip])
+        if progress:
+            progress(kept + number, len(targets))
+    _remove_strangers(cache, {cache / image for clip, image in targets.items() if clip in done})
+    manifest.write_settings(cache / manifest.SETTINGS, settings)
+    rows = [done[clip] for clip in targets if clip in done]
+    if tasks or len(known) != len(rows):
+        manifest.write_rows(index, rows)
+    return rows, failures, drawn
+
+
+def image_paths(clips: Sequence[Clip]) -> dict[Clip, str]:
+    """A path `<class>/<name>.png` for each clip, safe on every file system and unique even without case."""
+    folder_of = folder_names(sorted({clip.label for clip in clips}))
+    result: dict[Clip, str] = {}
+    taken: Counter[str] = Counter()
+    for clip in clips:
+        image = f"{folder_of[clip.label]}/{safe_name(clip.name)}"
+        taken[image.lower()] += 1
+        if (again := taken[image.lower()]) > 1:
+            image = f"{image}~{again}"
+        result[clip] = f"{image}.png"
+    return result
+
+
+def folder_names(labels: Sequence[str]) -> dict[str, str]:
+    """A folder name for each label.
+
+    Raises:
+        DatasetError: Two labels would share a folder, on a file system that ignores case at least.
+    """
+    result: dict[str, str] = {}
+    owner: dict[str, str] = {}
+    for label in labels:
+        folder = safe_name(label)
+        other = owner.setdefault(folder.lower(), label)
+        if other != label:
+            raise DatasetError(
+                f"The labels {other!r} and {label!r} would share the folder {folder!r}; rename one of them."
+            )
+        result[label] = folder
+    return result
+
+
+def safe_name(name: str) -> str:
+    """A file name without separators, control characters, leading dots or dashes, at most 120 bytes."""
+    text = unicodedata.normalize("NFC", name)
+    text = "".join("_" if c in '/\\:*?"<>|' or unicodedata.category(c)[0] == "C" else c for c in text)
+    text = text.strip(" .").lstrip("-~")
+    short = text.encode("utf-8")[:120].decode("utf-8", "ignore")
+    return short or "_"
+
+
+def _unchanged(row: Row, clip: Clip, image: Path) -> bool:
+    """Whether a listed picture and its recording are as they were when the row was written."""
+    try:
+        stat = os.stat(clip.path)
+        return (
+            (stat.st_size, stat.st_mtime_ns) == (row.size, row.mtime_ns)
+            and _clip_key(clip)[1:] == _row_key(row)[1:]
+            and os.path.getsize(image) > 0
+        )
+    except OSError:
+        return False
+
+
+def _same_settings(cache: Path, settings: dict[str, object]) -> bool:
+    try:
+        return manifest.read_settings(cache) == settings
+    except DatasetError:
+        return False
+
+
+def _row(clip: Clip, drawn: pictures.Drawn, image: str) -> Row:
+    return Row(
+        file=clip.file,
+        sha256=drawn.sha256,
+        size=drawn.size,
+        mtime_ns=drawn.mtime_ns,
+        sample_rate=drawn.sample_rate,
+        channels=drawn.channels,
+        duration_seconds=drawn.duration_seconds,
+        start_seconds=clip.start_seconds,
+        end_seconds=_end(clip),
+        label=clip.label,
+        fold=_fold(clip),
+        source=clip.source,
+        split="",
+        image=image,
+    )
+
+
+def _fold(clip: Clip) -> str:
+    return "" if clip.fold is None else str(clip.fold)
+
+
+def _end(clip: Clip) -> str:
+    return "" if clip.end_seconds is None else str(clip.end_seconds)
+
+
+def _clip_key(clip: Clip) -> tuple[str, str, str, str]:
+    return clip.file, clip.label, str(clip.start_seconds), _end(clip)
+
+
+def _row_key(row: Row) -> tuple[str, str, str, str]:
+    return row.file, row.label, str(row.start_seconds), row.end_seconds
+
+
+def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
+    """Make `data/` hold exactly the pictures of `rows` that have a split."""
+    wanted = {data / row.split / row.image: cache / row.image for row in rows if row.split}
+    folders = {data / split for split in SPLITS} | {path.parent for path in wanted}
+    stale = [target for target, source in wanted.items() if not _same_picture(source, target)]
+    extra = [p for split in SPLITS for p in (data / split).rglob("*") if p.is_file() and p not in wanted]
+    if not stale and not extra:
+        return
+    foreign = [p for p in extra if not p.name.startswith(files.TEMP_PREFIX) and pictures.read_key(p) is None]
+    if foreign:
+        raise ConfigError(
+            f"{data} holds {len(foreign)} files that `prepare` did not draw (such as {foreign[0]}); "
+            "choose an empty folder with data=FOLDER, or move them away."
+        )
+    for name in (manifest.MANIFEST, manifest.SETTINGS):
+        (data / name).unlink(missing_ok=True)
+    for cached in data.glob("*.cache"):  # Ultralytics' list of pictures, which would go stale
+        cached.unlink()
+    for path in extra:
+        path.unlink()
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    for target in stale:
+        files.link_or_copy(wanted[target], target)
+    for split in SPLITS:
+        files.remove_empty_folders(data / split)
+
+
+def _same_picture(source: Path, target: Path) -> bool:
+    try:
+        if os.path.samefile(source, target):
+            return True
+    except OSError:
+        return False
+    return pictures.read_key(source) == pictures.read_key(target)
+
+
+def _remove_strangers(cache: Path, wanted: set[Path]) -> None:
+    """Delete pictures of ours that no clip asks for any more; leave everything else alone."""
+    for path in cache.rglob("*.png"):
+        if path not in wanted and pictures.read_key(path) is not None:
+            path.unlink()
+    files.remove_empty_folders(cache)
+
+
+class _locked:
+    """Hold a folder for one `prepare` at a time, by an advisory lock that ends with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.file = open(self.folder / ".lock", "w")
+        except OSError as error:
+            raise ConfigError(f"The folder {self.folder} cannot be written ({error.strerror}).") from error
+        try:
+            import fcntl
+
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # no such locks on this system
+            pass
+        except OSError as error:
+            self.file.close()
+            raise ConfigError(
+                f"Another `soundsight prepare` is writing to {self.folder}; wait until it ends."
+            ) from error
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()

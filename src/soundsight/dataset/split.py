@@ -1,0 +1,145 @@
+"""Splits: which clips train, validate and test, decided by source recording and never window by window."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from soundsight.config import SplitConfig
+from soundsight.dataset.catalogue import Catalogue, Clip
+from soundsight.errors import DatasetError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Source recordings that sit in more than one split."""
+
+    known: tuple[str, ...]  # the data set's own, documented exceptions
+    unknown: tuple[str, ...]
+    clips: int  # clips outside train whose source also sits in train
+
+    def __bool__(self) -> bool:
+        return bool(self.known or self.unknown)
+
+
+def assign(catalogue: Catalogue, config: SplitConfig) -> dict[Clip, str]:
+    """Give every clip its split.
+
+    Returns:
+        "train", "val" or "test" of each clip; clips in folds that no split names are left out.
+
+    Raises:
+        DatasetError: A fold does not exist, or clips have no folds.
+    """
+    if config.strategy == "fold":
+        return _by_fold(catalogue, config)
+    if config.strategy == "group":
+        return _by_group(catalogue.clips, config)
+    return _at_random(catalogue.clips, config)
+
+
+def folds(catalogue: Catalogue) -> list[int]:
+    """The given folds, ascending.
+
+    Raises:
+        DatasetError: Some clip has no fold.
+    """
+    for clip in catalogue.clips:
+        if clip.fold is None:
+            raise DatasetError(
+                f"{clip.file} has no fold; use split.strategy=group, or name the fold column of your table."
+            )
+    return sorted({clip.fold for clip in catalogue.clips if clip.fold is not None})
+
+
+def with_group_folds(catalogue: Catalogue, count: int, seed: int = 0) -> Catalogue:
+    """The same clips with folds 1 to `count` that never divide a source recording."""
+    parts = _deal(catalogue.clips, [1 / count] * count, seed)
+    return replace(catalogue, clips=[replace(clip, fold=parts[clip] + 1) for clip in catalogue.clips])
+
+
+def find_leaks(splits: dict[Clip, str], known: frozenset[str] = frozenset()) -> Leaks:
+    """Sources on more than one side of a split."""
+    where = defaultdict(set)
+    for clip, split in splits.items():
+        where[clip.source].add(split)
+    crossing = sorted(source for source, found in where.items() if len(found) > 1)
+    held_out = sum(1 for clip, split in splits.items() if split != "train" and "train" in where[clip.source])
+    return Leaks(
+        tuple(s for s in crossing if s in known), tuple(s for s in crossing if s not in known), held_out
+    )
+
+
+def _by_fold(catalogue: Catalogue, config: SplitConfig) -> dict[Clip, str]:
+    given = folds(catalogue)
+    split_of = {fold: split for split in SPLITS for fold in getattr(config, split)}
+    for fold, split in split_of.items():
+        if fold not in given:
+            raise DatasetError(
+                f"split.{split} names fold {fold}, which {catalogue.name} does not have; "
+                f"it has folds {', '.join(map(str, given))}."
+            )
+    return {clip: split_of[clip.fold] for clip in catalogue.clips if clip.fold in split_of}
+
+
+def _by_group(clips: Sequence[Clip], config: SplitConfig) -> dict[Clip, str]:
+    parts = _deal(clips, config.fractions, config.seed)
+    return {clip: SPLITS[parts[clip]] for clip in clips}
+
+
+def _at_random(clips: Sequence[Clip], config: SplitConfig) -> dict[Clip, str]:
+    """Clip by clip within each class, siblings or not: for comparison with others' figures only."""
+    result = {}
+    for label in sorted({clip.label for clip in clips}):
+        members = sorted((c for c in clips if c.label == label), key=lambda c: c.name)
+        random.Random(f"{config.seed} {label}").shuffle(members)
+        first = round(len(members) * config.fractions[0])
+        second = first + round(len(members) * config.fractions[1])
+        for index, clip in enumerate(members):
+            result[clip] = "train" if index < first else "val" if index < second else "test"
+    return result
+
+
+def _deal(clips: Sequence[Clip], shares: Sequence[float], seed: int) -> dict[Clip, int]:
+    """Deal whole sources to parts, largest first, each to where its classes are most wanting.
+
+    Greedy stratification: a source goes to the part whose class counts lie furthest below their share.
+    """
+    groups: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        groups[clip.source].append(clip)
+    order = sorted(groups)
+    random.Random(seed).shuffle(order)
+    order.sort(key=lambda source: -len(groups[source]))
+    totals = Counter(clip.label for clip in clips)
+    counts: list[Counter[str]] = [Counter() for _ in shares]
+    sizes = [0.0] * len(shares)
+    result = {}
+    for source in order:
+        labels = Counter(clip.label for clip in groups[source])
+        wanting = [
+            (
+                sum((share - counts[part][label] / totals[label]) * n for label, n in labels.items())
+                if share > 0
+                else float("-inf"),
+                share - sizes[part],
+                -part,
+            )
+            for part, share in enumerate(shares)
+        ]
+        part = -max(wanting)[2]
+        counts[part].update(labels)
+        sizes[part] += len(groups[source]) / len(clips)
+        for clip in groups[source]:
+            result[clip] = part
+    return result
+
+
+def count(splits: Iterable[str]) -> dict[str, int]:
+    """Number of clips of each split, in the order train, val, test."""
+    found = Counter(splits)
+    return {split: found[split] for split in SPLITS}

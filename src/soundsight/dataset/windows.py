@@ -1,0 +1,77 @@
+"""Windows: long recordings cut into clips, after the split and never before.
+
+A window inherits label, fold and source of its recording, so all of them stay on one side of every split.
+Only headers are read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from soundsight import audio, parallel
+from soundsight.dataset.catalogue import Catalogue, Clip
+from soundsight.errors import AudioError
+
+# Below this many recordings, starting worker processes takes longer than reading the headers.
+FEW = 2000
+
+
+def cut_windows(
+    catalogue: Catalogue, clip_seconds: float, *, workers: int | None = None
+) -> tuple[Catalogue, dict[Clip, Clip]]:
+    """Cut the recordings of a catalogue that lists whole recordings.
+
+    Args:
+        catalogue: The clips, with folds or splits already decided.
+        clip_seconds: Length of a window.
+        workers: Processes that read headers; `None` takes one a core.
+
+    Returns:
+        The catalogue of windows, and the recording that each window was cut from.
+    """
+    if not catalogue.whole_recordings:
+        return catalogue, {clip: clip for clip in catalogue.clips}
+    durations = read_durations(catalogue.clips, workers=workers)
+    recording_of = {
+        window: clip
+        for clip in catalogue.clips
+        for window in cut_clip(clip, durations.get(clip), clip_seconds)
+    }
+    return replace(catalogue, clips=list(recording_of), whole_recordings=False), recording_of
+
+
+def cut_clip(clip: Clip, duration_seconds: float | None, clip_seconds: float) -> list[Clip]:
+    """Windows of one recording, end to end, without overlap.
+
+    A rest shorter than half a window is left out, a longer one becomes a window that is padded when drawn.
+    A recording that yields one window stays as it is, as does one whose duration is not known.
+    """
+    if duration_seconds is None or clip.end_seconds is not None:
+        return [clip]
+    count, rest = divmod(duration_seconds - clip.start_seconds, clip_seconds)
+    count = int(count) + (rest >= clip_seconds / 2)
+    if count <= 1:
+        return [clip]
+    starts = [round(clip.start_seconds + index * clip_seconds, 6) for index in range(count)]
+    return [
+        replace(
+            clip,
+            name=f"{clip.name}@{start:.1f}",
+            start_seconds=start,
+            end_seconds=round(min(start + clip_seconds, duration_seconds), 6),
+        )
+        for start in starts
+    ]
+
+
+def read_durations(clips: Sequence[Clip], *, workers: int | None = None) -> dict[Clip, float | None]:
+    """Length in seconds of each clip's recording; `None` if it cannot be read, which drawing it will report."""
+    return dict(parallel.run(_duration, clips, workers=1 if len(clips) < FEW else workers))  # type: ignore[arg-type]
+
+
+def _duration(clip: Clip) -> float | None:
+    try:
+        return audio.probe(clip.path).duration_seconds
+    except (AudioError, OSError):
+        return None

@@ -1,0 +1,337 @@
+"""Cross-validation: every fold is scored once, by a model that never saw it. The true score.
+
+Protocol `last`: train on all other folds for a fixed number of epochs, score the last checkpoint.
+Protocol `train-val-test`: one more fold is held back to pick the best epoch; the test fold never is.
+Finished folds are kept, so a killed run continues; another setting makes another run.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from soundsight import report
+from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, to_dict
+from soundsight.dataset import manifest
+from soundsight.dataset.catalogue import Catalogue, read_catalogue
+from soundsight.dataset.manifest import Row
+from soundsight.dataset.prepare import draw_all, link
+from soundsight.dataset.split import find_leaks, folds, with_group_folds
+from soundsight.errors import ConfigError, DatasetError
+from soundsight.experiment.scoring import list_pictures, logits_of
+from soundsight.experiment.train import resolve_augment
+from soundsight.experiment.val import write_results
+from soundsight.files import write_bytes, write_text
+from soundsight.report.metrics import Scores, Spread
+from soundsight.settings import find_config, versions
+from soundsight.yolo.train import resolve_arguments
+from soundsight.yolo.train import train as train_pictures
+
+Protocol = Literal["last", "train-val-test"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Scores over all folds."""
+
+    folder: Path
+    folds: list[int]
+    top1: Spread  # over folds
+    top5: Spread
+    pooled: Scores  # all clips, each scored by the model that never saw it
+    per_fold: dict[int, tuple[float, float]]  # top-1 and top-5
+
+
+def crossval(
+    dataset: DatasetConfig | None = None,
+    spectrogram: SpectrogramConfig | None = None,
+    *,
+    config: str | Path | None = None,
+    augment: AugmentConfig | str | Path | None = "augment.yaml",
+    protocol: Protocol = "last",
+    only: Sequence[int] = (),
+    groups: int = 5,
+    seeds: Sequence[int] = (0,),
+    shifts: int = 1,
+    name: str | None = None,
+    runs: str | Path = "runs/crossval",
+    workers: int | None = None,
+    say: Say = print,
+    **overrides: Any,
+) -> CrossValidation:
+    """Train and score every fold of a data set.
+
+    Args:
+        dataset: The data set; strategy `fold` uses its own folds, `group` deals its sources to `groups`.
+        spectrogram: How clips are drawn.
+        config: Ultralytics `cfg` file; `None` takes `configs/train.yaml`.
+        augment: Augmentation settings or their file; `None` switches augmentation off.
+        protocol: `last` or `train-val-test`; see the head of this module.
+        only: Test just these folds.
+        groups: Number of folds made from sources.
+        seeds: One training a fold and seed; several are averaged into an ensemble, and reported as one.
+        shifts: Average over this many circular time shifts when scoring.
+        name: Folder below `runs`; `None` makes one from the settings, so that the same call continues.
+        runs: Parent of the run's folder.
+        workers: Processes that draw.
+        say: Receives one line of progress at a time.
+        overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
+
+    Raises:
+        SoundsightError: Settings, data or weights do not fit; the sentence says which.
+    """
+    dataset, spectrogram = dataset or DatasetConfig(), spectrogram or SpectrogramConfig()
+    ours = {k.removeprefix("augment."): v for k, v in overrides.items() if k.startswith("augment.")}
+    theirs = {k: v for k, v in overrides.items() if not k.startswith("augment.")}
+    arguments = resolve_arguments(find_config(config or "train.yaml"), theirs)
+    for key in ("data", "project", "name", "resume", "task", "mode"):
+        arguments.pop(key, None)
+    arguments["imgsz"] = spectrogram.image_size
+    augmentation = resolve_augment(augment, ours)
+    if protocol not in ("last", "train-val-test"):
+        raise ConfigError(f"protocol={protocol!r} is not allowed: it must be last or train-val-test.")
+
+    catalogue = read_catalogue(dataset)
+    if dataset.split.strategy == "group":
+        catalogue = with_group_folds(catalogue, groups, dataset.split.seed)
+    tested = _tested_folds(catalogue, only, protocol)
+    report_leaks(catalogue, say)
+    rows, failures, drawn = draw_all(catalogue, spectrogram, Path(dataset.cache), workers=workers)
+    say(f"{len(rows)} pictures are ready ({drawn} drawn now, {len(failures)} clips failed).")
+    settings = {
+        "arguments": {k: v for k, v in arguments.items() if k != "device"},
+        "augment": to_dict(augmentation),
+        "dataset": {k: v for k, v in to_dict(dataset).items() if k not in ("cache", "data", "root")},
+        "spectrogram": to_dict(spectrogram),
+        "protocol": protocol,
+        "seeds": list(seeds),
+        "shifts": shifts,
+        "data_fingerprint": manifest.data_fingerprint(rows),
+    }
+    folder = _open_folder(Path(runs), name, catalogue.name, settings)
+    manifest.write_failures(folder / manifest.FAILURES, failures)
+    plan = _Plan(folder, Path(dataset.cache), rows, catalogue.labels, arguments, spectrogram, augmentation, shifts)
+    done: dict[int, list[_Scored]] = {}
+    for fold in tested:
+        done[fold] = [_fold(plan, fold, folds(catalogue), protocol, seed, say) for seed in seeds]
+    return _summarise(plan, done, {**settings, "versions": versions(), "source": dataset.root}, say)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What all folds share."""
+
+    folder: Path
+    cache: Path
+    rows: list[Row]
+    labels: list[str]
+    arguments: Mapping[str, Any]
+    spectrogram: SpectrogramConfig
+    augment: AugmentConfig
+    shifts: int
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Out-of-fold answers of one model."""
+
+    images: list[str]  # relative to the cache
+    names: tuple[str, ...]
+    targets: np.ndarray  # int64 (N,)
+    probabilities: np.ndarray  # float32 (N, C)
+
+
+def report_leaks(catalogue: Catalogue, say: Say) -> None:
+    """Check that no source recording is in two folds; say which known exceptions there are.
+
+    Raises:
+        DatasetError: A source crosses folds, and the data set's publisher is not known for it.
+    """
+    leaks = find_leaks({clip: f"fold {clip.fold}" for clip in catalogue.clips}, catalogue.shared_sources)
+    if leaks.unknown:
+        raise DatasetError(
+            f"{len(leaks.unknown)} source recordings are in more than one fold, such as {leaks.unknown[0]!r}; "
+            "their scores would flatter. Correct the fold column, or use split.strategy=group."
+        )
+    if leaks.known:
+        say(f"Known exceptions of {catalogue.name}: sources in two folds are {', '.join(leaks.known)}; kept.")
+    else:
+        say("No source recording is in two folds.")
+
+
+def _tested_folds(catalogue: Catalogue, only: Sequence[int], protocol: str) -> list[int]:
+    given = folds(catalogue)
+    least = 3 if protocol == "train-val-test" else 2
+    if len(given) < least:
+        raise DatasetError(f"{catalogue.name} has {len(given)} folds; protocol {protocol} needs {least}.")
+    for fold in only:
+        if fold not in given:
+            raise ConfigError(f"Fold {fold} does not exist; {catalogue.name} has {', '.join(map(str, given))}.")
+    return sorted(only) or given
+
+
+def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, Any]) -> Path:
+    text = json.dumps(settings, indent=2, sort_keys=True, default=str)
+    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+    folder = (runs / (name or f"{title.lower()}-{mark}")).absolute()
+    record = folder / "settings.json"
+    if record.is_file() and record.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"{folder} holds a cross-validation with other settings or other data; choose another name=."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(record, text)
+    return folder
+
+
+def _fold(plan: _Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> _Scored:
+    """Train and score one fold with one seed, or read what a former run left."""
+    work = plan.folder / f"fold{fold}-seed{seed}"
+    result = work / "probabilities.npz"
+    if result.is_file():
+        say(f"Fold {fold}, seed {seed}: done before, kept.")
+        return _read(result)
+    data = work / "data"
+    _lay_out(plan, data, fold, all_folds, protocol)
+    last = work / "run" / "weights" / "last.pt"
+    resume = _resumable(last)
+    if not resume:
+        shutil.rmtree(work / "run", ignore_errors=True)
+    say(f"Fold {fold}, seed {seed}: {'continuing' if resume else 'training'}.")
+    arguments = {**plan.arguments, "data": str(data), "seed": seed, "project": str(work), "name": "run"}
+    arguments |= {"exist_ok": True, "val": protocol != "last", "plots": False}
+    if resume:
+        arguments["resume"] = str(last)
+    run = train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment)
+    scored = _score(plan, run.last if protocol == "last" else run.best, data)
+    _write(result, scored)
+    shutil.rmtree(data, ignore_errors=True)
+    say(f"Fold {fold}, seed {seed}: top-1 {_scores(scored).top1:.1%}.")
+    return scored
+
+
+def _lay_out(plan: _Plan, data: Path, fold: int, all_folds: list[int], protocol: str) -> None:
+    """Link the pictures of one fold's training and test.
+
+    Ultralytics insists on a `val` folder. With protocol `last` it gets the first training clip of each
+    class, so that not even its progress display looks at the test fold.
+    """
+    held = all_folds[(all_folds.index(fold) + 1) % len(all_folds)] if protocol != "last" else None
+    rows, shown = [], []
+    for row in plan.rows:
+        split = "test" if int(row.fold) == fold else "val" if int(row.fold) == held else "train"
+        rows.append(replace(row, split=split))
+    if held is None:
+        seen: set[str] = set()
+        for row in rows:
+            if row.split == "train" and row.label not in seen:
+                seen.add(row.label)
+                shown.append(replace(row, split="val"))
+    link([*rows, *shown], plan.cache, data)
+
+
+def _resumable(last: Path) -> bool:
+    """Whether a killed training left a checkpoint to continue from."""
+    if not last.is_file():
+        return False
+    from soundsight.errors import ModelError
+    from soundsight.yolo.checkpoint import load_checkpoint
+
+    try:
+        checkpoint = load_checkpoint(last)
+    except ModelError:  # half-written
+        return False
+    return int(checkpoint.get("epoch", -1)) >= 0 and checkpoint.get("optimizer") is not None
+
+
+def _score(plan: _Plan, model: Path, data: Path) -> _Scored:
+    from soundsight.yolo.classifier import load_classifier, softmax
+
+    classifier = load_classifier(model, device=plan.arguments.get("device"))
+    found = list_pictures(data, "test", classifier.ears.names)
+    probabilities = softmax(logits_of(classifier, found.files, shifts=plan.shifts))
+    images = [f"{file.parent.name}/{file.name}" for file in found.files]
+    return _Scored(images, classifier.ears.names, found.targets, probabilities)
+
+
+def _write(path: Path, scored: _Scored) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        images=np.array(scored.images),
+        names=np.array(scored.names),
+        targets=scored.targets,
+        probabilities=scored.probabilities,
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def _read(path: Path) -> _Scored:
+    with np.load(path, allow_pickle=False) as data:
+        return _Scored(
+            data["images"].tolist(), tuple(data["names"].tolist()), data["targets"], data["probabilities"]
+        )
+
+
+def _scores(scored: _Scored) -> Scores:
+    return report.score(scored.targets, scored.probabilities, scored.names)
+
+
+def _summarise(
+    plan: _Plan, done: dict[int, list[_Scored]], settings: dict[str, Any], say: Say
+) -> CrossValidation:
+    """Average the seeds of each fold, pool the folds, write everything."""
+    members = {fold: [_scores(s) for s in several] for fold, several in done.items()}
+    merged = {
+        fold: replace(several[0], probabilities=np.mean([s.probabilities for s in several], axis=0))
+        for fold, several in done.items()
+    }
+    per_fold = {fold: (_scores(s).top1, _scores(s).top5) for fold, s in merged.items()}
+    pooled = report.score(
+        np.concatenate([s.targets for s in merged.values()]),
+        np.concatenate([s.probabilities for s in merged.values()]),
+        next(iter(merged.values())).names,
+    )
+    spreads = [report.mean_and_spread([scores[k] for scores in per_fold.values()]) for k in (0, 1)]
+    row_of = {row.image: row for row in plan.rows}
+    rows = [row_of[image] for s in merged.values() for image in s.images]
+    extra = {
+        "folds": {str(fold): {"top1": a, "top5": b} for fold, (a, b) in per_fold.items()},
+        "top1_over_folds": spreads[0]._asdict(),
+        "top5_over_folds": spreads[1]._asdict(),
+        "single_models_top1": {str(f): [m.top1 for m in several] for f, several in members.items()},
+        "settings": settings,
+    }
+    write_results(
+        pooled,
+        plan.folder,
+        clips=[row.file for row in rows],
+        sources=[row.source for row in rows],
+        folds=[row.fold for row in rows],
+        extra=extra,
+    )
+    _write_folds(plan.folder / "folds.csv", per_fold)
+    deviation = "" if spreads[0].std is None else f" ± {spreads[0].std:.2%}"
+    say(f"Top-1 over {len(per_fold)} folds: {spreads[0].mean:.2%}{deviation}; see {plan.folder}.")
+    return CrossValidation(plan.folder, list(per_fold), spreads[0], spreads[1], pooled, per_fold)
+
+
+def _write_folds(path: Path, per_fold: dict[int, tuple[float, float]]) -> None:
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["fold", "top1", "top5"])
+    writer.writerows([fold, f"{a:.4f}", f"{b:.4f}"] for fold, (a, b) in per_fold.items())
+    write_text(path, text.getvalue())

@@ -1,0 +1,132 @@
+"""Val: a model's figures on one split, with tables and matrices, and the fitting of its temperature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from soundsight import report
+from soundsight.config import SpectrogramConfig
+from soundsight.dataset import manifest
+from soundsight.experiment.scoring import check_ears, list_pictures, logits_of
+from soundsight.report.metrics import Scores
+from soundsight.settings import versions
+from soundsight.yolo.checkpoint import update_ears
+from soundsight.yolo.classifier import Classifier, load_classifier, softmax
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Scores of a model on a split, and where they were written."""
+
+    scores: Scores
+    folder: Path
+
+
+def val(
+    model: str | Path,
+    *,
+    data: str | Path = "data",
+    split: str = "val",
+    folder: str | Path | None = None,
+    device: str | None = None,
+    batch: int = 64,
+    shifts: int = 1,
+    spectrogram: SpectrogramConfig | None = None,
+    trust: bool = False,
+) -> Validation:
+    """Score a model on a split of a prepared data folder.
+
+    Args:
+        model: A checkpoint or exported model.
+        data: The folder with `train`, `val`, `test`.
+        split: Which of them to score on.
+        folder: Where to write; `None` takes a new `runs/classify/val*`.
+        device: See `load_classifier`.
+        batch: Pictures a batch.
+        shifts: Average over this many circular time shifts; 1 takes the picture as it is.
+        spectrogram: Settings for a model that carries none.
+        trust: Unpickle the checkpoint whatever it holds.
+
+    Raises:
+        SoundsightError: The model, the split or the settings do not fit.
+    """
+    classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust)
+    found = list_pictures(data, split, classifier.ears.names)
+    check_ears(found.files, classifier.ears.spectrogram, model)
+    logits = logits_of(classifier, found.files, batch=batch, shifts=shifts)
+    probabilities = softmax(logits, classifier.ears.temperature)
+    scores = report.score(found.targets, probabilities, classifier.ears.names)
+    target = Path(folder) if folder else new_folder(Path("runs/classify"), f"val-{split}")
+    target.mkdir(parents=True, exist_ok=True)
+    rows = found.rows
+    write_results(
+        scores,
+        target,
+        clips=[row.file if row else str(file) for row, file in zip(rows, found.files, strict=True)],
+        sources=[row.source if row else "" for row in rows],
+        folds=[row.fold if row else "" for row in rows],
+        extra={**_origin(classifier, model), "data": str(data), "split": split, "shifts": shifts, **_data(data)},
+    )
+    return Validation(scores, target)
+
+
+def write_results(
+    scores: Scores,
+    folder: Path,
+    *,
+    clips: list[str],
+    sources: list[str],
+    folds: list[str],
+    extra: dict[str, object],
+) -> None:
+    """Tables and pictures of a set of scores; `metrics.json` last."""
+    rows = report.prediction_rows(scores, clips, sources=sources, folds=folds)
+    report.write_predictions(folder / "predictions.csv", rows)
+    report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix.png", normalize=False)
+    report.draw_confusion(
+        scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True
+    )
+    report.draw_reliability(scores, folder / "reliability.png")
+    report.draw_per_class(scores, folder / "per_class.png")
+    report.write_scores(scores, folder, extra=extra)
+
+
+def calibrate_checkpoint(model: str | Path, data: str | Path) -> float:
+    """Fit the temperature on the `val` split (Guo et al., 2017) and store it in the checkpoint.
+
+    Returns:
+        The temperature; above 1 the network was too sure of itself.
+    """
+    classifier = load_classifier(model)
+    found = list_pictures(data, "val", classifier.ears.names)
+    temperature = report.fit_temperature(logits_of(classifier, found.files), found.targets)
+    update_ears(model, temperature=temperature)
+    return temperature
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """`parent/name`, or with the first free number behind it."""
+    candidate, number = parent / name, 2
+    while candidate.exists():
+        candidate, number = parent / f"{name}{number}", number + 1
+    return candidate
+
+
+def _origin(classifier: Classifier, model: str | Path) -> dict[str, object]:
+    ears = classifier.ears
+    return {
+        "model": str(model),
+        "model_fingerprint": classifier.fingerprint,
+        "temperature": ears.temperature,
+        "settings": "overridden" if ears.supplied else "the model's own",
+        "device": str(classifier.device),
+        "versions": versions(),
+    }
+
+
+def _data(data: str | Path) -> dict[str, object]:
+    if not (Path(data) / manifest.SETTINGS).is_file():
+        return {}
+    prepared = manifest.read_settings(data)
+    return {"dataset": prepared.get("dataset"), "data_fingerprint": prepared.get("fingerprint")}

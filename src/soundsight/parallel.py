@@ -1,0 +1,119 @@
+"""Worker processes: the only place that starts them. Knows nothing of audio.
+
+`run` maps a function over many items with a bounded number in flight, so that memory does not grow with
+the number of items. A worker that the system kills is replaced; its items are tried once more, one by
+one, and reported as lost if they fail again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CHUNK = 16
+
+
+class WorkerLost(Exception):
+    """The process that worked on an item was killed, twice."""
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
+) -> Iterator[tuple[Item, Result | WorkerLost]]:
+    """Apply `function` to all items.
+
+    Args:
+        function: A picklable function that handles its own errors; what it raises ends the run.
+        items: The work.
+        workers: Processes; `None` takes one a core, 1 works in this process.
+
+    Yields:
+        Each item with its result, as they finish, not in order.
+    """
+    workers = workers or cores()
+    if workers == 1:
+        for item in items:
+            yield item, function(item)
+        return
+    queue = iter(items)
+    while True:
+        retry: list[Item] = []
+        yield from _pool_run(function, queue, workers, retry)
+        if not retry:
+            return
+        for item in retry:
+            yield item, _alone(function, item)
+
+
+def _pool_run(
+    function: Callable[[Item], Result], queue: Iterator[Item], workers: int, retry: list[Item]
+) -> Iterator[tuple[Item, Result | WorkerLost]]:
+    """Work through `queue` until it ends or a worker dies; what was in flight then goes to `retry`."""
+    pool = _pool(workers)
+    pending: dict[Future[list[Result]], Sequence[Item]] = {}
+    try:
+        while not retry:
+            while len(pending) < 3 * workers and (chunk := list(islice(queue, CHUNK))):
+                pending[pool.submit(_chunk, function, chunk)] = chunk
+            if not pending:
+                return
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                chunk = pending.pop(future)
+                try:
+                    results = future.result()
+                except BrokenProcessPool:
+                    retry.extend(chunk)
+                    continue
+                yield from zip(chunk, results, strict=True)
+        for chunk in pending.values():
+            retry.extend(chunk)
+    except BrokenProcessPool:  # raised by submit
+        retry.extend(item for chunk in pending.values() for item in chunk)
+        retry.extend(chunk)
+    finally:
+        workers_left = list((getattr(pool, "_processes", None) or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in workers_left:
+            process.terminate()
+
+
+def _alone(function: Callable[[Item], Result], item: Item) -> Result | WorkerLost:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(function, item).result()
+        except BrokenProcessPool:
+            return WorkerLost("The process that worked on it was killed, twice (out of memory?).")
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Fresh processes rather than forked ones: safe beside threads and CUDA."""
+    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+
+
+def _start() -> None:
+    """Leave Ctrl-C to the parent, and one thread to each numerical library."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+def _chunk(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    return [function(item) for item in items]

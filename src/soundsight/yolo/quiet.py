@@ -1,0 +1,31 @@
+"""What must be set before Ultralytics is imported: nothing is sent, fetched or installed behind a user's back.
+
+Importing this module sets process environment variables only; the user's own Ultralytics settings file is
+neither read nor written, since settings live in a folder of our own.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def _settings_folder() -> Path:
+    """A writable folder for Ultralytics' settings file and fonts, away from the user's own."""
+    base = os.environ.get("SOUNDSIGHT_CACHE") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(base) / "soundsight"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="soundsight-"))
+
+
+os.environ.setdefault("YOLO_CONFIG_DIR", str(_settings_folder()))
+os.environ.setdefault("YOLO_OFFLINE", "true")  # no update checks, no usage reporting
+os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # no pip at run time
+os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")  # checkpoints are data, not programs
+os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))

@@ -1,0 +1,136 @@
+"""Training through Ultralytics: arguments in, checkpoints with ears out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
+from soundsight.config import AugmentConfig, SpectrogramConfig, read_yaml, unknown_key
+from soundsight.errors import ConfigError, ModelError
+
+WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training."""
+
+    folder: Path
+    last: Path  # checkpoint of the last epoch
+    best: Path  # checkpoint with the best top-1 on `data/val`; never a score for `data/test`
+
+
+def resolve_arguments(path: str | Path | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Ultralytics arguments from a `cfg` file and overrides, checked.
+
+    Raises:
+        ConfigError: A key is unknown, or a value is not allowed.
+    """
+    from ultralytics.cfg import check_cfg
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    arguments = {**(read_yaml(path) if path else {}), **overrides}
+    for key in arguments:
+        if key not in DEFAULT_CFG_DICT and key != "save_dir":
+            raise ConfigError(unknown_key(key, DEFAULT_CFG_DICT, str(path or "the training arguments")))
+    try:
+        check_cfg(arguments, hard=True)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"A training argument is not allowed: {_plain(error)}") from error
+    return arguments
+
+
+def train(
+    arguments: Mapping[str, Any],
+    *,
+    spectrogram: SpectrogramConfig | None,
+    augment: AugmentConfig | None,
+    stock: bool = False,
+) -> Run:
+    """Train a classifier.
+
+    Args:
+        arguments: Ultralytics training arguments.
+        spectrogram: How the pictures were drawn; goes into the checkpoints.
+        augment: Spectrogram augmentation; `None` switches all of it off.
+        stock: Use Ultralytics' own trainer, loader and augmentation, as the `yolo` command does.
+
+    Raises:
+        ConfigError: The arguments, the pictures or the device do not fit.
+        ModelError: The starting weights are missing or unsafe.
+    """
+    from ultralytics import YOLO
+
+    from soundsight.yolo.classifier import choose_device
+    from soundsight.yolo.trainer import SpectrogramTrainer
+
+    options = dict(arguments)
+    options.pop("mode", None)
+    options.pop("task", None)
+    if "," not in str(options.get("device") or ""):
+        options["device"] = _device_argument(choose_device(options.get("device")))
+    resume = options.get("resume")
+    start = str(resume) if isinstance(resume, str | Path) and resume else str(options.pop("model", "yolov8n-cls.pt"))
+    options.pop("model", None)
+    if not options.get("project"):
+        options["project"] = str(Path("runs/classify").absolute())
+    elif not Path(options["project"]).is_absolute():
+        options["project"] = str(Path(options["project"]).absolute())
+    model = YOLO(find_weights(start), task="classify")
+    trainer = None if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment())
+    try:
+        model.train(trainer=trainer, **options)
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise ConfigError(f"Ultralytics does not accept the training arguments: {_plain(error)}") from error
+    folder = Path(model.trainer.save_dir)
+    return Run(folder, folder / "weights" / "last.pt", folder / "weights" / "best.pt")
+
+
+def no_augment() -> AugmentConfig:
+    """Settings that leave pictures and labels as they are."""
+    return AugmentConfig(
+        shift=0, time_masks=0, freq_masks=0, gain_db=0, stretch=0, freq_shift=0, mixup=0, cutmix=0, erasing=0, label_smoothing=0
+    )
+
+
+def find_weights(model: str) -> str:
+    """A path that Ultralytics can start from: a file, an architecture, or downloaded official weights.
+
+    Raises:
+        ModelError: The file does not exist and cannot be downloaded, or is not safe to load.
+    """
+    from soundsight.yolo.checkpoint import load_checkpoint
+
+    if model.endswith((".yaml", ".yml")):
+        return model
+    path = Path(model)
+    if not path.is_file() and path.name == model and model.startswith("yolo") and model.endswith("-cls.pt"):
+        path = _download(model)
+    load_checkpoint(path)
+    return str(path)
+
+
+def _download(name: str) -> Path:
+    import pooch
+    import requests
+
+    folder = pooch.os_cache("soundsight") / "weights"
+    try:
+        found = pooch.retrieve(f"{WEIGHTS_URL}{name}", known_hash=None, fname=name, path=folder, progressbar=False)
+    except (requests.RequestException, OSError, ValueError) as error:
+        raise ModelError(
+            f"The weights {name} are not here and cannot be downloaded ({type(error).__name__}); set model=FILE.pt, "
+            f"or train from scratch with model={name.removesuffix('.pt')}.yaml."
+        ) from error
+    return Path(found)
+
+
+def _device_argument(device: Any) -> str:
+    return device.type if device.index is None else str(device.index)
+
+
+def _plain(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]

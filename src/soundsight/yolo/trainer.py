@@ -1,0 +1,202 @@
+"""An Ultralytics trainer for spectrograms: pictures in memory, augmented by the batch on the device.
+
+Plugs in through Ultralytics' own `trainer=` argument and the methods it documents for overriding; nothing
+is patched. It also writes the model's ears (spectrogram settings, class names) into every checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
+
+# isort: split
+import cv2
+import numpy as np
+import torch
+from ultralytics.data import build_dataloader
+from ultralytics.data.augment import classify_transforms
+from ultralytics.models.yolo.classify import ClassificationTrainer
+from ultralytics.utils import LOGGER
+
+from soundsight.augment import Augmenter
+from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
+from soundsight.errors import ConfigError
+
+# A set of pictures above this share of the machine's free memory is read from disk batch by batch.
+MEMORY_SHARE = 0.4
+
+
+class ImageSet(torch.utils.data.Dataset):
+    """The pictures of one split, as uint8 RGB; all of them in memory if they fit."""
+
+    def __init__(self, root: Path, names: list[str], image_size: int) -> None:
+        self.files: list[Path] = []
+        labels = []
+        for label, name in enumerate(names):
+            found = sorted((Path(root) / name).glob("*.png"))
+            self.files += found
+            labels += [label] * len(found)
+        if not self.files:
+            raise ConfigError(f"There are no PNG pictures under {root}; run `soundsight prepare` first.")
+        self.labels = torch.tensor(labels)
+        self.image_size = image_size
+        size = len(self.files) * 3 * image_size**2
+        self.images = self._read_all() if size < MEMORY_SHARE * _free_memory() else None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image = self.images[index] if self.images is not None else self._read(self.files[index])
+        return {"img": image, "cls": self.labels[index]}
+
+    def _read_all(self) -> torch.Tensor:
+        images = torch.empty(len(self.files), 3, self.image_size, self.image_size, dtype=torch.uint8)
+        for row, file in enumerate(self.files):
+            images[row] = self._read(file)
+        return images
+
+    def _read(self, file: Path) -> torch.Tensor:
+        pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR_RGB)
+        if pixels is None:
+            raise ConfigError(f"The picture {file} is damaged; run `soundsight prepare` to draw it again.")
+        if pixels.shape[:2] != (self.image_size, self.image_size):
+            height, width = pixels.shape[:2]
+            raise ConfigError(
+                f"imgsz={self.image_size} does not match the pictures, which are {width} x {height} ({file}): "
+                f"train with imgsz={width}, or prepare again with image_size={self.image_size}."
+            )
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+class MemoryLoader:
+    """Batches from an `ImageSet` in memory; offers what Ultralytics' trainer asks of a data loader."""
+
+    num_workers = 0
+    drop_last = False
+
+    def __init__(self, dataset: ImageSet, batch_size: int, *, shuffle: bool, seed: int, device: torch.device) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self.sampler = range(len(dataset))
+        assert dataset.images is not None
+        self.images = dataset.images.to(device)
+        self.labels = dataset.labels.to(device)
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        order = torch.arange(len(self.dataset))
+        if self.shuffle:
+            random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(len(order), generator=random)
+        for rows in order.to(self.images.device).split(self.batch_size):
+            images = self.images[rows]
+            yield {"img": images if self.shuffle else images.float() / 255, "cls": self.labels[rows]}
+
+    def reset(self) -> None:
+        """Nothing to restart: there are no worker processes."""
+
+
+class SpectrogramTrainer(ClassificationTrainer):
+    """Ultralytics' classification trainer with our loader, augmentation and ears.
+
+    Use `configured` to bind the settings: several processes then rebuild the very same class.
+    """
+
+    spectrogram: ClassVar[SpectrogramConfig | None] = None
+    augment: ClassVar[AugmentConfig] = AugmentConfig()
+
+    @classmethod
+    def configured(
+        cls, spectrogram: SpectrogramConfig | None, augment: AugmentConfig
+    ) -> type[SpectrogramTrainer]:
+        """A subclass that carries these settings; made on the fly, so it travels to other processes whole."""
+        return type("SpectrogramTrainer", (cls,), {"spectrogram": spectrogram, "augment": augment})
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.device.type == "cpu":
+            torch.set_num_threads(_cores())
+        self.add_callback("on_pretrain_routine_end", _mix_precision)
+        self.add_callback("on_train_epoch_start", _start_epoch)
+
+    def set_model_attributes(self) -> None:
+        """Name the classes, and give the model its ears."""
+        super().set_model_attributes()
+        from soundsight.yolo.checkpoint import make_ears
+
+        names = list(self.data["names"].values())
+        self.model.soundsight = make_ears(self.spectrogram, names, augment=to_dict(self.augment))
+        if self.device.type == "cpu":
+            self.model = self.model.to(memory_format=torch.channels_last)
+        config = self.spectrogram
+        self.augmenter = Augmenter(
+            self.augment,
+            classes=len(names),
+            db_range=config.db_ceiling - config.db_floor if config else 80.0,
+            seed=self.args.seed,
+        )
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
+        """Batches of uint8 pictures (train) or float pictures in [0, 1] (val)."""
+        if mode != "train":
+            self.model.transforms = classify_transforms(self.args.imgsz)
+        names = list(self.data["names"].values())
+        dataset = ImageSet(Path(dataset_path), names, self.args.imgsz)
+        if dataset.images is not None and rank == -1:
+            return MemoryLoader(
+                dataset, batch_size, shuffle=mode == "train", seed=self.args.seed, device=self.device
+            )
+        if mode != "train":
+            return super().get_dataloader(dataset_path, batch_size, rank, mode)
+        return build_dataloader(dataset, batch_size, self.args.workers, rank=rank, device=self.device)
+
+    def preprocess_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Augment the batch on the training device; labels become target probabilities."""
+        images, labels = super().preprocess_batch(batch).values()
+        batch["img"], batch["cls"] = self.augmenter(images, labels)
+        batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
+        return batch
+
+    def plot_training_samples(self, batch: dict[str, torch.Tensor], ni: int) -> None:
+        """Draw a few augmented pictures, each with its strongest label."""
+        super().plot_training_samples({**batch, "cls": batch["cls"].argmax(1)}, ni)
+
+
+def _mix_precision(trainer: SpectrogramTrainer) -> None:
+    """Honour `amp: true` on processors that multiply bfloat16; Ultralytics knows mixed precision on GPUs only."""
+    if trainer.device.type == "cpu" and trainer.args.amp is True and _cpu_has_bfloat16():
+        trainer.amp = True  # torch.autocast then computes convolutions in bfloat16
+    precision = "mixed precision" if trainer.amp else "fp32"
+    LOGGER.info(f"Soundsight trains on {trainer.device.type} in {precision}.")
+
+
+def _start_epoch(trainer: SpectrogramTrainer) -> None:
+    trainer.augmenter.reseed(trainer.epoch)
+    trainer.train_loader.epoch = trainer.epoch
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 natively (AVX512-BF16 or AMX on x86)."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _free_memory() -> int:
+    """Free main memory in bytes; where the system does not tell, 2 GiB."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 2 << 30
