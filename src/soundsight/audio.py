@@ -12,9 +12,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -141,28 +142,59 @@ def stream(source: str | Path | BinaryIO, *, sample_rate: int) -> Iterator[Wavef
     Raises:
         AudioError: As `read`; also in the middle, when a later part is damaged.
     """
-    name = source if isinstance(source, str | Path) else "standard input"
-    with _open(source) as file:
-        info = _info(file, name, allow_empty=not isinstance(source, str | Path))
+    with opened(source) as (info, blocks):
         resampler = None
         if info.sample_rate != sample_rate:
             resampler = soxr.ResampleStream(info.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
-        frames = max(1, round(BLOCK_SECONDS * info.sample_rate))
-        total = 0
-        while True:
-            try:
-                data = file.read(frames, dtype="float32", always_2d=True)
-            except (soundfile.LibsndfileError, RuntimeError) as error:
-                raise AudioError(f"{name} cannot be decoded after {total / info.sample_rate:.1f} s ({_reason(error)}).") from error
-            last = len(data) < frames
-            block = _mono(data, name)
-            total += len(block)
+        for block in blocks:
             if resampler is not None:
-                block = resampler.resample_chunk(block, last=last)
+                block = resampler.resample_chunk(block)
             if len(block):
                 yield block
-            if last:
-                break
+        if resampler is not None:
+            rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            if len(rest):
+                yield rest
+
+
+@contextmanager
+def opened(
+    source: str | Path | BinaryIO, *, raw_rate: int | None = None, block_seconds: float = BLOCK_SECONDS
+) -> Iterator[tuple[AudioInfo, Iterator[Waveform]]]:
+    """Open a recording of any length to read it once, from start to end, at its own rate.
+
+    Args:
+        source: A path, or an open binary stream. From a pipe, WAV, AU, OGG and MP3 can be read.
+        raw_rate: For a stream without a header, 16-bit little-endian mono: its rate in Hz.
+        block_seconds: Length of the blocks.
+
+    Yields:
+        What the header says (the length of a piped recording is not known), and an iterator of mono float32
+        blocks `(samples,)` in [-1, 1], which raises `AudioError` where the recording is empty or damaged.
+
+    Raises:
+        AudioError: As `probe`.
+    """
+    name = source if isinstance(source, str | Path) else "Standard input"
+    with _open(source, raw_rate) as file:
+        info = _info(file, name, allow_empty=not isinstance(source, str | Path))
+        yield info, _blocks(file, name, max(1, round(block_seconds * info.sample_rate)))
+
+
+def _blocks(file: soundfile.SoundFile, name: str | Path, frames: int) -> Iterator[Waveform]:
+    total = 0
+    while True:
+        try:
+            data = file.read(frames, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise AudioError(
+                f"{name} cannot be decoded after {total / file.samplerate:.1f} s ({_reason(error)})."
+            ) from error
+        total += len(data)
+        if len(data):
+            yield _mono(data, name)
+        if len(data) < frames:
+            break
     if total == 0:
         raise AudioError(f"{name} holds no samples; replace it or leave it out.")
 
@@ -213,12 +245,20 @@ def _info(file: soundfile.SoundFile, name: str | Path, *, allow_empty: bool = Fa
     return info
 
 
-def _open(source: str | Path | BinaryIO) -> soundfile.SoundFile:
+def _open(source: str | Path | BinaryIO, raw_rate: int | None = None) -> soundfile.SoundFile:
     if not isinstance(source, str | Path):
+        raw: dict[str, Any] = {}
+        if raw_rate is not None:
+            raw = {"format": "RAW", "subtype": "PCM_16", "endian": "LITTLE", "channels": 1}
+            raw["samplerate"] = raw_rate
         try:
-            return soundfile.SoundFile(source)
-        except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-            raise AudioError(f"Standard input is no recording ({_reason(error)}).") from error
+            target = source if source.seekable() else source.fileno()
+            return soundfile.SoundFile(target, closefd=False, **raw)
+        except (soundfile.LibsndfileError, RuntimeError, TypeError, OSError, ValueError) as error:
+            raise AudioError(
+                f"Standard input is no recording that can be read from a pipe ({_reason(error)}); "
+                "send WAV, or name a file."
+            ) from error
     path = Path(source)
     if not path.exists():
         raise AudioError(f"{path} does not exist.")

@@ -7,19 +7,25 @@ one, and reported as lost if they fail again.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-CHUNK = 16
+CHUNK = 16  # items sent to a worker at once, at most
+ONE_THREAD = {
+    name: "1"
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+}
 
 
 class WorkerLost(Exception):
@@ -51,10 +57,12 @@ def run(
         for item in items:
             yield item, function(item)
         return
+    # A small job is cut finer, so that all workers end at about the same time.
+    chunk_size = min(CHUNK, math.ceil(len(items) / (8 * workers))) if isinstance(items, Sized) else CHUNK
     queue = iter(items)
     while True:
         retry: list[Item] = []
-        yield from _pool_run(function, queue, workers, retry)
+        yield from _pool_run(function, queue, workers, max(1, chunk_size), retry)
         if not retry:
             return
         for item in retry:
@@ -62,14 +70,14 @@ def run(
 
 
 def _pool_run(
-    function: Callable[[Item], Result], queue: Iterator[Item], workers: int, retry: list[Item]
+    function: Callable[[Item], Result], queue: Iterator[Item], workers: int, chunk_size: int, retry: list[Item]
 ) -> Iterator[tuple[Item, Result | WorkerLost]]:
     """Work through `queue` until it ends or a worker dies; what was in flight then goes to `retry`."""
-    pool = _pool(workers)
+    pool = _pool(workers, function.__module__)
     pending: dict[Future[list[Result]], Sequence[Item]] = {}
     try:
         while not retry:
-            while len(pending) < 3 * workers and (chunk := list(islice(queue, CHUNK))):
+            while len(pending) < 3 * workers and (chunk := list(islice(queue, chunk_size))):
                 pending[pool.submit(_chunk, function, chunk)] = chunk
             if not pending:
                 return
@@ -95,24 +103,49 @@ def _pool_run(
 
 
 def _alone(function: Callable[[Item], Result], item: Item) -> Result | WorkerLost:
-    with _pool(1) as pool:
+    with _pool(1, function.__module__) as pool:
         try:
             return pool.submit(function, item).result()
         except BrokenProcessPool:
             return WorkerLost("The process that worked on it was killed, twice (out of memory?).")
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Fresh processes rather than forked ones: safe beside threads and CUDA."""
-    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+def _pool(workers: int, module: str) -> ProcessPoolExecutor:
+    """Fresh processes rather than forked ones: safe beside threads and CUDA.
+
+    Where the system can fork, they come from a server that imported `module` once for all of them.
+    """
+    with _environment(ONE_THREAD):
+        if os.name != "posix":
+            context = multiprocessing.get_context("spawn")
+        else:
+            context = multiprocessing.get_context("forkserver")
+            from multiprocessing import forkserver
+
+            context.set_forkserver_preload(["__main__", module])
+            forkserver.ensure_running()
+        return ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Environment variables for processes started meanwhile: numerical libraries read them when loaded."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _start() -> None:
-    """Leave Ctrl-C to the parent, and one thread to each numerical library."""
+    """Leave Ctrl-C to the parent, and one thread to each numerical library that is loaded from now on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"
+    os.environ.update(ONE_THREAD)
 
 
 def _chunk(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:

@@ -20,7 +20,7 @@ from soundsight.errors import DatasetError
 class Clip:
     """One labelled stretch of one recording."""
 
-    path: Path  # absolute
+    path: Path = field(hash=False)  # absolute; slow to hash, and `file` tells clips apart
     file: str  # relative to the data set's root, with forward slashes
     label: str
     name: str  # unique within its label; the picture's file name without its ending
@@ -116,9 +116,7 @@ def read_esc50(root: Path, *, only_esc10: bool = False) -> Catalogue:
     return Catalogue(name, clips, known, failures)
 
 
-def read_rows(
-    table: Path, required: Sequence[str], *, delimiter: str = ","
-) -> list[tuple[int, dict[str, str]]]:
+def read_rows(table: Path, required: Sequence[str], *, delimiter: str = ",") -> list[tuple[int, dict[str, str]]]:
     """Rows of a table with their line numbers, as stripped text; rows without any text are skipped.
 
     Raises:
@@ -131,15 +129,13 @@ def read_rows(
         for name in required:
             if columns.count(name) != 1:
                 found = "lacks the column" if name not in columns else "has more than one column"
-                raise DatasetError(
-                    f"The table {table} {found} {name!r}; it has: {', '.join(columns) or 'nothing'}."
-                )
+                raise DatasetError(f"The table {table} {found} {name!r}; it has: {', '.join(columns) or 'nothing'}.")
         reader.fieldnames = columns
         for row in reader:
-            values = {k: (v or "").strip() for k, v in row.items() if k and not isinstance(v, list)}
+            values = {name: (row[name] or "").strip() for name in columns if name}
             if not any(values.values()):
                 continue
-            if any(row[name] is None for name in required):
+            if row[columns[-1]] is None and any(row[name] is None for name in required):
                 raise DatasetError(f"{table}, line {reader.line_num}: the row has fewer fields than the header.")
             rows.append((reader.line_num, values))
     except csv.Error as error:

@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,17 @@ def read_rows(path: Path) -> list[Row]:
 
     What is not listed is drawn again, so nothing is lost by that.
     """
-    types = {"size": int, "mtime_ns": int, "sample_rate": int, "channels": int}
+    types: dict[str, Callable[[str], Any]] = {
+        "size": int,
+        "mtime_ns": int,
+        "sample_rate": int,
+        "channels": int,
+    }
     types |= {"duration_seconds": float, "start_seconds": float}
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return [Row(**{k: types.get(k, str)(v) for k, v in row.items()}) for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, csv.Error):
         return []
 
 
@@ -93,8 +98,8 @@ def read_settings(data: str | Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise DatasetError(f"The folder {data} does not exist; run `soundsight prepare`, or set data=FOLDER.")
     try:
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        settings = dict(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise DatasetError(
             f"{folder / SETTINGS} is missing or damaged, so {data} was not prepared to its end; "
             "run `soundsight prepare` again."
@@ -111,7 +116,7 @@ def read_spectrogram(data: str | Path) -> SpectrogramConfig:
 
 
 def data_fingerprint(rows: Iterable[Row]) -> str:
-    """Twelve hexadecimal digits of the recordings, labels, folds and splits; independent of paths and dates."""
+    """Twelve hexadecimal digits of recordings, labels, folds and splits; independent of paths and dates."""
     digest = hashlib.sha256()
     for line in sorted(
         f"{r.sha256} {r.start_seconds} {r.end_seconds} {r.label} {r.fold} {r.source} {r.split}" for r in rows

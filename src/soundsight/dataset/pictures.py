@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +22,11 @@ from soundsight.dataset.catalogue import Clip
 from soundsight.errors import AudioError
 from soundsight.files import write_bytes
 from soundsight.spectrogram import render
+
+try:
+    from isal import isal_zlib
+except ImportError:  # no wheel for this processor
+    isal_zlib = None
 
 Image = npt.NDArray[np.uint8]
 
@@ -59,20 +63,20 @@ class Drawn:
 def draw(task: Task) -> Drawn:
     """Carry out a task; bad recordings are an answer, not an exception."""
     clip, config = task.clip, task.config
+    image = None
     try:
         info = audio.probe(clip.path)
         stat = os.stat(clip.path)
         digest = _sha256(str(clip.path), stat.st_size, stat.st_mtime_ns)
         key = picture_key(config, digest, clip)
-        redraw = read_key(task.target) != key
-        if redraw:
-            write_bytes(task.target, encode_png(draw_clip(clip, config), key))
+        if read_key(task.target) != key:
+            image = draw_clip(clip, config)
     except AudioError as error:
         return Drawn(failure=str(error))
-    except PermissionError as error:
-        if error.filename != str(clip.path):
-            raise
-        return Drawn(failure=f"{clip.path} may not be read by this user; change its permissions.")
+    except OSError as error:  # vanished meanwhile, or a bad disk
+        return Drawn(failure=f"{clip.path} cannot be read ({error.strerror}).")
+    if image is not None:
+        write_bytes(task.target, encode_png(image, key))
     return Drawn(
         digest,
         stat.st_size,
@@ -80,7 +84,7 @@ def draw(task: Task) -> Drawn:
         info.sample_rate,
         info.channels,
         round(info.duration_seconds, 6),
-        redraw,
+        image is not None,
     )
 
 
@@ -105,14 +109,37 @@ def picture_key(config: SpectrogramConfig, digest: str, clip: Clip) -> str:
 
 
 def encode_png(image: Image, key: str) -> bytes:
-    """Lossless PNG of uint8 RGB `(height, width, 3)` with `key` as its `soundsight` text."""
-    done, data = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    if not done:
-        raise ValueError(f"An image of shape {image.shape} and type {image.dtype} cannot be a PNG.")
-    body = b"tEXt" + _KEYWORD + b"\0" + key.encode("latin-1")
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    png = data.tobytes()
-    return png[:_HEADER] + chunk + png[_HEADER:]
+    """Lossless PNG of uint8 RGB `(height, width, 3)` with `key` as its `soundsight` text.
+
+    Written here rather than by OpenCV or Pillow, which take three to ten times as long: a row is stored as
+    its difference from the row above (the next higher band), which suits spectrograms best, and deflated
+    without a search for distant repetitions, of which they have none.
+    """
+    height, width, channels = image.shape
+    if channels != 3 or image.dtype != np.uint8:
+        raise ValueError(f"An image of shape {image.shape} and type {image.dtype} is no uint8 RGB picture.")
+    rows = image.reshape(height, 3 * width)
+    lines = np.empty((height, 1 + 3 * width), np.uint8)
+    lines[:, 0] = 2  # the filter "up" (PNG specification, 9.2)
+    lines[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits a channel, RGB
+    text = _KEYWORD + b"\0" + key.encode("latin-1")
+    chunks = ((b"IHDR", header), (b"tEXt", text), (b"IDAT", _deflate(lines.data)), (b"IEND", b""))
+    return _SIGNATURE + b"".join(_chunk(kind, data) for kind, data in chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def _deflate(data: memoryview) -> bytes:
+    """A zlib stream: by Intel's ISA-L where it is installed, else by zlib, of the same size but slower."""
+    if isal_zlib is not None:
+        return isal_zlib.compress(data, 1)
+    packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    return packer.compress(data) + packer.flush()
 
 
 def read_key(path: Path) -> str | None:

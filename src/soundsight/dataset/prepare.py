@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,10 +17,15 @@ from soundsight.config import DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
 from soundsight.dataset.catalogue import Catalogue, Clip, read_catalogue
 from soundsight.dataset.manifest import Row
+from soundsight.dataset.names import class_order, image_paths
 from soundsight.dataset.split import SPLITS, Leaks, assign, count, find_leaks
+from soundsight.dataset.windows import cut_windows
 from soundsight.errors import ConfigError, DatasetError
 
 Progress = Callable[[int, int], None]
+
+# What file managers leave behind in folders that were looked at.
+LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,16 @@ def prepare(
     config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
     started = time.monotonic()
     catalogue = read_catalogue(config)
-    splits = assign(catalogue, config.split)
+    splits = assign(catalogue, config.split)  # of whole recordings, before any is cut
+    catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers)
+    splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
+    images = image_paths(catalogue.clips)
+    labels = class_order(catalogue.labels)
     cache, data = Path(config.cache), Path(config.data)
     with _locked(cache), _locked(data):
         rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress)
-        split_of = {_clip_key(clip): split for clip, split in splits.items()}
-        rows = [replace(row, split=split_of.get(_row_key(row), "")) for row in rows]
+        split_of = {images[clip]: split for clip, split in splits.items()}
+        rows = [replace(row, split=split_of.get(row.image, "")) for row in rows]
         link(rows, cache, data)
         manifest.write_failures(data / manifest.FAILURES, failures)
         manifest.write_settings(
@@ -81,14 +88,14 @@ def prepare(
                 "dataset": {**to_dict(config), "name": catalogue.name},
                 "spectrogram": to_dict(spectrogram),
                 "fingerprint": manifest.data_fingerprint(rows),
-                "labels": catalogue.labels,
+                "labels": labels,
             },
         )
         manifest.write_rows(data / manifest.MANIFEST, rows)
     return Prepared(
         data=data,
         cache=cache,
-        labels=catalogue.labels,
+        labels=labels,
         counts=count(row.split for row in rows),
         leaks=find_leaks(splits, catalogue.shared_sources),
         drawn=drawn,
@@ -106,11 +113,12 @@ def draw_all(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Row], list[tuple[str, str]], int]:
-    """Bring the cache up to date with a catalogue.
+    """Bring the cache up to date with a catalogue, whose whole recordings are cut into windows first.
 
     Returns:
         A row for each picture in the catalogue's order, the failures, and how many pictures were drawn.
     """
+    catalogue, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers)
     targets = image_paths(catalogue.clips)
     settings = {"spectrogram": to_dict(spectrogram), "renderer": pictures.RENDERER}
     index = cache / manifest.MANIFEST
@@ -125,7 +133,7 @@ def draw_all(
     for clip, image in targets.items():
         row = known.get(image)
         if row is not None and _unchanged(row, clip, cache / image):
-            done[clip] = replace(row, label=clip.label, fold=_fold(clip), source=clip.source, file=clip.file)
+            done[clip] = replace(row, fold=_fold(clip), source=clip.source)
         else:
             tasks.append(pictures.Task(clip, cache / image, spectrogram))
     kept, drawn, failures = len(done), 0, list(catalogue.failures)
@@ -133,7 +141,9 @@ def draw_all(
         index.unlink(missing_ok=True)  # until all is whole again
     for number, (task, result) in enumerate(parallel.run(pictures.draw, tasks, workers=workers), 1):
         if isinstance(result, parallel.WorkerLost) or result.failure:
-            failures.append((task.clip.file, str(result) if isinstance(result, parallel.WorkerLost) else result.failure))
+            failures.append(
+                (task.clip.file, str(result) if isinstance(result, parallel.WorkerLost) else result.failure)
+            )
             task.target.unlink(missing_ok=True)
         else:
             drawn += result.redrawn
@@ -148,55 +158,13 @@ def draw_all(
     return rows, failures, drawn
 
 
-def image_paths(clips: Sequence[Clip]) -> dict[Clip, str]:
-    """A path `<class>/<name>.png` for each clip, safe on every file system and unique even without case."""
-    folder_of = folder_names(sorted({clip.label for clip in clips}))
-    result: dict[Clip, str] = {}
-    taken: Counter[str] = Counter()
-    for clip in clips:
-        image = f"{folder_of[clip.label]}/{safe_name(clip.name)}"
-        taken[image.lower()] += 1
-        if (again := taken[image.lower()]) > 1:
-            image = f"{image}~{again}"
-        result[clip] = f"{image}.png"
-    return result
-
-
-def folder_names(labels: Sequence[str]) -> dict[str, str]:
-    """A folder name for each label.
-
-    Raises:
-        DatasetError: Two labels would share a folder, on a file system that ignores case at least.
-    """
-    result: dict[str, str] = {}
-    owner: dict[str, str] = {}
-    for label in labels:
-        folder = safe_name(label)
-        other = owner.setdefault(folder.lower(), label)
-        if other != label:
-            raise DatasetError(
-                f"The labels {other!r} and {label!r} would share the folder {folder!r}; rename one of them."
-            )
-        result[label] = folder
-    return result
-
-
-def safe_name(name: str) -> str:
-    """A file name without separators, control characters, leading dots or dashes, at most 120 bytes."""
-    text = unicodedata.normalize("NFC", name)
-    text = "".join("_" if c in '/\\:*?"<>|' or unicodedata.category(c)[0] == "C" else c for c in text)
-    text = text.strip(" .").lstrip("-~")
-    short = text.encode("utf-8")[:120].decode("utf-8", "ignore")
-    return short or "_"
-
-
 def _unchanged(row: Row, clip: Clip, image: Path) -> bool:
     """Whether a listed picture and its recording are as they were when the row was written."""
     try:
         stat = os.stat(clip.path)
         return (
             (stat.st_size, stat.st_mtime_ns) == (row.size, row.mtime_ns)
-            and _clip_key(clip)[1:] == _row_key(row)[1:]
+            and _clip_key(clip) == _row_key(row)
             and os.path.getsize(image) > 0
         )
     except OSError:
@@ -246,14 +214,19 @@ def _row_key(row: Row) -> tuple[str, str, str, str]:
 
 
 def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
-    """Make `data/` hold exactly the pictures of `rows` that have a split."""
+    """Make `data/` hold exactly the pictures of `rows` that have a split.
+
+    Every split in use gets a folder for every class, empty or not, so that all of them number classes alike.
+    """
     wanted = {data / row.split / row.image: cache / row.image for row in rows if row.split}
-    folders = {data / split for split in SPLITS} | {path.parent for path in wanted}
+    used = {row.split for row in rows if row.split}
+    classes = {Path(row.image).parent for row in rows if row.split}
+    folders = {data / split for split in SPLITS} | {data / s / label for s in used for label in classes}
     stale = [target for target, source in wanted.items() if not _same_picture(source, target)]
     extra = [p for split in SPLITS for p in (data / split).rglob("*") if p.is_file() and p not in wanted]
-    if not stale and not extra:
+    if not stale and not extra and all(folder.is_dir() for folder in folders):
         return
-    foreign = [p for p in extra if not p.name.startswith(files.TEMP_PREFIX) and pictures.read_key(p) is None]
+    foreign = [p for p in extra if not _is_ours(p)]
     if foreign:
         raise ConfigError(
             f"{data} holds {len(foreign)} files that `prepare` did not draw (such as {foreign[0]}); "
@@ -265,12 +238,19 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
         cached.unlink()
     for path in extra:
         path.unlink()
+    for split in SPLITS:
+        files.remove_empty_folders(data / split)
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     for target in stale:
         files.link_or_copy(wanted[target], target)
-    for split in SPLITS:
-        files.remove_empty_folders(data / split)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `prepare` may delete a file: our picture, our temporary file, or litter."""
+    if path.name.startswith(files.TEMP_PREFIX) or path.name in LITTER:
+        return True
+    return pictures.read_key(path) is not None
 
 
 def _same_picture(source: Path, target: Path) -> bool:

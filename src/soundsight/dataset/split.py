@@ -69,9 +69,7 @@ def find_leaks(splits: dict[Clip, str], known: frozenset[str] = frozenset()) -> 
         where[clip.source].add(split)
     crossing = sorted(source for source, found in where.items() if len(found) > 1)
     held_out = sum(1 for clip, split in splits.items() if split != "train" and "train" in where[clip.source])
-    return Leaks(
-        tuple(s for s in crossing if s in known), tuple(s for s in crossing if s not in known), held_out
-    )
+    return Leaks(tuple(s for s in crossing if s in known), tuple(s for s in crossing if s not in known), held_out)
 
 
 def _by_fold(catalogue: Catalogue, config: SplitConfig) -> dict[Clip, str]:
@@ -98,7 +96,7 @@ def _at_random(clips: Sequence[Clip], config: SplitConfig) -> dict[Clip, str]:
         members = sorted((c for c in clips if c.label == label), key=lambda c: c.name)
         random.Random(f"{config.seed} {label}").shuffle(members)
         first = round(len(members) * config.fractions[0])
-        second = first + round(len(members) * config.fractions[1])
+        second = round(len(members) * (config.fractions[0] + config.fractions[1]))
         for index, clip in enumerate(members):
             result[clip] = "train" if index < first else "val" if index < second else "test"
     return result

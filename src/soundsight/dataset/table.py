@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from soundsight.audio import is_audio
 from soundsight.config import DatasetConfig
@@ -40,8 +41,7 @@ class _Columns:
         return [name for name in named if name]
 
 
-@dataclass(frozen=True)
-class _Recording:
+class _Recording(NamedTuple):
     path: Path  # absolute
     file: str  # relative to root, or absolute where it lies elsewhere
     name: str  # for pictures
@@ -67,6 +67,7 @@ def read_table(root: Path, config: DatasetConfig) -> Catalogue:
     """
     if not config.table:
         raise ConfigError("kind=table needs table=FILE, a CSV or TSV file with one row a clip, relative to root.")
+    root = Path(os.path.normpath(root.absolute()))
     clips: list[Clip] = []
     failures: list[tuple[str, str]] = []
     whole = not (config.start_column or config.end_column)
@@ -79,7 +80,7 @@ def read_table(root: Path, config: DatasetConfig) -> Catalogue:
             else:
                 _Reader(table, root, columns, delimiter).read(clips, failures)
         except _BadRow as reason:
-            failures.append((_relative(os.path.abspath(table), os.path.abspath(root)), str(reason)))
+            failures.append((_relative(str(table), root), str(reason)))
     return Catalogue(Path(config.table).stem, clips, failures=failures, whole_recordings=whole)
 
 
@@ -103,9 +104,7 @@ def _format(table: Path, config: DatasetConfig) -> tuple[str, _Columns | None]:
         files = tuple(name for name in (config.file_column, *RAVEN_FILES) if name in fields)
         offset = RAVEN_OFFSET if RAVEN_OFFSET in fields and not config.start_column else ""
         start, end = config.start_column or RAVEN_START, config.end_column or RAVEN_END
-        return "\t", _Columns(
-            config.label_column, files, config.fold_column, config.group_column, start, end, offset
-        )
+        return "\t", _Columns(config.label_column, files, config.fold_column, config.group_column, start, end, offset)
     columns = _Columns(
         config.label_column,
         (config.file_column,),
@@ -135,7 +134,7 @@ class _Reader:
         """Append the clips and failures of the table."""
         beside = None if self.columns.files else _beside(self.table, self.root)
         raven = self.columns.start == RAVEN_START
-        seen = set()
+        seen: set[tuple[str, str, float, float | None]] = set()
         for line, row in read_rows(self.table, self.columns.required, delimiter=self.delimiter):
             fold = self._fold(row, line)
             source = row[self.columns.group] if self.columns.group else ""
@@ -146,10 +145,11 @@ class _Reader:
                 name = next((row[column] for column in self.columns.files if row[column]), self.table.name)
                 failures.append((name, f"{self.table.name}, line {line}: {reason}"))
                 continue
-            # Raven writes a selection once for each view (waveform, spectrogram) that shows it.
-            if not raven or clip not in seen:
-                seen.add(clip)
+            if (key := (clip.file, clip.label, clip.start_seconds, clip.end_seconds)) not in seen:
+                seen.add(key)
                 clips.append(clip)
+            elif not raven:  # which writes a selection once for each view that shows it
+                failures.append((recording.file, f"{self.table.name}, line {line}: the row repeats another"))
 
     def _fold(self, row: Mapping[str, str], line: int) -> int | None:
         text = row[self.columns.fold] if self.columns.fold else ""
@@ -255,11 +255,11 @@ def _find(name: str, table: Path, root: Path) -> _Recording | None:
     candidates = [name, slashed]
     if slashed.startswith("/") or slashed[1:3] == ":/":
         candidates.append(slashed.rpartition("/")[2])
-    for folder in dict.fromkeys((str(root), str(table.parent))):
+    for folder in (str(root), str(table.parent)):
         for candidate in dict.fromkeys(candidates):
-            path = os.path.abspath(os.path.join(folder, candidate))
+            path = os.path.join(folder, candidate)
             if os.path.isfile(path):
-                return _recording(path, root)
+                return _recording(os.path.normpath(path), root)
     return None
 
 
@@ -270,18 +270,18 @@ def _beside(table: Path, root: Path) -> _Recording:
     if len(found) != 1:
         which = f"there are {found[0].name} and {found[1].name}" if found else "there is none"
         raise _BadRow(f"it names no recordings, so one of its name must lie beside it, but {which}")
-    return _recording(os.path.abspath(found[0]), root)
+    return _recording(str(found[0]), root)
 
 
 def _recording(path: str, root: Path) -> _Recording:
-    file = _relative(path, os.path.abspath(root))
+    file = _relative(path, root)
     inside = file if not os.path.isabs(file) else os.path.basename(file)
     return _Recording(Path(path), file, os.path.splitext(inside)[0].replace("/", "_"))
 
 
-def _relative(path: str, root: str) -> str:
+def _relative(path: str, root: Path) -> str:
     """`path` seen from `root` with forward slashes; as it is where it lies elsewhere."""
-    inside = path[len(root) + 1 :] if path.startswith(root + os.sep) else path
+    inside = path[len(str(root)) + 1 :] if path.startswith(f"{root}{os.sep}") else path
     return inside.replace(os.sep, "/")
 
 

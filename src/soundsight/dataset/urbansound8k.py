@@ -32,7 +32,7 @@ def read_urbansound8k(root: Path) -> Catalogue:
         if not row["fold"].isdecimal() or not row["class"] or not row["slice_file_name"]:
             raise DatasetError(
                 f"{table}, line {line}: slice_file_name={row['slice_file_name']!r}, fold={row['fold']!r} and "
-                f"class={row['class']!r} must be a file, a whole number and a name; restore the official file."
+                f"class={row['class']!r} must be a file, a whole number and a name; restore the table."
             )
         file = f"audio/fold{int(row['fold'])}/{row['slice_file_name']}"
         path = root / file

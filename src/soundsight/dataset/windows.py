@@ -6,7 +6,7 @@ Only headers are read here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from soundsight import audio, parallel
@@ -34,9 +34,7 @@ def cut_windows(
         return catalogue, {clip: clip for clip in catalogue.clips}
     durations = read_durations(catalogue.clips, workers=workers)
     recording_of = {
-        window: clip
-        for clip in catalogue.clips
-        for window in cut_clip(clip, durations.get(clip), clip_seconds)
+        window: clip for clip in catalogue.clips for window in cut_clip(clip, durations.get(clip), clip_seconds)
     }
     return replace(catalogue, clips=list(recording_of), whole_recordings=False), recording_of
 
@@ -66,8 +64,9 @@ def cut_clip(clip: Clip, duration_seconds: float | None, clip_seconds: float) ->
 
 
 def read_durations(clips: Sequence[Clip], *, workers: int | None = None) -> dict[Clip, float | None]:
-    """Length in seconds of each clip's recording; `None` if it cannot be read, which drawing it will report."""
-    return dict(parallel.run(_duration, clips, workers=1 if len(clips) < FEW else workers))  # type: ignore[arg-type]
+    """Length in seconds of each clip's recording; `None` if it cannot be read, which drawing will report."""
+    results = parallel.run(_duration, clips, workers=1 if len(clips) < FEW else workers)
+    return {clip: None if isinstance(found, parallel.WorkerLost) else found for clip, found in results}
 
 
 def _duration(clip: Clip) -> float | None:

@@ -37,6 +37,7 @@ from soundsight.yolo.train import train as train_pictures
 
 Protocol = Literal["last", "train-val-test"]
 Say = Callable[[str], None]
+TRAINED = "trained"  # marks a model that needs no more training
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,6 @@ def crossval(
         "spectrogram": to_dict(spectrogram),
         "protocol": protocol,
         "seeds": list(seeds),
-        "shifts": shifts,
         "data_fingerprint": manifest.data_fingerprint(rows),
     }
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
@@ -123,7 +123,8 @@ def crossval(
     done: dict[int, list[_Scored]] = {}
     for fold in tested:
         done[fold] = [_fold(plan, fold, folds(catalogue), protocol, seed, say) for seed in seeds]
-    return _summarise(plan, done, {**settings, "versions": versions(), "source": dataset.root}, say)
+    record = {**settings, "shifts": shifts, "versions": versions(), "source": dataset.root}
+    return _summarise(plan, done, record, say)
 
 
 @dataclass(frozen=True)
@@ -196,27 +197,35 @@ def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, A
 def _fold(plan: _Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> _Scored:
     """Train and score one fold with one seed, or read what a former run left."""
     work = plan.folder / f"fold{fold}-seed{seed}"
-    result = work / "probabilities.npz"
+    result = work / ("probabilities.npz" if plan.shifts == 1 else f"probabilities-shifts{plan.shifts}.npz")
     if result.is_file():
         say(f"Fold {fold}, seed {seed}: done before, kept.")
         return _read(result)
     data = work / "data"
     _lay_out(plan, data, fold, all_folds, protocol)
-    last = work / "run" / "weights" / "last.pt"
-    resume = _resumable(last)
-    if not resume:
-        shutil.rmtree(work / "run", ignore_errors=True)
-    say(f"Fold {fold}, seed {seed}: {'continuing' if resume else 'training'}.")
-    arguments = {**plan.arguments, "data": str(data), "seed": seed, "project": str(work), "name": "run"}
-    arguments |= {"exist_ok": True, "val": protocol != "last", "plots": False}
-    if resume:
-        arguments["resume"] = str(last)
-    run = train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment)
-    scored = _score(plan, run.last if protocol == "last" else run.best, data)
+    model = work / "run" / "weights" / ("last.pt" if protocol == "last" else "best.pt")
+    if not (work / TRAINED).is_file():
+        _train(plan, work, seed, protocol, say=lambda text: say(f"Fold {fold}, seed {seed}: {text}"))
+    scored = _score(plan, model, data)
     _write(result, scored)
     shutil.rmtree(data, ignore_errors=True)
     say(f"Fold {fold}, seed {seed}: top-1 {_scores(scored).top1:.1%}.")
     return scored
+
+
+def _train(plan: _Plan, work: Path, seed: int, protocol: str, *, say: Say) -> None:
+    """Train one model, from the start or from where a killed run left off; a marker file says it is whole."""
+    last = work / "run" / "weights" / "last.pt"
+    arguments = {**plan.arguments, "data": str(work / "data"), "seed": seed, "project": str(work), "name": "run"}
+    arguments |= {"exist_ok": True, "val": protocol != "last", "plots": False}
+    if _resumable(last):
+        say("continuing.")
+        arguments["resume"] = str(last)
+    else:
+        say("training.")
+        shutil.rmtree(work / "run", ignore_errors=True)
+    train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment)
+    write_text(work / TRAINED, "")
 
 
 def _lay_out(plan: _Plan, data: Path, fold: int, all_folds: list[int], protocol: str) -> None:
@@ -313,18 +322,20 @@ def _summarise(
         "single_models_top1": {str(f): [m.top1 for m in several] for f, several in members.items()},
         "settings": settings,
     }
+    folder = plan.folder if plan.shifts == 1 else plan.folder / f"shifts{plan.shifts}"
+    folder.mkdir(exist_ok=True)
     write_results(
         pooled,
-        plan.folder,
+        folder,
         clips=[row.file for row in rows],
         sources=[row.source for row in rows],
         folds=[row.fold for row in rows],
         extra=extra,
     )
-    _write_folds(plan.folder / "folds.csv", per_fold)
+    _write_folds(folder / "folds.csv", per_fold)
     deviation = "" if spreads[0].std is None else f" ± {spreads[0].std:.2%}"
-    say(f"Top-1 over {len(per_fold)} folds: {spreads[0].mean:.2%}{deviation}; see {plan.folder}.")
-    return CrossValidation(plan.folder, list(per_fold), spreads[0], spreads[1], pooled, per_fold)
+    say(f"Top-1 over {len(per_fold)} folds: {spreads[0].mean:.2%}{deviation}; see {folder}.")
+    return CrossValidation(folder, list(per_fold), spreads[0], spreads[1], pooled, per_fold)
 
 
 def _write_folds(path: Path, per_fold: dict[int, tuple[float, float]]) -> None:

@@ -1,35 +1,39 @@
-"""A trained network as a function from pictures to logits."""
+"""A trained network as a function from pictures to logits, from a checkpoint or an exported file.
+
+Importing this module loads no PyTorch: an ONNX model answers without it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
 
 # isort: split
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from soundsight.config import SpectrogramConfig
-from soundsight.errors import ConfigError
+from soundsight.errors import ConfigError, ModelError
 from soundsight.yolo import checkpoint
+
+if TYPE_CHECKING:
+    import torch
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
 class Classifier:
-    """A network with its ears; made by `load_classifier`."""
+    """A network with its ears; made by `load_classifier`. This one is PyTorch's."""
 
-    def __init__(self, network: Any, ears: checkpoint.Ears, *, device: torch.device, fingerprint: str) -> None:
+    def __init__(self, network: Any, ears: checkpoint.Ears, *, device: Any, fingerprint: str) -> None:
         self.network = network
         self.ears = ears
         self.device = device
         self.fingerprint = fingerprint
 
-    @torch.inference_mode()
     def logits(self, images: Images) -> Floats:
         """Raw scores of a batch of pictures.
 
@@ -39,15 +43,36 @@ class Classifier:
         Returns:
             float32 `(batch, classes)`: logarithms of probabilities up to a constant a row.
         """
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
-        pixels = pixels.permute(0, 3, 1, 2).float() / 255  # channels-last in memory, RGB, [0, 1]
-        output = self.network(pixels)
-        scores = output[1] if isinstance(output, tuple | list) else torch.log(output.clamp_min(1e-12))
-        return scores.float().cpu().numpy()
+        import torch
 
-    def probabilities(self, images: Images) -> Floats:
-        """Calibrated class probabilities `(batch, classes)` of pictures; see `logits`."""
-        return softmax(self.logits(images), self.ears.temperature)
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+            pixels = pixels.permute(0, 3, 1, 2).float() / 255  # channels-last in memory, RGB, [0, 1]
+            output = self.network(pixels)
+            scores = output[1] if isinstance(output, tuple | list) else torch.log(output.clamp_min(1e-12))
+            return scores.float().cpu().numpy()  # type: ignore[no-any-return]
+
+    def probabilities(self, images: Images, *, shifts: int = 1) -> Floats:
+        """Calibrated class probabilities `(batch, classes)` of pictures; see `logits`.
+
+        With `shifts` above 1, log-probabilities are averaged over that many circular shifts in time.
+        """
+        if shifts == 1:
+            return softmax(self.logits(images), self.ears.temperature)
+        turns = [round(images.shape[2] * k / shifts) for k in range(shifts)]
+        logs = [np.log(softmax(self.logits(np.roll(images, turn, axis=2))) + 1e-30) for turn in turns]
+        return softmax(np.mean(logs, axis=0), self.ears.temperature)
+
+    def features(self, images: Images) -> Floats:
+        """What the last layer sees of each picture: pooled features, float32 `(batch, features)`."""
+        caught: list[Any] = []
+        layer = self.network.model[-1].linear
+        hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        try:
+            self.logits(images)
+        finally:
+            hook.remove()
+        return caught[0].float().cpu().numpy()  # type: ignore[no-any-return]
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
@@ -55,7 +80,7 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
     scaled = logits.astype(np.float64) / temperature
     scaled -= scaled.max(axis=1, keepdims=True)
     exponent = np.exp(scaled)
-    return (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)
+    return (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)  # type: ignore[no-any-return]
 
 
 def load_classifier(
@@ -64,25 +89,48 @@ def load_classifier(
     device: str | None = None,
     spectrogram: SpectrogramConfig | None = None,
     trust: bool = False,
+    threads: int | None = None,
 ) -> Classifier:
     """Load a trained model.
 
     Args:
-        path: A `.pt` checkpoint.
+        path: A `.pt` checkpoint, or what `export` made of one: `.onnx`, `.torchscript`, an OpenVINO folder.
         device: "cpu", "cuda", "0"...; `None` takes the first GPU, or else the CPU.
         spectrogram: Settings for a model that carries none, or to override its own.
         trust: See `checkpoint.load_checkpoint`.
+        threads: Processor threads to compute with; `None` takes all.
 
     Raises:
         ModelError: The file is missing, unsafe, no classifier, or has no ears and none were supplied.
         ConfigError: The device does not exist.
     """
     checkpoint.require_file(path)
+    path = Path(path)
+    if path.suffix.lower() == ".pt" and path.is_file():
+        return _load_checkpoint(path, device=device, spectrogram=spectrogram, trust=trust, threads=threads)
+    from soundsight.yolo.exported import READERS
+
+    kind = "folder" if path.is_dir() else path.suffix.lower()
+    if kind not in READERS:
+        raise ModelError(
+            f"{path} is no model that can be read: a checkpoint .pt, an exported .onnx or .torchscript file, "
+            "or an OpenVINO folder is needed."
+        )
+    return READERS[kind](path, device=device, spectrogram=spectrogram, trust=trust, threads=threads)
+
+
+def _load_checkpoint(
+    path: Path, *, device: str | None, spectrogram: SpectrogramConfig | None, trust: bool, threads: int | None
+) -> Classifier:
+    import torch
+
     chosen = choose_device(device)
     data = checkpoint.load_checkpoint(path, trust=trust)
     model = checkpoint.checkpoint_model(data).float().eval()
     names = tuple(model.names[i] for i in sorted(model.names))
     ears = checkpoint.read_ears(getattr(model, "soundsight", None), path, names, supplied=spectrogram)
+    if threads:
+        torch.set_num_threads(threads)
     network = model.fuse(verbose=False).to(chosen).to(memory_format=torch.channels_last)
     return Classifier(network, ears, device=chosen, fingerprint=checkpoint.file_fingerprint(path))
 
@@ -93,6 +141,8 @@ def choose_device(device: str | None) -> torch.device:
     Raises:
         ConfigError: A GPU was asked for that PyTorch does not see.
     """
+    import torch
+
     if device in (None, ""):
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     text = str(device)

@@ -25,6 +25,7 @@ from ultralytics.utils import LOGGER
 from soundsight.augment import Augmenter
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.errors import ConfigError
+from soundsight.files import TEMP_PREFIX
 
 # A set of pictures above this share of the machine's free memory is read from disk batch by batch.
 MEMORY_SHARE = 0.4
@@ -166,6 +167,19 @@ class SpectrogramTrainer(ClassificationTrainer):
         batch["img"], batch["cls"] = self.augmenter(images, labels)
         batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
         return batch
+
+    def save_model(self) -> bool:
+        """Write checkpoints so that a kill leaves the former one, never a part of the new one."""
+        goals = self.last, self.best
+        self.last, self.best = (goal.with_name(f"{TEMP_PREFIX}{goal.name}") for goal in goals)
+        try:
+            saved: bool = super().save_model()
+            for written, goal in zip((self.last, self.best), goals, strict=True):
+                if written.exists():
+                    os.replace(written, goal)
+        finally:
+            self.last, self.best = goals
+        return saved
 
     def plot_training_samples(self, batch: dict[str, torch.Tensor], ni: int) -> None:
         """Draw a few augmented pictures, each with its strongest label."""

@@ -1,0 +1,45 @@
+# `make demo` and `make test` work on a fresh machine: they build the environment in .venv first.
+# Without make:  python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e '.[dev]'
+#                .venv/bin/soundsight demo   or   .venv/bin/python -m pytest
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt
+
+.PHONY: demo test check bench wheel clean
+
+demo: .venv/.run
+	$(BIN)/soundsight demo
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_rooms.py
+
+bench: .venv/.dev
+	$(BIN)/python -m benchmarks.render
+	$(BIN)/python -m benchmarks.prepare
+	$(BIN)/python -m benchmarks.answering
+	$(BIN)/python -m benchmarks.train_speed
+
+wheel: .venv/.dev
+	$(BIN)/python -m build --wheel
+
+.venv/bin/uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/.run: .venv/bin/uv pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	touch $@
+
+.venv/.dev: .venv/bin/uv pyproject.toml constraints.txt
+	$(INSTALL) -e '.[dev]'
+	touch $@ .venv/.run
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

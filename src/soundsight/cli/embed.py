@@ -1,0 +1,47 @@
+"""`soundsight embed`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from soundsight.cli.predict import add_source_arguments, list_sources, make_options, open_listener, progress
+from soundsight.cli.predict import report_failures as report
+
+SUMMARY = "Write one feature vector a window to a Parquet file, for search and clustering."
+EXAMPLES = [
+    "soundsight embed last.pt field/ --out field.parquet",
+    "soundsight embed last.pt night.flac --hop 1 --out night.parquet",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    add_source_arguments(parser)
+    parser.add_argument(
+        "--out", metavar="FILE", required=True, help="the Parquet file to write; whole or not at all"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Embed."""
+    from soundsight.predict.answers import Vector
+    from soundsight.predict.vectors import VectorWriter
+    from soundsight.predict.writers import load_pyarrow, replacing
+
+    load_pyarrow()
+    sources = list_sources(arguments.sources, arguments.raw)
+    options = make_options(arguments)
+    listener = open_listener(arguments)
+    failures, windows = [], 0
+    with replacing(Path(arguments.out)) as stream, progress(False) as show:
+        writer = VectorWriter(stream, listener.model)
+        for event in listener.vectors(show(sources), options):
+            if isinstance(event, Vector):
+                writer.write(event)
+                windows += 1
+            elif event.failure:
+                failures.append(event.failure)
+        writer.close()
+    print(f"{windows} vectors of {len(sources) - len(failures)} recordings: {arguments.out}")
+    return report(failures, len(sources))

@@ -1,0 +1,58 @@
+"""`soundsight export`."""
+
+from __future__ import annotations
+
+import argparse
+
+from soundsight.cli import console, key_values
+
+SUMMARY = "Convert a checkpoint to ONNX, OpenVINO, TorchScript and others, with its ears inside."
+EXAMPLES = [
+    "soundsight export last.pt                          # last.onnx, beside the checkpoint",
+    "soundsight export last.pt --format openvino",
+    "soundsight export last.pt --format onnx opset=17 quantize=16 --out phone.onnx",
+    "soundsight predict last.onnx clip.wav              # the same command as for the checkpoint",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.add_argument("model", help="a checkpoint .pt")
+    parser.add_argument(
+        "--format",
+        default="onnx",
+        help="onnx (default), openvino, torchscript: for `predict` too; engine, coreml, litert, ...: for "
+        "other programs",
+    )
+    parser.add_argument("--out", metavar="FILE", help="where to put it (default: beside the checkpoint)")
+    parser.add_argument("--spectrogram", metavar="FILE", help="settings for a model that carries none")
+    parser.add_argument(
+        "--trust-checkpoint", action="store_true", help="unpickle whatever the file holds; it may run code"
+    )
+    console.add_settings(parser, "opset=17, quantize=16, dynamic=false")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export."""
+    words = key_values(arguments.settings)
+    from soundsight import config as settings
+    from soundsight.settings import find_config
+    from soundsight.yolo.export import READABLE, export
+
+    supplied = arguments.spectrogram
+    made = export(
+        arguments.model,
+        arguments.format,
+        out=arguments.out,
+        spectrogram=settings.load(settings.SpectrogramConfig, find_config(supplied)) if supplied else None,
+        trust=arguments.trust_checkpoint,
+        arguments=words,
+    )
+    print(f"Exported: {made}")
+    if arguments.format in READABLE:
+        print(f"Use it with `soundsight predict {made} clip.wav`.")
+    else:
+        print(
+            "Its spectrogram settings are in soundsight.json; `soundsight predict` does not read this format."
+        )
+    return 0

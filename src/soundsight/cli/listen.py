@@ -1,0 +1,110 @@
+"""`soundsight listen`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from soundsight.cli import console
+from soundsight.errors import ConfigError
+
+if TYPE_CHECKING:
+    from soundsight.live import Heard
+
+SUMMARY = "Classify a microphone, live, until Ctrl-C."
+EXAMPLES = [
+    "soundsight listen last.pt",
+    "soundsight listen --list-devices",
+    "soundsight listen last.pt --device-name pulse --every 0.5 --threshold 0.6",
+    "soundsight listen last.onnx --input 3 --format jsonl >> heard.jsonl",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.add_argument("model", nargs="?", help="a checkpoint .pt or an exported model")
+    parser.add_argument("--list-devices", action="store_true", help="list the sound inputs of this machine")
+    parser.add_argument("--input", type=int, metavar="N", help="number of the sound input")
+    parser.add_argument("--device-name", metavar="NAME", help="sound input whose name contains NAME")
+    parser.add_argument("--every", type=float, default=1.0, metavar="S", help="seconds between answers (default: 1)")
+    parser.add_argument("--format", choices=("table", "jsonl"), default="table", help="default: table")
+    parser.add_argument(
+        "--threshold",
+        action="append",
+        default=[],
+        metavar="P",
+        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated",
+    )
+    parser.add_argument("--shifts", type=int, default=1, metavar="N", help="average over N time shifts (default: 1)")
+    parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
+    console.add_model_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Listen."""
+    from soundsight import live
+    from soundsight.cli.predict import open_listener, parse_thresholds
+    from soundsight.predict import Options
+
+    if arguments.list_devices:
+        found = live.devices()
+        if not found:
+            console.say("This machine has no sound input.")
+        for device in found:
+            mark = "*" if device.default else " "
+            print(f"{mark}{device.index:4}  {device.sample_rate:6} Hz  {device.channels:3} channels  {device.name}")
+        return 0
+    if not arguments.model:
+        raise ConfigError("No model is named; write `soundsight listen MODEL`, or --list-devices.")
+    if arguments.input is not None and arguments.device_name:
+        raise ConfigError("--input and --device-name both name a sound input; give one of them.")
+    chosen = arguments.input if arguments.input is not None else arguments.device_name
+    microphone = live.Microphone(chosen)
+    options = Options(threshold=parse_thresholds(arguments.threshold), shifts=arguments.shifts)
+    listener = open_listener(arguments)
+    latencies: list[float] = []
+    total = 0.0
+    with microphone:
+        name, rate = microphone.device.name, microphone.sample_rate
+        console.say(f"Listening to {name!r} at {rate} Hz; Ctrl-C ends.")
+        try:
+            for heard in live.listen(listener, microphone, every_seconds=arguments.every, options=options):
+                show(heard, arguments.format)
+                total = heard.seconds
+                latencies = [*latencies[-9999:], heard.latency_seconds]
+        except KeyboardInterrupt:
+            pass
+    summarise(latencies, total, microphone.overruns)
+    return 0
+
+
+def show(heard: Heard, form: str) -> None:
+    """Print one answer."""
+    if form == "jsonl":
+        row = {
+            "seconds": round(heard.seconds, 3),
+            "label": heard.label,
+            "probability": round(heard.probability, 6),
+            "latency_ms": round(1000 * heard.latency_seconds, 1),
+        }
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+        return
+    minutes, seconds = divmod(heard.seconds, 60)
+    clock = f"{int(minutes // 60)}:{int(minutes % 60):02d}:{seconds:04.1f}"
+    print(f"{clock}  {heard.label:24} {heard.probability:5.3f}  {1000 * heard.latency_seconds:5.0f} ms", flush=True)
+
+
+def summarise(latencies: list[float], seconds: float, overruns: int) -> None:
+    """Say how it went."""
+    sys.stdout.flush()
+    if not latencies:
+        console.say("Stopped before the first answer.")
+        return
+    ordered = sorted(latencies)
+    middle, high = ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+    console.say(
+        f"Stopped after {seconds:.1f} s and {len(latencies)} answers; latency {1000 * middle:.0f} ms (median), "
+        f"{1000 * high:.0f} ms (95 %); {overruns} overruns."
+    )

@@ -1,0 +1,342 @@
+"""`soundsight predict`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from soundsight.cli import console
+from soundsight.errors import ConfigError
+
+if TYPE_CHECKING:
+    from soundsight.predict import Listener, Options, Summary, Window
+    from soundsight.predict.windows import Source
+    from soundsight.predict.writers import Writer
+
+SUMMARY = "Say what is in recordings, and when: one answer a window."
+EXAMPLES = [
+    "soundsight predict last.pt clip.wav",
+    "soundsight predict last.pt field/ 'night/*.flac' --format csv --out answers.csv",
+    "soundsight predict last.pt night.flac --hop 1 --threshold 0.5 --threshold dog=0.8 --merge",
+    "soundsight predict last.pt night.flac --format audacity --out night.txt   # a label track",
+    "soundsight predict last.pt field/ --format raven --out tables/            # one file a recording",
+    "soundsight predict last.onnx night.flac --summary --timeline night.png",
+    "arecord -f S16_LE -r 16000 -c 1 | soundsight predict last.pt -            # WAV from a pipe",
+    "nc -l 5000 | soundsight predict last.pt - --raw 16000 --format jsonl      # 16-bit mono, no header",
+]
+FORMATS = ("table", "csv", "jsonl", "parquet", "audacity", "raven")
+_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    add_source_arguments(parser)
+    parser.add_argument("--format", choices=FORMATS, help="default: by the ending of --out, or else table")
+    parser.add_argument("--out", metavar="FILE", help="write here instead of standard output; whole or not at all")
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes a window (default: 5)")
+    parser.add_argument(
+        "--threshold",
+        action="append",
+        default=[],
+        metavar="P",
+        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated",
+    )
+    parser.add_argument("--merge", action="store_true", help="join neighbouring windows of one label")
+    parser.add_argument(
+        "--shifts",
+        type=int,
+        default=1,
+        metavar="N",
+        help="average over N time shifts of each window: slower, surer",
+    )
+    parser.add_argument("--summary", action="store_true", help="one answer a recording: the mean of its windows")
+    parser.add_argument(
+        "--timeline",
+        metavar="PNG",
+        help="draw spectrogram and class tracks; with several recordings a folder",
+    )
+
+
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Accept a model, recordings, and how to cut them."""
+    parser.add_argument("model", help="a checkpoint .pt, or an exported .onnx, .torchscript or OpenVINO folder")
+    parser.add_argument("sources", nargs="+", metavar="source", help="files, folders, globs, or - for standard input")
+    parser.add_argument("--raw", type=int, metavar="RATE", help="standard input is 16-bit mono of this rate in Hz")
+    parser.add_argument("--window", type=float, metavar="S", help="seconds a window (default: the model's clip)")
+    parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: the window)")
+    parser.add_argument("--batch", type=int, default=32, metavar="N", help="windows at once (default: 32)")
+    parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
+    console.add_model_options(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer."""
+    from soundsight.predict.answers import merge
+
+    chosen = format_of(arguments.format, arguments.out)
+    sources = list_sources(arguments.sources, arguments.raw)
+    options = make_options(
+        arguments,
+        top_k=arguments.top_k,
+        threshold=parse_thresholds(arguments.threshold),
+        shifts=arguments.shifts,
+    )
+    check_output(chosen, arguments, len(sources))
+    failures: list[str] = []
+    stdout = sys.stdout
+    with redirect_stdout(sys.stderr), ExitStack() as stack:  # what libraries print is no answer
+        listener = open_listener(arguments)
+        timelines = Timelines(arguments.timeline, len(sources), listener) if arguments.timeline else None
+        writer = stack.enter_context(open_writer(chosen, arguments, sources, listener, stdout))
+        show = stack.enter_context(progress(arguments.out is None and stdout.isatty()))
+        events: Iterable[Window | Summary] = listener.stream(
+            show(sources), options, watch=timelines.add if timelines else None
+        )
+        write(merge(events) if arguments.merge else events, writer, arguments.summary, failures, timelines)
+    return report_failures(failures, len(sources))
+
+
+def write(
+    events: Iterable[Window | Summary],
+    writer: Writer,
+    summary: bool,
+    failures: list[str],
+    timelines: Timelines | None,
+) -> None:
+    """Hand windows, or else summaries, to the writer; gather failures."""
+    from soundsight.predict.answers import Window
+
+    for event in events:
+        if isinstance(event, Window):
+            if not summary:
+                writer.write(event)
+            continue
+        if event.failure:
+            failures.append(event.failure)
+        if summary and event.counts:
+            writer.write(event.as_window())
+        writer.end(event.recording)
+        if timelines:
+            timelines.end(event)
+    writer.close()
+
+
+class Timelines:
+    """Draws one picture a recording."""
+
+    def __init__(self, path: str, count: int, listener: Listener) -> None:
+        self.path = Path(path)
+        self.folder = count > 1 or self.path.is_dir()
+        self.config = listener.spectrogram
+        self.taken: set[str] = set()
+        self._start()
+
+    def _start(self) -> None:
+        from soundsight.predict.timeline import Timeline
+
+        self.current = Timeline(self.config)
+
+    def add(self, window: Window, image: Any) -> None:
+        """Take a window and its picture."""
+        self.current.add(window, image)
+
+    def end(self, summary: Summary) -> None:
+        """Draw what was gathered, unless nothing was."""
+        from soundsight.report.pictures import draw_timeline
+
+        if self.current.windows:
+            path = self.path / own_name(summary.recording, ".png", self.taken) if self.folder else self.path
+            classes = self.current.classes()
+            draw_timeline(
+                self.current.levels(summary.duration_seconds),
+                self.current.scores(classes),
+                classes,
+                self.config,
+                path,
+                summary.duration_seconds,
+                title=Path(summary.recording).name,
+            )
+        self._start()
+
+
+class _OneEach:
+    """A label track or selection table of its own for each recording, in a folder."""
+
+    def __init__(self, folder: Path, make: Callable[[Any], Writer], suffix: str) -> None:
+        self.folder, self.make, self.suffix = folder, make, suffix
+        self.taken: set[str] = set()
+        self.stack = ExitStack()
+        self.writer: Writer | None = None
+
+    def write(self, window: Window) -> None:
+        self._open(window.recording).write(window)
+
+    def end(self, recording: str) -> None:
+        self._open(recording)
+        self.stack.close()
+        self.writer = None
+
+    def close(self) -> None:
+        self.stack.close()
+
+    def _open(self, recording: str) -> Writer:
+        from soundsight.predict.writers import replacing
+
+        if self.writer is None:
+            name = own_name(recording, self.suffix, self.taken)
+            self.writer = self.make(self.stack.enter_context(replacing(self.folder / name)))
+        return self.writer
+
+
+@contextmanager
+def open_writer(
+    chosen: str, arguments: argparse.Namespace, sources: list[Source], listener: Listener, stdout: TextIO
+) -> Iterator[Writer]:
+    """The writer of a format, on standard output, a file or a folder."""
+    from soundsight.predict import writers
+
+    out = Path(arguments.out) if arguments.out else None
+    top_k = arguments.top_k
+    if chosen in ("audacity", "raven"):
+        make: Any = writers.AudacityWriter
+        if chosen == "raven":
+            make = lambda stream: writers.RavenWriter(stream, listener.spectrogram)  # noqa: E731
+        if out is not None and (len(sources) > 1 or out.is_dir()):
+            suffix = writers.RavenWriter.suffix if chosen == "raven" else writers.AudacityWriter.suffix
+            each = _OneEach(out, make, suffix)
+            with each.stack:
+                yield each
+            return
+        with writers.output(out, stdout) as stream:
+            yield make(stream)
+        return
+    with writers.output(out, stdout) as stream:
+        if chosen == "csv":
+            yield writers.CsvWriter(stream, top_k)
+        elif chosen == "jsonl":
+            yield writers.JsonLinesWriter(stream, top_k)
+        elif chosen == "parquet":
+            yield writers.ParquetWriter(stream, top_k)
+        else:
+            widest = max(len(source.name) for source in sources)
+            yield writers.TableWriter(stream, top_k, widest=widest, names=listener.names)
+
+
+def format_of(chosen: str | None, out: str | None) -> str:
+    """The format asked for, or the one that the ending of the file means."""
+    return chosen or _BY_SUFFIX.get(Path(out or "").suffix.lower(), "table")
+
+
+def check_output(chosen: str, arguments: argparse.Namespace, count: int) -> None:
+    """Raise `ConfigError` before any work if the answers have nowhere to go."""
+    if chosen == "parquet":
+        from soundsight.predict.writers import load_pyarrow
+
+        load_pyarrow()
+        if not arguments.out and sys.stdout.isatty():
+            raise ConfigError("Parquet is not for terminals; name a file with --out FILE.parquet.")
+    if chosen in ("audacity", "raven"):
+        if count > 1 and not arguments.out:
+            raise ConfigError(f"Format {chosen} makes one file a recording; name a folder for all {count} with --out.")
+        if count > 1 and Path(arguments.out).is_file():
+            raise ConfigError(f"{arguments.out} is a file, but {count} recordings need a folder; name one with --out.")
+    elif arguments.out and Path(arguments.out).is_dir():
+        raise ConfigError(f"{arguments.out} is a folder; name a file with --out.")
+
+
+def open_listener(arguments: argparse.Namespace) -> Listener:
+    """Load the model that the arguments name."""
+    from soundsight import config as settings
+    from soundsight.predict import load
+    from soundsight.settings import find_config
+
+    supplied = arguments.spectrogram
+    return load(
+        arguments.model,
+        device=arguments.device,
+        spectrogram=settings.load(settings.SpectrogramConfig, find_config(supplied)) if supplied else None,
+        trust=arguments.trust_checkpoint,
+        threads=getattr(arguments, "threads", None),
+    )
+
+
+def make_options(arguments: argparse.Namespace, **more: Any) -> Options:
+    """Options of listening from the arguments that all commands share."""
+    from soundsight.predict import Options
+
+    return Options(window_seconds=arguments.window, hop_seconds=arguments.hop, batch=arguments.batch, **more)
+
+
+def list_sources(words: list[str], raw: int | None) -> list[Source]:
+    """The recordings that words mean.
+
+    Raises:
+        ConfigError: Standard input is a terminal, or --raw is given without it.
+    """
+    from soundsight.audio import MAX_RATE, MIN_RATE
+    from soundsight.predict.sources import expand
+    from soundsight.predict.windows import file_source, pipe_source
+
+    if "-" in words and (sys.stdin is None or sys.stdin.isatty()):
+        raise ConfigError("Standard input is a terminal; pipe a WAV into it, or name a file instead of -.")
+    if raw is not None and "-" not in words:
+        raise ConfigError("--raw describes standard input; add - to the sources.")
+    if raw is not None and not MIN_RATE <= raw <= MAX_RATE:
+        raise ConfigError(f"--raw {raw} is out of range: {MIN_RATE} to {MAX_RATE} Hz are allowed.")
+    files = [file_source(path) for path in expand(word for word in words if word != "-")]
+    return [pipe_source(sys.stdin.buffer, raw_rate=raw), *files] if "-" in words else files
+
+
+def parse_thresholds(words: list[str]) -> dict[str, float]:
+    """Least probabilities by class; "" is for all others.
+
+    Raises:
+        ConfigError: A word is neither a number nor CLASS=number.
+    """
+    found = {}
+    for word in words:
+        name, _, value = word.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise ConfigError(
+                f"--threshold {word} is not understood; write a number from 0 to 1, or CLASS=NUMBER."
+            ) from None
+    return found
+
+
+def own_name(recording: str, suffix: str, taken: set[str]) -> str:
+    """A file name for what belongs to a recording; recordings of one name get numbers."""
+    stem = "stdin" if recording == "-" else Path(recording).stem
+    name, number = f"{stem}{suffix}", 2
+    while name.lower() in taken:
+        name, number = f"{stem}-{number}{suffix}", number + 1
+    taken.add(name.lower())
+    return name
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Callable[[list[Source]], Iterator[Source]]]:
+    """Count recordings on a terminal, unless answers are shown on it."""
+    with console.progress_bar("listening", "recordings") as bar:
+
+        def show(items: list[Source]) -> Iterator[Source]:
+            for number, source in enumerate(items):
+                if not quiet and len(items) > 1:
+                    bar(number, len(items))
+                yield source
+
+        yield show
+
+
+def report_failures(failures: list[str], count: int) -> int:
+    """List recordings that could not be read; the exit code."""
+    for failure in failures:
+        console.say(f"  failed: {failure}")
+    if failures:
+        console.say(f"soundsight: {len(failures)} of {count} recordings could not be read; the rest is answered.")
+    return 1 if failures else 0

@@ -1,0 +1,63 @@
+"""Names of pictures and class folders: safe on every file system, and unique even without case."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from soundsight.dataset.catalogue import Clip
+from soundsight.errors import DatasetError
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@~+-]{0,119}").fullmatch
+
+
+def image_paths(clips: Sequence[Clip]) -> dict[Clip, str]:
+    """A path `<class>/<name>.png` for each clip, safe on every file system and unique even without case."""
+    folder_of = folder_names(sorted({clip.label for clip in clips}))
+    result: dict[Clip, str] = {}
+    taken: dict[str, int] = {}
+    for clip in clips:
+        image = base = f"{folder_of[clip.label]}/{safe_name(clip.name)}"
+        while image.lower() in taken:
+            taken[base.lower()] += 1
+            image = f"{base}~{taken[base.lower()]}"
+        taken[image.lower()] = 1
+        result[clip] = f"{image}.png"
+    return result
+
+
+def class_order(labels: Iterable[str]) -> list[str]:
+    """Labels in the order in which an ImageFolder numbers its classes: that of their folders' names."""
+    folder_of = folder_names(sorted(labels))
+    return sorted(folder_of, key=lambda label: folder_of[label])
+
+
+def folder_names(labels: Sequence[str]) -> dict[str, str]:
+    """A folder name for each label.
+
+    Raises:
+        DatasetError: Two labels would share a folder, on a file system that ignores case at least.
+    """
+    result: dict[str, str] = {}
+    owner: dict[str, str] = {}
+    for label in labels:
+        folder = safe_name(label)
+        other = owner.setdefault(folder.lower(), label)
+        if other != label:
+            raise DatasetError(
+                f"The labels {other!r} and {label!r} would share the folder {folder!r}; rename one of them."
+            )
+        result[label] = folder
+    return result
+
+
+def safe_name(name: str) -> str:
+    """A file name without separators, control characters, leading dots or dashes, at most 120 bytes."""
+    if _PLAIN(name):
+        return name
+    text = unicodedata.normalize("NFC", name)
+    text = "".join("_" if c in '/\\:*?"<>|' or unicodedata.category(c)[0] == "C" else c for c in text)
+    text = text.lstrip(" .-~").rstrip(" .")
+    short = text.encode("utf-8")[:120].decode("utf-8", "ignore")
+    return short or "_"

@@ -1,0 +1,98 @@
+"""How a recording is listened to: window, hop, thresholds; checked once, against the model's ears."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import ConfigError
+
+SILENCE, UNKNOWN = "silence", "unknown"
+MIN_SECONDS = 0.01  # shortest window and hop
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to listen; the defaults answer once a clip length, as in training."""
+
+    window_seconds: float | None = None  # length of a window; None is the model's clip length
+    hop_seconds: float | None = None  # from one window to the next; None is the window's length
+    top_k: int = 5  # classes that an answer names
+    threshold: float | Mapping[str, float] = (
+        0.0  # least probability of a class; by class name, "" for the others
+    )
+    shifts: int = 1  # circular time shifts of each picture whose probabilities are averaged
+    batch: int = 32  # pictures that the network sees at once
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Options with the model's own values filled in."""
+
+    window_seconds: float
+    hop_seconds: float
+    top_k: int
+    thresholds: npt.NDArray[np.float32]  # (classes,)
+    shifts: int
+    batch: int
+
+
+def resolve(options: Options, config: SpectrogramConfig, names: Sequence[str]) -> Resolved:
+    """Check options against a model.
+
+    Raises:
+        ConfigError: A value is out of range, or a threshold names a class that the model does not know.
+    """
+    window = config.clip_seconds if options.window_seconds is None else options.window_seconds
+    if window > config.clip_seconds:
+        raise ConfigError(
+            f"window={window:g} s is longer than what this model hears at once, {config.clip_seconds:g} s; "
+            "use a shorter window (the hop sets how often one begins)."
+        )
+    hop = window if options.hop_seconds is None else options.hop_seconds
+    _check("window", window, MIN_SECONDS, config.clip_seconds, " s")
+    _check("hop", hop, MIN_SECONDS, 86400, " s")
+    _check("top_k", options.top_k, 1, 100_000)
+    _check("shifts", options.shifts, 1, config.image_size)
+    _check("batch", options.batch, 1, 4096)
+    return Resolved(
+        float(window),
+        float(hop),
+        min(options.top_k, len(names)),
+        thresholds(options.threshold, names),
+        options.shifts,
+        options.batch,
+    )
+
+
+def thresholds(given: float | Mapping[str, float], names: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Least probability of each class, float32 `(classes,)`."""
+    by_class = given if isinstance(given, Mapping) else {"": given}
+    for name, value in by_class.items():
+        _check(f"threshold of {name!r}" if name else "threshold", value, 0, 1)
+        if name and name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" It knows: {', '.join(sorted(names)[:60])}."
+            raise ConfigError(f"This model knows no class {name!r}, so it can have no threshold.{hint}")
+    return np.array([by_class.get(name, by_class.get("", 0.0)) for name in names], np.float32)
+
+
+def decide(
+    probabilities: npt.NDArray[np.float32], silent: bool, names: Sequence[str], least: npt.NDArray[np.float32]
+) -> tuple[str, float]:
+    """Label and probability of a window: the top class, "unknown" below its threshold, or "silence"."""
+    if silent:
+        return SILENCE, 0.0
+    top = int(probabilities.argmax())
+    value = float(probabilities[top])
+    return (names[top] if value >= least[top] else UNKNOWN), value
+
+
+def _check(name: str, value: float, low: float, high: float, unit: str = "") -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{name}={value:g}{unit} is out of range: {low:g} to {high:g}{unit} is allowed.")

@@ -1,0 +1,197 @@
+"""Many recordings through one network: reading, drawing and computing at the same time, in order.
+
+One thread reads and cuts, a few draw, and the caller's thread computes. The queue between them is bounded,
+so memory does not grow with the length or the number of recordings. Batches are filled across recordings.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import AudioError
+from soundsight.predict.windows import Source, Stretch, cut, draw
+from soundsight.spectrogram import Image
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The picture of one window."""
+
+    recording: str
+    start_seconds: float
+    end_seconds: float
+    image: Image  # uint8 (size, size, 3)
+    silent: bool
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A recording has no more windows."""
+
+    recording: str
+    duration_seconds: float
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Source
+    stretch: Stretch
+    drawing: Future[tuple[Image, bool]]
+
+
+def compute(
+    sources: Iterable[Source],
+    network: Callable[[npt.NDArray[np.uint8]], Floats],
+    config: SpectrogramConfig,
+    *,
+    window_seconds: float,
+    hop_seconds: float,
+    batch: int,
+    workers: int,
+) -> Iterator[tuple[Drawn, Floats] | Ended]:
+    """Run a network over all windows of all recordings.
+
+    Args:
+        sources: The recordings.
+        network: From uint8 pictures `(batch, size, size, 3)` to float32 `(batch, values)`.
+        config: The model's ears.
+        window_seconds: Length of a window.
+        hop_seconds: From one window to the next.
+        batch: Pictures that the network sees at once.
+        workers: Threads that draw.
+
+    Yields:
+        Windows with their values, and the end of each recording, in the order of `sources`. A recording that
+        cannot be read ends with a failure; the others go on.
+    """
+    held: list[Drawn | Ended] = []
+    events = _drawn(
+        sources,
+        config,
+        window_seconds=window_seconds,
+        hop_seconds=hop_seconds,
+        depth=2 * batch,
+        workers=workers,
+    )
+    for event, hurry in events:
+        held.append(event)
+        if hurry or sum(isinstance(item, Drawn) for item in held) == batch:
+            yield from _flush(held, network)
+            held = []
+    yield from _flush(held, network)
+
+
+def _flush(
+    held: list[Drawn | Ended], network: Callable[[npt.NDArray[np.uint8]], Floats]
+) -> Iterator[tuple[Drawn, Floats] | Ended]:
+    images = [item.image for item in held if isinstance(item, Drawn)]
+    rows = iter(network(np.stack(images)) if images else ())
+    for item in held:
+        yield (item, next(rows)) if isinstance(item, Drawn) else item
+
+
+def _drawn(
+    sources: Iterable[Source],
+    config: SpectrogramConfig,
+    *,
+    window_seconds: float,
+    hop_seconds: float,
+    depth: int,
+    workers: int,
+) -> Iterator[tuple[Drawn | Ended, bool]]:
+    """Pictures and ends in order, each with whether it should not wait for a full batch."""
+    waiting: queue.Queue[_Job | Ended | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: _Job | Ended | BaseException | None) -> None:
+        while not stop.is_set():
+            try:
+                return waiting.put(item, timeout=0.2)
+            except queue.Full:
+                continue
+        raise _Stopped
+
+    def read(pool: ThreadPoolExecutor) -> None:
+        try:
+            for source in sources:
+                for stretch in (reader := _Reader(source, config)).stretches(window_seconds, hop_seconds):
+                    put(_Job(source, stretch, pool.submit(draw, stretch, config)))
+                put(Ended(source.name, reader.seconds, reader.failure))
+            put(None)
+        except _Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+            with suppress(_Stopped):
+                put(error)
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="soundsight-draw") as pool:
+        thread = threading.Thread(target=read, args=(pool,), name="soundsight-read", daemon=True)
+        thread.start()
+        try:
+            while (item := waiting.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                if isinstance(item, Ended):
+                    yield item, False
+                    continue
+                image, silent = item.drawing.result()
+                stretch = item.stretch
+                drawn = Drawn(item.source.name, stretch.start_seconds, stretch.end_seconds, image, silent)
+                yield drawn, item.source.live and waiting.empty()
+        finally:
+            stop.set()
+            thread.join(timeout=2)  # it may be waiting for a pipe; then it ends with the process
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Stopped(Exception):
+    """The caller wants no more."""
+
+
+class _Reader:
+    """Cuts one recording, and remembers how far it came."""
+
+    def __init__(self, source: Source, config: SpectrogramConfig) -> None:
+        self.source = source
+        self.config = config
+        self.samples = 0
+        self.rate = 1
+        self.failure = ""
+
+    @property
+    def seconds(self) -> float:
+        return round(self.samples / self.rate, 6)
+
+    def stretches(self, window_seconds: float, hop_seconds: float) -> Iterator[Stretch]:
+        try:
+            with self.source.open() as (info, blocks):
+                self.rate = info.sample_rate
+                yield from cut(
+                    self._counted(blocks),
+                    self.rate,
+                    self.config,
+                    window_seconds=window_seconds,
+                    hop_seconds=hop_seconds,
+                )
+        except AudioError as error:
+            self.failure = str(error)
+        except OSError as error:
+            self.failure = f"{self.source.name} cannot be read ({error.strerror or error})."
+
+    def _counted(self, blocks: Iterable[Any]) -> Iterator[Any]:
+        for block in blocks:
+            self.samples += len(block)
+            yield block

@@ -1,0 +1,47 @@
+"""Which recordings the words of a user mean: files, folders, globs."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from soundsight.audio import is_audio
+
+
+def expand(words: Iterable[str | Path]) -> list[Path]:
+    """List the recordings that words name, each once.
+
+    A folder means all recordings below it, hidden files aside. A word that names nothing is kept as it is,
+    so that reading it tells what is wrong.
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        for path in _expand(Path(word)):
+            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100  (keeps links as they are)
+    return list(found.values())
+
+
+def _expand(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        recordings = list(_recordings(path))
+        yield from recordings or [path]
+    elif not path.exists() and glob.has_magic(str(path)):
+        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+        for match in matches or [path]:
+            if match.is_dir():
+                yield from _recordings(match)
+            else:
+                yield match
+    else:
+        yield path
+
+
+def _recordings(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if not name.startswith(".") and is_audio(path):
+                yield path

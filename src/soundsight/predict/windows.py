@@ -1,0 +1,161 @@
+"""From a recording to the pictures of its windows, with the memory of a few windows.
+
+A window is resampled and drawn from the same samples that `audio.read` would hand over for that stretch of
+the file, so its picture is byte for byte the one that training sees. The recording is read once, from
+start to end, whatever the overlap: files, pipes and arrays go the same way.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from soundsight import audio
+from soundsight.audio import AudioInfo, Waveform
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import AudioError, ConfigError
+from soundsight.spectrogram import Image, render
+
+# A window whose samples span less than this, of full scale 1, is digital silence: no sound, whatever a
+# network makes of its picture. One step of 16-bit audio is 15 times as much.
+SILENT_SPAN = 2e-6
+PIPE_BLOCK_SECONDS = 0.5
+
+Opened = AbstractContextManager[tuple[AudioInfo, Iterator[Waveform]]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recording by name, and how to open it."""
+
+    name: str
+    open: Callable[[], Opened]
+    live: bool = False  # samples may come slowly, so answers must not wait for later ones
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A window that is cut but not drawn."""
+
+    start_seconds: float
+    end_seconds: float  # where its sound ends: before the window's end in the tail of a recording
+    waveform: Waveform  # (samples + margin,) at the recording's rate
+    samples: int  # of the waveform that lie in the window; the rest helps the resampler
+    rate: int  # Hz
+
+
+def file_source(path: str | Path) -> Source:
+    """A recording on disk."""
+    if Path(path).is_dir():
+        return Source(
+            printable(path), lambda: _nothing(f"The folder {path} holds no recordings that can be read.")
+        )
+    return Source(printable(path), lambda: audio.opened(path))
+
+
+def pipe_source(stream: BinaryIO, *, raw_rate: int | None = None) -> Source:
+    """A recording on an open binary stream such as standard input."""
+    return Source(
+        "-",
+        lambda: audio.opened(stream, raw_rate=raw_rate, block_seconds=PIPE_BLOCK_SECONDS),
+        live=not stream.seekable(),
+    )
+
+
+def array_source(samples: npt.ArrayLike, rate: int | None, *, name: str = "array") -> Source:
+    """A recording in memory; see `audio.to_mono` for shapes and types.
+
+    Raises:
+        AudioError: The array is no recording, or its rate cannot be.
+        ConfigError: The rate is missing.
+    """
+    if rate is None:
+        raise ConfigError(
+            "An array does not tell its sample rate; pass it too: listener(samples, rate=16000)."
+        )
+    if not audio.MIN_RATE <= rate <= audio.MAX_RATE or rate != int(rate):
+        raise AudioError(
+            f"rate={rate} Hz is not allowed; a whole number from {audio.MIN_RATE} to {audio.MAX_RATE} is."
+        )
+    waveform = audio.to_mono(samples)
+    info = AudioInfo(int(rate), 1, len(waveform), "array")
+    return Source(name, lambda: nullcontext((info, iter([waveform]))))
+
+
+def _nothing(reason: str) -> Opened:
+    raise AudioError(reason)
+
+
+def printable(path: str | Path) -> str:
+    """A path as text that any encoding of Unicode can hold: bytes that are no UTF-8 become `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def cut(
+    blocks: Iterable[Waveform],
+    rate: int,
+    config: SpectrogramConfig,
+    *,
+    window_seconds: float,
+    hop_seconds: float,
+) -> Iterator[Stretch]:
+    """Cut a recording into windows.
+
+    Windows begin at multiples of the hop, until one reaches the recording's end: the tail is there too,
+    unless less than one column of a picture is left of it.
+
+    Args:
+        blocks: Mono float32 `(samples,)` in order.
+        rate: Their sample rate, in Hz.
+        config: The model's ears.
+        window_seconds: Length of a window, at most `config.clip_seconds`.
+        hop_seconds: From the start of one window to the next.
+
+    Yields:
+        Windows in order; the first one even if it is short.
+    """
+    length = math.ceil(window_seconds * rate)
+    margin = audio.MARGIN_SAMPLES if rate != config.sample_rate else 0
+    shortest = round(config.hop_length * rate / config.sample_rate)
+    ahead = max(margin, shortest)
+    buffer, first = np.zeros(0, np.float32), 0  # `first` is the number of the buffer's first sample
+    index, reached = 0, 0  # the next window, and where the last one ended, in samples
+
+    def stretch(begin: int, total: int | None) -> Stretch:
+        samples = length if total is None else min(length, total - begin)
+        waveform = buffer[begin - first : begin - first + samples + margin]
+        start = index * hop_seconds
+        end = start + window_seconds if samples == length else (begin + samples) / rate
+        return Stretch(round(start, 6), round(end, 6), waveform, samples, rate)
+
+    for block in blocks:
+        buffer = np.concatenate([buffer, block])
+        while (begin := round(index * hop_seconds * rate)) + length + ahead <= first + len(buffer):
+            yield stretch(begin, None)
+            index, reached = index + 1, begin + length
+        drop = min(max(begin - first, 0), len(buffer))
+        buffer, first = buffer[drop:], first + drop
+    total = first + len(buffer)
+    while True:
+        begin = round(index * hop_seconds * rate)
+        if index and total - max(begin, reached) <= shortest:
+            return
+        yield stretch(begin, total)
+        index, reached = index + 1, begin + length
+
+
+def draw(stretch: Stretch, config: SpectrogramConfig) -> tuple[Image, bool]:
+    """The picture of a window, and whether it is digital silence."""
+    own = stretch.waveform[: stretch.samples]
+    silent = bool(own.max() - own.min() < SILENT_SPAN)
+    heard = audio.resample(stretch.waveform, stretch.rate, config.sample_rate)
+    heard = heard[: math.ceil(stretch.samples * config.sample_rate / stretch.rate)]
+    return render(heard, config), silent

@@ -1,0 +1,228 @@
+"""Export: a checkpoint to ONNX, OpenVINO, TorchScript and the other formats of Ultralytics, ears included.
+
+Ultralytics writes the file into a temporary folder; the ears go into the file's own metadata; only then does
+it take its place. Its own metadata stay, so the stock `yolo` command reads the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
+from soundsight.config import SpectrogramConfig, unknown_key
+from soundsight.errors import ConfigError, ModelError
+from soundsight.files import TEMP_PREFIX, write_text
+from soundsight.yolo import checkpoint
+from soundsight.yolo.exported import KEY, require_openvino
+
+# What `soundsight predict` reads.
+READABLE = ("onnx", "openvino", "torchscript")
+# Packages that Ultralytics needs for a format, by the names that pip knows.
+_PACKAGES = {
+    "onnx": 'pip install "soundsight[export]"',
+    "openvino": "pip install openvino",
+    "engine": "pip install tensorrt",
+    "coreml": "pip install coremltools",
+    "saved_model": 'pip install "ultralytics[export]"',
+    "pb": 'pip install "ultralytics[export]"',
+    "litert": 'pip install "ultralytics[export]"',
+    "edgetpu": 'pip install "ultralytics[export]"',
+    "paddle": "pip install paddlepaddle x2paddle",
+    "mnn": "pip install MNN",
+    "ncnn": "pip install ncnn pnnx",
+    "executorch": "pip install executorch",
+}
+
+
+def export(
+    model: str | Path,
+    format: str = "onnx",
+    *,
+    out: str | Path | None = None,
+    spectrogram: SpectrogramConfig | None = None,
+    trust: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+) -> Path:
+    """Convert a checkpoint.
+
+    Args:
+        model: A checkpoint `.pt`.
+        format: One that Ultralytics exports to; `READABLE` ones can be used by `predict`.
+        out: Where to put the file or folder; `None` puts it beside the checkpoint.
+        spectrogram: Ears for a checkpoint that carries none.
+        trust: See `checkpoint.load_checkpoint`.
+        arguments: Ultralytics export arguments, such as `opset` or `quantize`.
+
+    Returns:
+        The exported file or folder. In `READABLE` formats it carries the ears inside; others have them in
+        `soundsight.json`, in the folder or beside the file.
+
+    Raises:
+        ModelError: The checkpoint cannot be used, or a package is missing that the format needs.
+        ConfigError: The format or an argument is not allowed, or the place cannot be written.
+    """
+    path = Path(model)
+    checkpoint.require_file(path)
+    if path.suffix.lower() != ".pt" or not path.is_file():
+        raise ModelError(f"{path} is no checkpoint; only a .pt file can be exported.")
+    network = checkpoint.checkpoint_model(checkpoint.load_checkpoint(path, trust=trust))
+    names = tuple(network.names[i] for i in sorted(network.names))
+    ears = checkpoint.read_ears(getattr(network, "soundsight", None), path, names, supplied=spectrogram)
+    given = _arguments(format, arguments or {}, ears.spectrogram.image_size)
+    text = json.dumps(
+        checkpoint.make_ears(
+            ears.spectrogram,
+            list(ears.names),
+            temperature=ears.temperature,
+            checkpoint=checkpoint.file_fingerprint(path),
+        )
+    )
+    target = Path(out) if out else None
+    try:
+        folder = (target or path).absolute().parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=folder) as place:
+            made = _run(path, Path(place), format, given)
+            _WRITERS.get(format, _write_beside)(made, text)
+            return _move(made, target or folder / made.name)
+    except OSError as error:
+        raise ConfigError(
+            f"The export of {path} cannot be written ({error.strerror or error}); choose a place with --out."
+        ) from error
+
+
+def _arguments(format: str, arguments: Mapping[str, Any], image_size: int) -> dict[str, Any]:
+    """Ultralytics' export arguments, checked; batches of any size wherever the format allows them."""
+    from ultralytics.cfg import DEFAULT_CFG_DICT, check_cfg
+    from ultralytics.engine.exporter import export_formats
+
+    table = export_formats()
+    allowed = dict(zip(table["Argument"], table["Arguments"], strict=True))
+    if format == "-" or format not in allowed:
+        formats = [name for name in allowed if name != "-"]
+        raise ConfigError(f"format={format!r} is not allowed; choose one of {', '.join(formats)}.")
+    known = [*allowed[format], "device"]
+    for key in arguments:
+        if key not in known:
+            raise ConfigError(unknown_key(key, known, f"the arguments of format {format}"))
+    given = {"format": format, "imgsz": image_size, "verbose": False, **arguments}
+    if "dynamic" in allowed[format] and format in READABLE:
+        given.setdefault("dynamic", True)
+    try:
+        check_cfg({key: value for key, value in given.items() if key in DEFAULT_CFG_DICT}, hard=True)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"An export argument is not allowed: {' '.join(str(error).split())[:300]}"
+        ) from error
+    return given
+
+
+def _run(path: Path, place: Path, format: str, arguments: dict[str, Any]) -> Path:
+    """Let Ultralytics export into `place`."""
+    from ultralytics import YOLO
+
+    if format == "openvino":
+        require_openvino()
+    with _quiet():
+        try:
+            model: Any = YOLO(str(path), task="classify")
+            model.model.pt_path = str(place / path.name)  # where the exporter puts its file
+            made = Path(model.export(**arguments))
+        except ImportError as error:
+            package = (error.name or str(error)).split(".")[0]
+            how = _PACKAGES.get(format, f"pip install {package}")
+            raise ModelError(
+                f"Format {format} needs the package {package}, which is not installed; run {how}."
+            ) from error
+        except (RuntimeError, ValueError, TypeError, AssertionError, SystemError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300].rstrip(".")
+            raise ModelError(f"Ultralytics cannot export {path} to {format} ({reason}).") from error
+    return made.absolute()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter, whose messages name the temporary folder."""
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+def _write_onnx(path: Path, ears: str) -> None:
+    import onnx
+
+    model = onnx.load(str(path))
+    entry = model.metadata_props.add()
+    entry.key, entry.value = KEY, ears
+    onnx.save(model, str(path))
+
+
+def _write_torchscript(path: Path, ears: str) -> None:
+    import torch
+
+    extra = {"config.txt": ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
+        module.save(str(path), _extra_files={**extra, KEY: ears})
+
+
+def _write_openvino(folder: Path, ears: str) -> None:
+    openvino = require_openvino()
+    (file,) = folder.glob("*.xml")
+    with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=folder.parent) as place:
+        model = openvino.Core().read_model(file)
+        model.set_rt_info(ears, [KEY])
+        openvino.save_model(model, Path(place, file.name), compress_to_fp16=False)
+        del model  # which maps the file that is about to be replaced
+        for name in (file.name, file.with_suffix(".bin").name):
+            os.replace(Path(place, name), folder / name)
+
+
+def _write_beside(path: Path, ears: str) -> None:
+    write_text(
+        path / "soundsight.json" if path.is_dir() else path.with_name(f"{path.name}.soundsight.json"), ears
+    )
+
+
+_WRITERS: dict[str, Callable[[Path, str], None]] = {
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+    "openvino": _write_openvino,
+}
+
+
+def _move(made: Path, target: Path) -> Path:
+    """Put an export in its place, whole; an older export there is replaced, anything else is not."""
+    if made.is_file() and target.is_dir():
+        target = target / made.name
+    beside = made.with_name(f"{made.name}.soundsight.json")
+    if beside.is_file():
+        os.replace(beside, target.with_name(f"{target.name}.soundsight.json"))
+    if made.is_file():
+        os.replace(made, target)
+        return target
+    if target.exists():
+        if not target.is_dir() or (any(target.iterdir()) and not any(target.glob("metadata.yaml"))):
+            raise ConfigError(f"{target} is there already and is no export; choose another place with --out.")
+        old = made.with_name("old")
+        os.replace(target, old)
+        shutil.rmtree(old)
+    os.replace(made, target)
+    return target

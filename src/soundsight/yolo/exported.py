@@ -1,0 +1,345 @@
+"""Exported models: ONNX, TorchScript and OpenVINO files as classifiers, believed as far as they check out.
+
+An exported file carries the same ears as a checkpoint, as JSON under the key `soundsight` of its own
+metadata. None of the three formats holds Python pickles. A TorchScript file does hold a program in PyTorch's
+own restricted language; since that has a few operations that touch files, only programs made of plain
+tensor arithmetic are accepted. Neighbours: `export` writes these files, `classifier` chooses the reader.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import ConfigError, ModelError
+from soundsight.yolo import checkpoint
+from soundsight.yolo.classifier import Classifier, Floats, Images, choose_device
+
+KEY = "soundsight"  # of the metadata
+_MAX_TEXT = 1 << 20  # characters of metadata
+_TINY = 1e-12  # probabilities below count as this
+
+# What a traced YOLO classifier is made of. Nothing here reads or writes a file, loops, or calls out.
+_TENSOR_OPERATIONS = frozenset({
+    "_convolution", "adaptive_avg_pool2d", "add", "add_", "avg_pool2d", "batch_norm", "bmm", "cat", "chunk",
+    "clamp", "contiguous", "conv2d", "detach", "div", "dropout", "dropout_", "exp", "expand", "flatten",
+    "gelu", "hardswish", "hardswish_", "Int", "leaky_relu", "leaky_relu_", "linear", "matmul", "max_pool2d",
+    "mean", "mul", "mul_", "neg", "permute", "pow", "relu", "relu_", "reshape", "rsub", "select", "sigmoid", "silu",
+    "silu_", "size", "slice", "softmax", "split", "split_with_sizes", "sqrt", "squeeze", "stack", "sub",
+    "sum", "t", "to", "transpose", "type_as", "unsqueeze", "view",
+})  # fmt: skip
+_STRUCTURE = frozenset({
+    "Constant", "GetAttr", "ListConstruct", "ListUnpack", "NumToTensor", "TupleConstruct", "TupleUnpack",
+})  # fmt: skip
+
+
+class _Exported(Classifier):
+    """A network that gives probabilities, and whose inner layers cannot be seen."""
+
+    def probabilities_of(self, pixels: Floats) -> Floats:
+        """Class probabilities `(batch, classes)` of float32 pictures `(batch, 3, H, W)` in [0, 1]."""
+        raise NotImplementedError
+
+    def logits(self, images: Images) -> Floats:
+        """See `Classifier.logits`."""
+        pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
+        pixels /= 255
+        return np.log(np.maximum(self.probabilities_of(pixels), _TINY))
+
+    def features(self, images: Images) -> Floats:
+        """Not possible."""
+        raise ConfigError(
+            "An exported model holds no feature vectors; use the checkpoint .pt it was made from."
+        )
+
+
+class OnnxClassifier(_Exported):
+    """`network` is an ONNX Runtime session."""
+
+    def probabilities_of(self, pixels: Floats) -> Floats:
+        """See `_Exported.probabilities_of`."""
+        given = self.network.get_inputs()[0]
+        if given.type == "tensor(float16)":
+            pixels = pixels.astype(np.float16)
+        step = given.shape[0] if isinstance(given.shape[0], int) else len(pixels)
+        parts = []
+        for first in range(0, len(pixels), step):
+            part = pixels[first : first + step]
+            full = np.concatenate([part, np.zeros((step - len(part), *part.shape[1:]), part.dtype)])
+            parts.append(self.network.run(None, {given.name: full})[0][: len(part)])
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+class OpenVinoClassifier(_Exported):
+    """`network` is a compiled OpenVINO model."""
+
+    def probabilities_of(self, pixels: Floats) -> Floats:
+        """See `_Exported.probabilities_of`."""
+        shape = self.network.inputs[0].partial_shape
+        step = len(pixels) if shape[0].is_dynamic else shape[0].get_length()
+        parts = []
+        for first in range(0, len(pixels), step):
+            part = pixels[first : first + step]
+            full = np.concatenate([part, np.zeros((step - len(part), *part.shape[1:]), part.dtype)])
+            parts.append(np.array(self.network([full])[0])[: len(part)])
+        return np.concatenate(parts)
+
+
+class TorchScriptClassifier(_Exported):
+    """`network` is a TorchScript module."""
+
+    def probabilities_of(self, pixels: Floats) -> Floats:
+        """See `_Exported.probabilities_of`."""
+        import torch
+
+        with torch.inference_mode():
+            output = self.network(torch.from_numpy(pixels).to(self.device))
+            output = output[0] if isinstance(output, tuple | list) else output
+            return output.float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def read_onnx(
+    path: Path, *, device: str | None, spectrogram: SpectrogramConfig | None, trust: bool, threads: int | None
+) -> Classifier:
+    """Open an ONNX file with ONNX Runtime."""
+    onnxruntime = require("onnxruntime", "soundsight[export]")
+    data = path.read_bytes()
+    if b"\x0a\x08location\x12" in data:  # the field of ONNX that names another file
+        raise ModelError(f"{path} keeps weights in another file, which is not read; export it into one file.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=_providers(onnxruntime, device))
+        metadata = session.get_modelmeta().custom_metadata_map
+    except Exception as error:
+        raise ModelError(f"{path} is no ONNX model that can be opened ({_line(error)}).") from error
+    inputs = session.get_inputs()
+    if (
+        len(inputs) != 1
+        or len(inputs[0].shape) != 4
+        or inputs[0].type not in ("tensor(float)", "tensor(float16)")
+    ):
+        raise ModelError(f"{path} does not take one picture as its input; it is no classifier of Soundsight.")
+    ears = _ears(metadata.get(KEY), metadata.get("names"), path, spectrogram)
+    place = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
+    return _checked(
+        OnnxClassifier(session, ears, device=place, fingerprint=checkpoint.file_fingerprint(path)), path
+    )
+
+
+def _providers(onnxruntime: Any, device: str | None) -> list[Any]:
+    """Execution providers for a device, in the order of preference."""
+    text = str(device or "")
+    known = onnxruntime.get_available_providers()
+    if text == "cpu" or (not text and "CUDAExecutionProvider" not in known):
+        return ["CPUExecutionProvider"]
+    index = text.removeprefix("cuda").lstrip(":") or "0"
+    if not index.isdigit() or "CUDAExecutionProvider" not in known:
+        raise ConfigError(
+            f"device={text} is not there: ONNX Runtime offers {', '.join(known)}; use device=cpu, or install "
+            "onnxruntime-gpu."
+        )
+    return [("CUDAExecutionProvider", {"device_id": int(index)}), "CPUExecutionProvider"]
+
+
+def read_torchscript(
+    path: Path, *, device: str | None, spectrogram: SpectrogramConfig | None, trust: bool, threads: int | None
+) -> Classifier:
+    """Open a TorchScript file, on the CPU or a GPU."""
+    import torch
+
+    chosen = choose_device(device)
+    if not trust:
+        _refuse_setstate(path)
+    if threads:
+        torch.set_num_threads(threads)
+    extra = {KEY: "", "config.txt": ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = torch.jit.load(str(path), map_location=chosen, _extra_files=extra)
+        used = _operations(network.inlined_graph)
+    except Exception as error:
+        raise ModelError(f"{path} is no TorchScript model that can be opened ({_line(error)}).") from error
+    strange = (
+        used - {f"aten::{name}" for name in _TENSOR_OPERATIONS} - {f"prim::{name}" for name in _STRUCTURE}
+    )
+    if strange and not trust:
+        raise ModelError(
+            f"{path} uses {sorted(strange)[0]}, which no exported classifier needs; if you trust its "
+            "origin, add --trust-checkpoint."
+        )
+    own, stated = (
+        value.decode(errors="replace") if isinstance(value, bytes) else value for value in extra.values()
+    )
+    try:
+        names = json.loads(stated[:_MAX_TEXT]).get("names") if stated else None
+    except (ValueError, AttributeError, RecursionError):
+        names = None
+    ears = _ears(own or None, names, path, spectrogram)
+    fingerprint = checkpoint.file_fingerprint(path)
+    return _checked(TorchScriptClassifier(network, ears, device=chosen, fingerprint=fingerprint), path)
+
+
+def _refuse_setstate(path: Path) -> None:
+    """Refuse a program that would run while it is loaded, or that unpacks to more than it shows."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            size = path.stat().st_size
+            if sum(entry.file_size for entry in entries) > 4 * size + (1 << 20):
+                raise ModelError(f"{path} unpacks to far more than its size; it is no exported classifier.")
+            sources = [archive.read(entry) for entry in entries if entry.filename.endswith(".py")]
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        raise ModelError(f"{path} is no TorchScript model that can be opened ({_line(error)}).") from error
+    if any(b"__setstate__" in source for source in sources):
+        raise ModelError(
+            f"{path} runs a program while it is loaded, which no exported classifier needs; if you trust its "
+            "origin, add --trust-checkpoint."
+        )
+
+
+def _operations(graph: Any) -> set[str]:
+    """Kinds of all operations of a TorchScript graph, inner blocks included."""
+    found, blocks = set(), [graph]
+    while blocks:
+        for node in blocks.pop().nodes():
+            found.add(node.kind())
+            blocks.extend(node.blocks())
+    return found
+
+
+def read_openvino(
+    path: Path, *, device: str | None, spectrogram: SpectrogramConfig | None, trust: bool, threads: int | None
+) -> Classifier:
+    """Open a folder with an OpenVINO model, on the CPU unless `device` is "gpu" or another of OpenVINO's."""
+    folder = path if path.is_dir() else path.parent
+    files = sorted(folder.glob("*.xml"))
+    if len(files) != 1 or not files[0].with_suffix(".bin").is_file():
+        raise ModelError(
+            f"The folder {folder} holds no OpenVINO model: one .xml and one .bin file are needed."
+        )
+    openvino = require_openvino()
+    place = (device or "cpu").upper()
+    core = openvino.Core()
+    if place not in core.available_devices:
+        raise ConfigError(f"device={device} is not there: OpenVINO sees {', '.join(core.available_devices)}.")
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        model = core.read_model(files[0])
+        info = model.get_rt_info()
+        own = str(info[KEY].value) if KEY in info else None
+        network = core.compile_model(model, place, settings)
+    except Exception as error:
+        raise ModelError(f"{folder} holds no OpenVINO model that can be opened ({_line(error)}).") from error
+    ears = _ears(own, None, folder, spectrogram)
+    fingerprint = checkpoint.file_fingerprint(folder)
+    return _checked(OpenVinoClassifier(network, ears, device=place.lower(), fingerprint=fingerprint), folder)
+
+
+Reader = Callable[..., Classifier]
+READERS: dict[str, Reader] = {
+    ".onnx": read_onnx,
+    ".torchscript": read_torchscript,
+    "folder": read_openvino,
+    ".xml": read_openvino,
+}
+
+
+def require(package: str, source: str) -> Any:
+    """Import a package, or say how to get it."""
+    try:
+        return __import__(package)
+    except ImportError as error:
+        raise ModelError(
+            f'This needs the package {package}, which is not installed; run pip install "{source}".'
+        ) from error
+
+
+def require_openvino() -> Any:
+    """Import OpenVINO as if its usage reporting, which begins with the import, were not installed."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return require("openvino", "openvino")
+
+
+def _ears(
+    text: str | None, stated: object, path: Path, supplied: SpectrogramConfig | None
+) -> checkpoint.Ears:
+    """The ears in a file's metadata, checked before they are believed."""
+    names = _names(stated)
+    if not text:
+        if supplied is not None and not names:
+            raise ModelError(f"{path} does not name its classes; export it again with `soundsight export`.")
+        return checkpoint.read_ears(None, path, names, supplied=supplied)
+    try:
+        data = json.loads(text) if len(text) <= _MAX_TEXT else None
+    except (ValueError, RecursionError):
+        data = None
+    damaged = f"The settings of Soundsight inside {path} are damaged; export the model again."
+    if not isinstance(data, dict) or type(data.get("format")) is not int:
+        raise ModelError(damaged)
+    given, temperature = data.get("names"), data.get("temperature", 1.0)
+    if not isinstance(given, list) or not given or not all(isinstance(name, str) and name for name in given):
+        raise ModelError(damaged)
+    if (
+        type(temperature) not in (int, float)
+        or not math.isfinite(temperature)
+        or not 0.01 <= temperature <= 100
+    ):
+        raise ModelError(damaged)
+    return checkpoint.read_ears(data, path, tuple(given), supplied=supplied)
+
+
+def _names(stated: object) -> tuple[str, ...]:
+    """Class names as Ultralytics writes them: `{0: "dog", ...}`, as text or as a dictionary."""
+    if isinstance(stated, str) and len(stated) <= _MAX_TEXT:
+        try:
+            stated = ast.literal_eval(stated)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return ()
+    if not isinstance(stated, dict):
+        return ()
+    try:
+        return tuple(str(stated[key]) for key in sorted(stated, key=int))
+    except (ValueError, TypeError):
+        return ()
+
+
+def _checked(classifier: _Exported, path: Path) -> Classifier:
+    """Answer one black picture, so that a file that lies about its shapes is found out."""
+    size, classes = classifier.ears.spectrogram.image_size, len(classifier.ears.names)
+    try:
+        answer = classifier.probabilities_of(np.zeros((1, 3, size, size), np.float32))
+    except Exception as error:
+        raise ModelError(
+            f"{path} does not accept the {size} x {size} pictures that its settings draw ({_line(error)}); "
+            "export it again."
+        ) from error
+    if answer.shape != (1, classes):
+        raise ModelError(
+            f"{path} names {classes} classes but answers with shape {answer.shape}; it is damaged."
+        )
+    if not np.isfinite(answer).all() or abs(float(answer.sum()) - 1) > 0.01 or float(answer.min()) < 0:
+        raise ModelError(
+            f"{path} does not answer with probabilities; export it again with `soundsight export`."
+        )
+    return classifier
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:160].rstrip(".")

@@ -1,0 +1,69 @@
+"""What several tests share: a tiny data set, a tiny model trained on it, made once a session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Threads that wait without spinning: tests run beside other work. Read when PyTorch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pytest
+
+from soundsight import demo
+from soundsight.config import DatasetConfig, SpectrogramConfig
+from soundsight.dataset.prepare import prepare
+
+# Pictures of 64 x 64 pixels of one second each, four classes: enough to learn, quick to train on.
+TINY_CLASSES = ("siren", "crickets", "engine", "rain")
+TINY_EARS = SpectrogramConfig(clip_seconds=1.0, image_size=64, n_fft=2048, windows_ms=(25.0, 50.0, 100.0))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep settings files and downloads out of the user's home."""
+    os.environ.setdefault("SOUNDSIGHT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def tiny_sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Synthesised sounds in the layout of ESC-50: 4 classes, 5 folds, 80 clips of one second."""
+    root = tmp_path_factory.mktemp("tiny") / "sounds"
+    return demo.write_dataset(root, clips_per_class=20, seconds=1.0, classes=TINY_CLASSES)
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tiny_sounds: Path) -> Path:
+    """The same, prepared: `data/{train,val,test}/<class>/*.png`."""
+    root = tiny_sounds.parent
+    config = DatasetConfig(root=str(tiny_sounds), cache=str(root / "spectrogram"), data=str(root / "data"))
+    prepared = prepare(config, TINY_EARS, workers=1)
+    assert not prepared.failures
+    return prepared.data
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_data: Path) -> Path:
+    """A checkpoint with ears, trained for a few seconds; far from good, far better than chance."""
+    from soundsight.yolo.train import train
+
+    arguments = {
+        "model": "yolov8n-cls.yaml",
+        "data": str(tiny_data),
+        "imgsz": TINY_EARS.image_size,
+        "epochs": 8,
+        "batch": 8,
+        "nbs": 8,
+        "amp": False,
+        "optimizer": "AdamW",
+        "lr0": 0.003,
+        "warmup_epochs": 0,
+        "device": "cpu",
+        "workers": 0,
+        "plots": False,
+        "val": False,
+        "verbose": False,
+        "project": str(tiny_data.parent),
+        "name": "train",
+    }
+    return train(arguments, spectrogram=TINY_EARS, augment=None).last

@@ -1,0 +1,89 @@
+"""Augmentation: each change alone, on pictures whose answer is known by hand."""
+
+import math
+
+import pytest
+import torch
+
+from soundsight import augment
+from soundsight.augment import Augmenter
+from soundsight.config import AugmentConfig
+from soundsight.yolo.train import no_augment
+
+SIZE = 16
+
+
+def picture(column: int = 0, row: int = SIZE - 1) -> torch.Tensor:
+    """Black but for one white pixel, uint8 (1, 3, SIZE, SIZE)."""
+    image = torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8)
+    image[:, :, row, column] = 255
+    return image
+
+
+def test_nothing_changes_when_all_is_off():
+    images = torch.randint(0, 256, (4, 3, SIZE, SIZE), dtype=torch.uint8)
+    pixels, targets = Augmenter(no_augment(), classes=5, db_range=80)(images, torch.tensor([0, 1, 4, 2]))
+    assert torch.equal(pixels, images.float() / 255)
+    assert torch.equal(targets.argmax(1), torch.tensor([0, 1, 4, 2])) and torch.equal(targets.sum(1), torch.ones(4))
+
+
+def test_time_shift_goes_round():
+    shifted = augment.shift_time(picture(column=14), torch.tensor([0.25]))
+    assert shifted[0, 0, -1].nonzero().flatten().tolist() == [2]
+    assert torch.equal(augment.shift_time(shifted, torch.tensor([-0.25])), picture(column=14))
+
+
+def test_gain_moves_sound_but_not_silence():
+    pixels = torch.tensor([0.0, 0.5, 0.9]).reshape(1, 1, 1, 3)
+    louder = augment.change_gain(pixels, torch.tensor([0.2]))
+    assert torch.allclose(louder.flatten(), torch.tensor([0.0, 0.7, 1.0]))
+
+
+def test_two_equal_sounds_in_one_room_are_the_same_picture():
+    pixels = torch.rand(2, 3, SIZE, SIZE)
+    mixed = augment.mix_power(pixels, pixels, torch.tensor([0.5, 0.1]), db_range=80)
+    assert torch.allclose(mixed, pixels, atol=1e-5)
+
+
+def test_a_loud_sound_covers_a_soft_one_as_powers_add():
+    loud, soft = torch.full((1, 1, 1, 1), 1.0), torch.full((1, 1, 1, 1), 0.5)  # 0 dB and -40 dB
+    mixed = augment.mix_power(loud, soft, torch.tensor([0.5]), db_range=80)
+    by_hand = 1 + 10 * math.log10(0.5 * 1 + 0.5 * 1e-4) / 80
+    assert mixed.item() == pytest.approx(by_hand, abs=1e-6)
+    assert augment.mix_image(loud, soft, torch.tensor([0.5]), 80).item() == pytest.approx(0.75)
+
+
+def test_masks_silence_the_given_stretch_only():
+    ones = torch.ones(1, 1, SIZE, SIZE)
+    time = augment.mask(ones, torch.tensor([0.25]), torch.tensor([0.5]), 3)
+    assert time[0, 0, 0].tolist() == [1.0] * 4 + [0.0] * 4 + [1.0] * 8
+    band = augment.mask(ones, torch.tensor([0.0]), torch.tensor([0.125]), 2)
+    assert band[0, 0, :, 0].tolist() == [0.0] * 2 + [1.0] * 14
+
+
+def test_warp_by_nothing_is_nothing_and_a_shift_moves_bands_up():
+    pixels = torch.rand(1, 3, SIZE, SIZE)
+    same = augment.warp(pixels, torch.ones(1, 2), torch.zeros(1))
+    assert torch.allclose(same, pixels, atol=1e-5)
+    up = augment.warp(pixels, torch.ones(1, 2), torch.tensor([-0.25]))
+    assert torch.allclose(up[:, :, : SIZE - 4], pixels[:, :, 4:], atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["mixup", "cutmix"])
+def test_mixed_targets_stay_probabilities(part):
+    config = AugmentConfig(**{"mixup": 0.0, "cutmix": 0.0, part: 1.0, "label_smoothing": 0.1})
+    images = torch.randint(0, 256, (8, 3, SIZE, SIZE), dtype=torch.uint8)
+    pixels, targets = Augmenter(config, classes=8, db_range=80)(images, torch.arange(8))
+    assert pixels.min() >= 0 and pixels.max() <= 1 and pixels.shape == images.shape
+    assert torch.allclose(targets.sum(1), torch.ones(8), atol=1e-6)
+    assert (targets.topk(2).values[:, 1] > 0.02).any()  # some picture has two sounds
+
+
+def test_the_same_seed_and_epoch_draw_the_same():
+    images, labels = torch.randint(0, 256, (6, 3, SIZE, SIZE), dtype=torch.uint8), torch.arange(6)
+    augmenter = Augmenter(AugmentConfig(stretch=0.1, freq_shift=0.1, erasing=0.5), classes=6, db_range=80, seed=3)
+    draws = []
+    for epoch in (0, 1, 0):
+        augmenter.reseed(epoch)
+        draws.append(augmenter(images, labels)[0])
+    assert torch.equal(draws[0], draws[2]) and not torch.equal(draws[0], draws[1])

@@ -1,0 +1,95 @@
+"""Settings: every bad key, type and range is named; files, defaults and the command line agree."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from soundsight import config
+from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, SplitConfig
+from soundsight.errors import ConfigError
+from soundsight.settings import find_config
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [("spectrogram", SpectrogramConfig), ("augment", AugmentConfig), ("esc50", DatasetConfig)],
+)
+def test_files_spell_out_exactly_the_defaults(name, cls):
+    spelled = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert config.load(cls, CONFIGS / f"{name}.yaml") == cls()
+    if cls is not DatasetConfig:  # its table and folder settings belong to other kinds
+        assert set(spelled) == set(config.to_dict(cls()))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_file_is_found_by_its_bare_name_anywhere(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(path.stem).read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(ConfigError, match="nowhere.yaml does not exist"):
+        find_config("nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"sample_rat": 8000}, "Did you mean 'sample_rate'"),
+        ({"sample_rate": "fast"}, "sample_rate='fast' .* a whole number"),
+        ({"sample_rate": True}, "a whole number"),
+        ({"sample_rate": 10}, "sample_rate=10 is out of range: 1000 to 384000"),
+        ({"reference": "loud"}, "one of clip, full_scale"),
+        ({"windows_ms": [25, 50]}, "3 values"),
+        ({"windows_ms": [25, 50, 1000]}, "16000 samples .* n_fft=2048"),
+        ({"fmax_hz": 9000}, "fmax_hz=9000 .* <= 8000"),
+        ({"db_floor": 3}, "db_floor=3 must lie below db_ceiling=0"),
+        ({"image_size": 1024, "clip_seconds": 0.1, "sample_rate": 1000, "n_fft": 2048}, "fewer samples than pixels"),
+    ],
+)
+def test_bad_spectrogram_settings_are_named(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        config.from_dict(SpectrogramConfig, settings)
+
+
+def test_dotted_words_reach_into_sections_and_keep_the_rest():
+    loaded = config.load(DatasetConfig, CONFIGS / "esc50.yaml", {"split.val": 5, "split.test": [4]})
+    assert loaded.split == SplitConfig(train=(1, 2, 3), val=(5,), test=(4,))
+    with pytest.raises(ConfigError, match="section 'split'.* Did you mean 'strategy'"):
+        config.load(DatasetConfig, None, {"split.strateg": "fold"})
+    with pytest.raises(ConfigError, match="'root' has no settings below it"):
+        config.load(DatasetConfig, CONFIGS / "esc50.yaml", {"root.x": 1})
+
+
+def test_splits_that_share_a_fold_or_do_not_add_up_are_refused():
+    with pytest.raises(ConfigError, match=r"fold 4 is in both split.train and split.val"):
+        SplitConfig(train=(1, 4), val=(4,))
+    with pytest.raises(ConfigError, match="add up to 1"):
+        SplitConfig(fractions=(0.5, 0.2, 0.2))
+
+
+def test_augmentation_shares_cannot_exceed_the_batch():
+    with pytest.raises(ConfigError, match="mixup=0.7 and cutmix=0.5"):
+        AugmentConfig(mixup=0.7, cutmix=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[1, 2]", "holds a list"), ("a: [", "not valid YAML"), ("\x00", "not valid YAML|cannot be read")],
+)
+def test_broken_yaml_is_one_sentence(tmp_path, text, words):
+    file = tmp_path / "x.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=words) as caught:
+        config.load(SpectrogramConfig, file)
+    assert "\n" not in str(caught.value)
+
+
+def test_plain_data_and_back_and_the_fingerprint():
+    once = SpectrogramConfig(image_size=96, windows_ms=(10.0, 20.0, 40.0))
+    assert config.from_dict(SpectrogramConfig, config.to_dict(once)) == once
+    assert config.fingerprint(once) != config.fingerprint(SpectrogramConfig())
+    assert config.fingerprint(SpectrogramConfig()) == config.fingerprint(SpectrogramConfig())

@@ -1,0 +1,126 @@
+"""Cross-validation as a user runs it: complete, resumable, and never on leaked clips."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
+from soundsight.errors import ConfigError, DatasetError
+from soundsight.experiment.crossval import crossval
+
+EARS = SpectrogramConfig(sample_rate=8000, clip_seconds=0.5, image_size=64, n_fft=1024, windows_ms=(25, 50, 100))
+QUICK = {"model": "yolov8n-cls.yaml", "epochs": 1, "batch": 16, "device": "cpu"}
+
+
+@pytest.fixture
+def tones(tmp_path) -> DatasetConfig:
+    """Three folds of two classes in ESC-50's layout: low and high tones."""
+    audio = tmp_path / "tones" / "audio"
+    audio.mkdir(parents=True)
+    lines = ["filename,fold,target,category,esc10,src_file,take"]
+    for fold in (1, 2, 3):
+        for target, (name, pitch_hz) in enumerate([("high", 2000), ("low", 300)]):
+            for take in range(4):
+                source = f"{fold}{target}{take}"
+                file = f"{fold}-{source}-A-{target}.wav"
+                time_s = np.arange(4000) / 8000
+                noise = np.random.default_rng(int(source)).normal(0, 0.01, 4000)
+                soundfile.write(audio / file, 0.3 * np.sin(2 * np.pi * pitch_hz * time_s) + noise, 8000)
+                lines.append(f"{file},{fold},{target},{name},False,{source},A")
+    (tmp_path / "tones" / "meta").mkdir()
+    (tmp_path / "tones" / "meta" / "esc50.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return DatasetConfig(root=str(tmp_path / "tones"), cache=str(tmp_path / "cache"), data=str(tmp_path / "data"))
+
+
+def test_every_clip_is_scored_once_and_all_is_written(tones, tmp_path):
+    lines = []
+    done = crossval(tones, EARS, name="a", runs=tmp_path / "runs", workers=1, say=lines.append, **QUICK)
+    assert done.folds == [1, 2, 3] and done.pooled.count == 24
+    rows = list(csv.DictReader((done.folder / "predictions.csv").open(encoding="utf-8")))
+    assert len({row["clip"] for row in rows}) == 24
+    for row in rows:  # a clip is answered by the model of its own fold
+        assert row["clip"].split("/")[1].startswith(f"{row['fold']}-")
+    metrics = json.loads((done.folder / "metrics.json").read_text(encoding="utf-8"))
+    top1 = [fold["top1"] for fold in metrics["folds"].values()]
+    assert metrics["top1_over_folds"]["mean"] == pytest.approx(np.mean(top1), abs=1e-4)
+    assert metrics["settings"]["protocol"] == "last" and metrics["settings"]["versions"]["torch"]
+    for name in ("confusion_matrix.png", "confusion_matrix_normalized.png", "per_class.csv", "confused_pairs.csv"):
+        assert (done.folder / name).stat().st_size > 0
+    assert any("No source recording is in two folds" in line for line in lines)
+
+    lines.clear()
+    again = crossval(tones, EARS, name="a", runs=tmp_path / "runs", workers=1, say=lines.append, **QUICK)
+    assert sum("done before, kept" in line for line in lines) == 3
+    assert np.array_equal(again.pooled.probabilities, done.pooled.probabilities)
+
+    with pytest.raises(ConfigError, match="other settings or other data"):
+        crossval(tones, EARS, name="a", runs=tmp_path / "runs", workers=1, **{**QUICK, "epochs": 2})
+
+
+def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monkeypatch):
+    """Look into the fold's data folder at the moment of training."""
+    from soundsight.experiment import crossval as module
+
+    seen = []
+
+    def look(arguments, **_):
+        data = Path(arguments["data"])
+        seen.append({split: {p.name for p in (data / split).rglob("*.png")} for split in ("train", "val", "test")})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "train_pictures", look)
+    for protocol in ("last", "train-val-test"):
+        with pytest.raises(KeyboardInterrupt):
+            crossval(tones, EARS, protocol=protocol, only=[2], name=protocol, runs=tmp_path / "runs", workers=1, **QUICK)
+    for splits in seen:
+        assert len(splits["test"]) == 8 and all(name.startswith("2-") for name in splits["test"])
+        assert not splits["test"] & (splits["train"] | splits["val"])
+    assert seen[0]["val"] <= seen[0]["train"] and len(seen[0]["train"]) == 16
+    assert all(name.startswith("3-") for name in seen[1]["val"]) and len(seen[1]["train"]) == 8
+
+
+def test_a_killed_run_continues_and_keeps_finished_folds(tones, tmp_path):
+    command = [sys.executable, "-m", "soundsight", "crossval", f"root={tones.root}", f"cache={tones.cache}"]
+    command += ["sample_rate=8000", "clip_seconds=0.5", "image_size=64", "n_fft=1024", "--name", "k", "--workers", "1"]
+    command += [f"{key}={value}" for key, value in {**QUICK, "epochs": 2}.items()]
+    first = tmp_path / "runs" / "crossval" / "k" / "fold1-seed0" / "probabilities.npz"
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not first.is_file() and process.poll() is None:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+    stamp = first.stat().st_mtime_ns
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Fold 1, seed 0: done before, kept." in done.stderr and first.stat().st_mtime_ns == stamp
+    assert "mean: top-1" in done.stdout
+
+
+def test_sources_in_two_folds_stop_the_run(tones):
+    table = Path(tones.root) / "meta" / "esc50.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace(",200,A", ",100,A"), encoding="utf-8")
+    with pytest.raises(DatasetError, match="1 source recordings are in more than one fold, such as '100'"):
+        crossval(tones, EARS, workers=1, say=lambda _: None, **QUICK)
+
+
+def test_group_folds_never_divide_a_source(tones, tmp_path):
+    """With strategy `group` the given folds are ignored and sources dealt anew."""
+    config = DatasetConfig(**{**tones.__dict__, "split": SplitConfig(strategy="group")})
+    done = crossval(config, EARS, groups=2, name="g", runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK)
+    rows = list(csv.DictReader((done.folder / "predictions.csv").open(encoding="utf-8")))
+    assert len(rows) == 24 and {row["fold"] for row in rows} == {"1", "2"}
+
+
+def test_folds_and_protocols_that_do_not_exist_are_named(tones):
+    with pytest.raises(ConfigError, match="Fold 9 does not exist; ESC-50 has 1, 2, 3"):
+        crossval(tones, EARS, only=[9], say=lambda _: None, **QUICK)
+    with pytest.raises(ConfigError, match="protocol='best'"):
+        crossval(tones, EARS, protocol="best", say=lambda _: None, **QUICK)

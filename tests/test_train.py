@@ -1,0 +1,131 @@
+"""Training: three doors with the same arguments, ears in every checkpoint, one sentence for what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from soundsight.config import AugmentConfig, SpectrogramConfig
+from soundsight.errors import ConfigError, DatasetError, ModelError
+from soundsight.experiment.train import RUN_FILE, resolve_augment, train
+from soundsight.yolo.checkpoint import load_checkpoint
+from soundsight.yolo.train import find_weights, resolve_arguments
+
+ROOT = Path(__file__).parents[1]
+QUICK = {"model": "yolov8n-cls.yaml", "imgsz": 64, "epochs": 1, "batch": 16, "device": "cpu", "plots": False}
+# Where results go and which files to start from; everything else must be the same through every door.
+PLACES = {"project", "name", "save_dir", "exist_ok", "data", "model"}
+
+
+def words(settings: dict) -> list[str]:
+    return [f"{key}={value}" for key, value in settings.items()]
+
+
+def test_the_stock_command_and_the_wrapper_train_with_the_same_arguments(tiny_data, tmp_path):
+    """`yolo cfg=configs/train.yaml`, `soundsight train` and `python -m soundsight train`, as a user types them."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    shared = words({**QUICK, "data": tiny_data, "epochs": 1})
+    scripts = Path(sys.executable).parent
+    environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path), "YOLO_OFFLINE": "true"}
+    doors = {
+        "yolo": [str(scripts / "yolo"), "cfg=configs/train.yaml", *shared, f"project={tmp_path}/yolo"],
+        "soundsight": [str(scripts / "soundsight"), "train", *shared, f"project={tmp_path}/soundsight"],
+        "module": [sys.executable, "-m", "soundsight", "train", *shared, f"project={tmp_path}/module"],
+    }
+    resolved = {}
+    for door, command in doors.items():
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        arguments = yaml.safe_load((tmp_path / door / "train" / "args.yaml").read_text(encoding="utf-8"))
+        resolved[door] = {k: v for k, v in arguments.items() if k not in PLACES}
+        assert (tmp_path / door / "train" / "weights" / "last.pt").is_file()
+    assert resolved["yolo"] == resolved["soundsight"] == resolved["module"]
+
+
+def test_a_checkpoint_carries_settings_names_and_augmentation(tiny_model, tiny_data):
+    ears = load_checkpoint(tiny_model)["model"].soundsight
+    prepared = json.loads((Path(tiny_data) / "settings.json").read_text(encoding="utf-8"))
+    assert ears["format"] == 1
+    assert ears["spectrogram"] == prepared["spectrogram"]
+    assert ears["names"] == sorted(p.name for p in (Path(tiny_data) / "train").iterdir())
+    assert set(ears["augment"]) == set(AugmentConfig.__dataclass_fields__)
+
+
+def test_a_run_records_what_reproduces_it(tiny_data, tmp_path):
+    run = train(**{**QUICK, "augment.mixup": 0.25}, data=str(tiny_data), project=str(tmp_path), name="r")
+    record = json.loads((run.folder / RUN_FILE).read_text(encoding="utf-8"))
+    assert record["augment"]["mixup"] == 0.25
+    assert record["arguments"]["epochs"] == 1 and record["versions"]["ultralytics"]
+    assert record["data_fingerprint"] and record["spectrogram"]["image_size"] == 64
+    for checkpoint in (run.last, run.best):  # calibrated on data/val
+        assert load_checkpoint(checkpoint)["model"].soundsight["temperature"] > 0
+
+
+def test_a_killed_run_resumes_where_it_was(tiny_data, tmp_path):
+    """Stop after the first of three epochs by SIGKILL, then `resume=`."""
+    command = [sys.executable, "-m", "soundsight", "train", *words({**QUICK, "epochs": 3, "data": tiny_data})]
+    command += [f"project={tmp_path}", "name=k"]
+    last = tmp_path / "k" / "weights" / "last.pt"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not last.is_file() and process.poll() is None:
+            pass
+        process.kill()
+    again = train(resume=str(last), data=str(tiny_data), imgsz=64, device="cpu")
+    rows = (again.folder / "results.csv").read_text(encoding="utf-8").strip().splitlines()
+    assert [row.split(",")[0].strip() for row in rows[1:]] == ["1", "2", "3"]
+    assert load_checkpoint(again.last)["model"].soundsight["spectrogram"]["image_size"] == 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "text"),
+    [
+        ({"epoch": 3}, ConfigError, "Unknown key 'epoch'.*Did you mean 'epochs'"),
+        ({"epochs": "many"}, ConfigError, "'epochs=many'"),
+        ({"imgsz": 96}, ConfigError, "imgsz=96 does not match the pictures .* 64 pixels"),
+        ({"augment.mixin": 1}, ConfigError, "Unknown key 'mixin'"),
+        ({"augment.shift": 2}, ConfigError, "shift=2 is out of range"),
+        ({"device": 7}, ConfigError, "device=7 is not there"),
+        ({"model": "nothing.pt"}, ModelError, "nothing.pt does not exist"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(tiny_data, tmp_path, settings, error, text):
+    with pytest.raises(error, match=text) as caught:
+        train(**{**QUICK, **settings}, data=str(tiny_data), project=str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_was_not_prepared_to_the_end_is_refused(tiny_data, tmp_path):
+    import shutil
+
+    copy = tmp_path / "data"
+    shutil.copytree(tiny_data, copy)
+    (copy / "settings.json").unlink()
+    with pytest.raises(DatasetError, match="not prepared to its end"):
+        train(**QUICK, data=str(copy))
+    with pytest.raises(DatasetError, match="does not exist; run `soundsight prepare`"):
+        train(**QUICK, data=str(tmp_path / "nowhere"))
+
+
+def test_augmentation_from_file_object_or_nothing():
+    assert resolve_augment("augment.yaml", {"mixup": 0.1}).mixup == 0.1
+    assert resolve_augment(AugmentConfig(shift=0.5), {}).shift == 0.5
+    assert resolve_augment(None, {}).label_smoothing == 0
+
+
+def test_weights_that_cannot_be_had_say_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"yolov8n-cls.pt .* cannot be downloaded .* model=yolov8n-cls.yaml"):
+        find_weights("yolov8n-cls.pt")
+    assert find_weights("yolov8n-cls.yaml") == "yolov8n-cls.yaml"
+
+
+def test_arguments_of_the_shipped_file_are_all_known():
+    resolved = resolve_arguments(ROOT / "configs" / "train.yaml", {})
+    assert resolved["fliplr"] == 0 and resolved["auto_augment"] is None and resolved["optimizer"] == "AdamW"
+    assert resolved["imgsz"] == SpectrogramConfig().image_size
