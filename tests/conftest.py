@@ -67,3 +67,12 @@ def tiny_model(tiny_data: Path) -> Path:
         "name": "train",
     }
     return train(arguments, spectrogram=TINY_EARS, augment=None).last
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_model: Path) -> Path:
+    """The tiny model as ONNX: answers without loading PyTorch."""
+    pytest.importorskip("onnxruntime", reason="the extra soundsight[export] is not installed")
+    from soundsight.yolo.export import export
+
+    return export(tiny_model, "onnx", out=tiny_model.with_name("tiny.onnx"))

@@ -25,8 +25,10 @@ ROOMS = {
     "predict": {"audio", "spectrogram", "parallel", "yolo"},
     "live": {"audio", "spectrogram", "yolo", "predict"},
     "report": {"spectrogram"},
-    "experiment": {"audio", "spectrogram", "parallel", "dataset", "augment", "yolo", "predict", "report"},
-    "web": {"audio", "spectrogram", "predict", "report"},
+    "experiment": {"audio", "spectrogram", "parallel", "dataset", "augment", "yolo", "predict", "report", "explain"},
+    "explain": {"audio", "spectrogram", "yolo", "predict"},
+    "checks": set(),
+    "web": {"audio", "spectrogram", "demo", "predict", "report", "explain"},
 }
 
 

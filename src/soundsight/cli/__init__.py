@@ -41,7 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 on a usage or configuration error, 1 when some input failed.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        print("soundsight: stopped.", file=sys.stderr)
+        return 130
+
+
+def _dispatch(words: list[str]) -> int:
     command = next((word for word in words if not word.startswith("-")), None)
     if command not in available():
         return _top_level(words, command)
@@ -57,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.add_arguments(parser)
     words.remove(command)
     try:
-        arguments = parser.parse_args(words)
+        arguments = parser.parse_intermixed_args(words)  # options and settings in any order
     except SystemExit as stop:
         return int(stop.code or 0)
     return _guarded(module.run, arguments)
@@ -100,9 +107,6 @@ def _guarded(run: object, arguments: argparse.Namespace) -> int:
             raise
         print(f"soundsight: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("soundsight: stopped.", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

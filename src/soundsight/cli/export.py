@@ -10,7 +10,7 @@ SUMMARY = "Convert a checkpoint to ONNX, OpenVINO, TorchScript and others, with 
 EXAMPLES = [
     "soundsight export last.pt                          # last.onnx, beside the checkpoint",
     "soundsight export last.pt --format openvino",
-    "soundsight export last.pt --format onnx opset=17 quantize=16 --out phone.onnx",
+    "soundsight export last.pt opset=17 quantize=16 --out phone.onnx",
     "soundsight predict last.onnx clip.wav              # the same command as for the checkpoint",
 ]
 

@@ -109,9 +109,10 @@ def read_settings(data: str | Path) -> dict[str, Any]:
 
 def read_spectrogram(data: str | Path) -> SpectrogramConfig:
     """The spectrogram settings of the pictures in a prepared `data` folder."""
+    settings = read_settings(data)
     try:
-        return from_dict(SpectrogramConfig, read_settings(data)["spectrogram"])
-    except (KeyError, ConfigError) as error:
+        return from_dict(SpectrogramConfig, settings["spectrogram"])
+    except (KeyError, AttributeError, ConfigError) as error:
         raise DatasetError(f"{data}/{SETTINGS} holds no usable spectrogram settings; prepare it again.") from error
 
 

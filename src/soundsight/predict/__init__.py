@@ -7,7 +7,9 @@ not with this room.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +24,17 @@ _HOMES = {
 }
 
 __all__ = ["Answer", "Listener", "Options", "Summary", "Vector", "Window", "load", "predict"]
+
+
+class _Room(ModuleType):
+    """This room has the name of its main function: `soundsight.predict(model, files)` works, whatever was
+    imported before."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.predict(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Room
 
 
 def __getattr__(name: str) -> Any:

@@ -27,7 +27,8 @@ from soundsight.spectrogram import Image, render
 # A window whose samples span less than this, of full scale 1, is digital silence: no sound, whatever a
 # network makes of its picture. One step of 16-bit audio is 15 times as much.
 SILENT_SPAN = 2e-6
-PIPE_BLOCK_SECONDS = 0.5
+# Samples are read in blocks this long; one that is damaged is lost as a whole.
+BLOCK_SECONDS, PIPE_BLOCK_SECONDS = 2.0, 0.5
 
 Opened = AbstractContextManager[tuple[AudioInfo, Iterator[Waveform]]]
 
@@ -55,10 +56,8 @@ class Stretch:
 def file_source(path: str | Path) -> Source:
     """A recording on disk."""
     if Path(path).is_dir():
-        return Source(
-            printable(path), lambda: _nothing(f"The folder {path} holds no recordings that can be read.")
-        )
-    return Source(printable(path), lambda: audio.opened(path))
+        return Source(printable(path), lambda: _nothing(f"The folder {path} holds no recordings that can be read."))
+    return Source(printable(path), lambda: audio.opened(path, block_seconds=BLOCK_SECONDS))
 
 
 def pipe_source(stream: BinaryIO, *, raw_rate: int | None = None) -> Source:
@@ -78,13 +77,9 @@ def array_source(samples: npt.ArrayLike, rate: int | None, *, name: str = "array
         ConfigError: The rate is missing.
     """
     if rate is None:
-        raise ConfigError(
-            "An array does not tell its sample rate; pass it too: listener(samples, rate=16000)."
-        )
+        raise ConfigError("An array does not tell its sample rate; pass it too: listener(samples, rate=16000).")
     if not audio.MIN_RATE <= rate <= audio.MAX_RATE or rate != int(rate):
-        raise AudioError(
-            f"rate={rate} Hz is not allowed; a whole number from {audio.MIN_RATE} to {audio.MAX_RATE} is."
-        )
+        raise AudioError(f"rate={rate} Hz is not allowed; a whole number from {audio.MIN_RATE} to {audio.MAX_RATE} is.")
     waveform = audio.to_mono(samples)
     info = AudioInfo(int(rate), 1, len(waveform), "array")
     return Source(name, lambda: nullcontext((info, iter([waveform]))))
@@ -121,6 +116,9 @@ def cut(
 
     Yields:
         Windows in order; the first one even if it is short.
+
+    Raises:
+        AudioError: The recording is damaged; the windows before that were yielded.
     """
     length = math.ceil(window_seconds * rate)
     margin = audio.MARGIN_SAMPLES if rate != config.sample_rate else 0
@@ -136,20 +134,26 @@ def cut(
         end = start + window_seconds if samples == length else (begin + samples) / rate
         return Stretch(round(start, 6), round(end, 6), waveform, samples, rate)
 
-    for block in blocks:
-        buffer = np.concatenate([buffer, block])
-        while (begin := round(index * hop_seconds * rate)) + length + ahead <= first + len(buffer):
-            yield stretch(begin, None)
-            index, reached = index + 1, begin + length
-        drop = min(max(begin - first, 0), len(buffer))
-        buffer, first = buffer[drop:], first + drop
+    damage: AudioError | None = None
+    try:
+        for block in blocks:
+            buffer = np.concatenate([buffer, block])
+            while (begin := round(index * hop_seconds * rate)) + length + ahead <= first + len(buffer):
+                yield stretch(begin, None)
+                index, reached = index + 1, begin + length
+            drop = min(max(begin - first, 0), len(buffer))
+            buffer, first = buffer[drop:], first + drop
+    except AudioError as error:
+        damage = error
     total = first + len(buffer)
-    while True:
+    while total:
         begin = round(index * hop_seconds * rate)
         if index and total - max(begin, reached) <= shortest:
-            return
+            break
         yield stretch(begin, total)
         index, reached = index + 1, begin + length
+    if damage is not None:
+        raise damage
 
 
 def draw(stretch: Stretch, config: SpectrogramConfig) -> tuple[Image, bool]:

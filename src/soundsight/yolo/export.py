@@ -144,7 +144,7 @@ def _run(path: Path, place: Path, format: str, arguments: dict[str, Any]) -> Pat
                 f"Format {format} needs the package {package}, which is not installed; run {how}."
             ) from error
         except (RuntimeError, ValueError, TypeError, AssertionError, SystemError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:300].rstrip(".")
+            reason = " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
             raise ModelError(f"Ultralytics cannot export {path} to {format} ({reason}).") from error
     return made.absolute()
 

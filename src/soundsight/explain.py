@@ -1,0 +1,103 @@
+"""The reasons: which sounds, when and at which frequency, spoke for a class.
+
+A heat map is what `yolo.attention` credits each pixel with, smoothed over a few pixels, since single ones
+say little; 1 is the place that counted most. Why integrated gradients and not Grad-CAM: a YOLO classifier
+keeps 4 x 4 to 7 x 7 places in its last layer, over a second and a third of the mel scale each, and masking
+the hottest tenth of its Grad-CAM hardly moved the answer (benchmarks/masking.py has the figures). Why no
+library: grad-cam brings a second OpenCV that overwrites the first, captum is as large as all of this
+package, and the method is ten lines of PyTorch.
+
+Neighbours: `predict` and `report` supply and draw the pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from soundsight.errors import ConfigError
+from soundsight.spectrogram import Image
+
+if TYPE_CHECKING:
+    from soundsight.yolo.classifier import Classifier
+
+Floats = npt.NDArray[np.float32]
+
+SMOOTHING = 1 / 64  # standard deviation of the smoothing, as a share of the picture's side
+
+
+@dataclass(frozen=True, eq=False)
+class Reason:
+    """What spoke for one class in one picture."""
+
+    label: str
+    probability: float  # of the label, 0 to 1
+    heat: Floats  # (height, width) in [0, 1]; row 0 is the highest band, column 0 the start
+
+    def peak(self) -> tuple[float, float]:
+        """Where it is hottest: shares of the width from the left and of the height from the top."""
+        row, column = np.unravel_index(int(self.heat.argmax()), self.heat.shape)
+        return (float(column) + 0.5) / self.heat.shape[1], (float(row) + 0.5) / self.heat.shape[0]
+
+
+def explain(classifier: Classifier, image: Image, label: str | None = None) -> Reason:
+    """Say what spoke for a class in a picture.
+
+    Args:
+        classifier: A loaded checkpoint.
+        image: uint8 `(height, width, 3)`, as `spectrogram.render` draws it.
+        label: The class; `None` takes the most probable one.
+
+    Raises:
+        ConfigError: The model knows no such class.
+        ModelError: The model is an export.
+    """
+    return explain_many(classifier, image[None], [label])[0]
+
+
+def explain_many(
+    classifier: Classifier, images: npt.NDArray[np.uint8], labels: Sequence[str | None]
+) -> list[Reason]:
+    """The same for several pictures `(batch, height, width, 3)`, each with its label."""
+    from soundsight.yolo.attention import credits
+
+    names = classifier.ears.names
+    probabilities = classifier.probabilities(images)
+    classes = [
+        int(row.argmax()) if label is None else class_index(names, label)
+        for row, label in zip(probabilities, labels, strict=True)
+    ]
+    return [
+        Reason(names[index], float(row[index]), heat_of(credit))
+        for index, row, credit in zip(
+            classes, probabilities, credits(classifier, images, classes), strict=True
+        )
+    ]
+
+
+def heat_of(credit: Floats) -> Floats:
+    """A heat map in [0, 1] of credits `(height, width)`; all 0 where nothing spoke for the class."""
+    import cv2
+
+    smooth = cv2.GaussianBlur(np.maximum(credit, 0), (0, 0), SMOOTHING * credit.shape[1])
+    top = float(smooth.max())
+    return (smooth / top if top > 0 else smooth).astype(np.float32)
+
+
+def class_index(names: Sequence[str], label: str) -> int:
+    """Position of a class.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    if label in names:
+        return list(names).index(label)
+    import difflib
+
+    close = difflib.get_close_matches(label, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else f" It knows: {', '.join(sorted(names)[:60])}."
+    raise ConfigError(f"This model knows no class {label!r}.{hint}")

@@ -1,0 +1,195 @@
+"""The command line as a user meets it: help, exit codes, one sentence for each mistake."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from soundsight.cli import COMMANDS, available, key_values, main
+from soundsight.errors import ConfigError
+
+EARS = ["sample_rate=8000", "clip_seconds=0.5", "image_size=64", "n_fft=1024"]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """Fifteen clips of three classes in ESC-50's layout, as the working folder's dataset/ESC-50."""
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "dataset" / "ESC-50"
+    (root / "audio").mkdir(parents=True)
+    (root / "meta").mkdir()
+    rows = ["filename,fold,target,category,esc10,src_file,take"]
+    for fold in range(1, 6):
+        for target, name in enumerate(["cat", "dog", "hen"]):
+            file = f"{fold}-{fold}{target}-A-{target}.wav"
+            soundfile.write(root / "audio" / file, np.random.default_rng(fold).normal(0, 0.1, 4000), 8000)
+            rows.append(f"{file},{fold},{target},{name},False,{fold}{target},A")
+    (root / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return root
+
+
+def run(capsys, *words: str) -> tuple[int, str, str]:
+    code = main(list(words))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize("command", available())
+def test_every_command_explains_itself_by_example(capsys, command):
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0 and "examples:" in out and f"soundsight {command}" in out
+
+
+def test_the_top_level_lists_commands_and_tells_the_version(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0 and all(command in out for command in available())
+    assert set(available()) <= set(COMMANDS)
+    assert run(capsys, "--version")[1].startswith("soundsight 0.")
+
+
+def test_a_misspelt_command_names_the_nearest(capsys):
+    code, _, err = run(capsys, "prepaer")
+    assert code == 2 and err == "soundsight: There is no command 'prepaer'. Did you mean 'prepare'?\n"
+
+
+def test_key_value_words_are_yaml():
+    assert key_values(["a=1", "b=0.5", "c=[1, 2]", "d=null", "e=x/y", "f=true", "g="]) == {
+        "a": 1, "b": 0.5, "c": [1, 2], "d": None, "e": "x/y", "f": True, "g": None,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="'epochs' is not understood; settings are written key=value"):
+        key_values(["epochs"])
+
+
+def test_prepare_lays_out_the_official_folds_and_does_nothing_twice(capsys, root):
+    code, out, _ = run(capsys, "prepare", *EARS, "--workers", "1")
+    assert code == 0 and "15 pictures drawn" in out and "9 train, 3 val, 3 test" in out
+    pictures = sorted(p.relative_to("data").as_posix() for p in Path("data").rglob("*.png"))
+    assert pictures[:2] == ["test/cat/5-50-A-0.png", "test/dog/5-51-A-1.png"] and len(pictures) == 15
+    assert Path("data/test/cat/5-50-A-0.png").samefile("dataset/ESC-50/spectrogram/cat/5-50-A-0.png")
+    before = {p: p.stat().st_mtime_ns for p in Path("data").rglob("*.png")}
+    code, out, _ = run(capsys, "prepare", "--workers", "1", *EARS)
+    assert code == 0 and "0 pictures drawn, 15 up to date" in out
+    assert before == {p: p.stat().st_mtime_ns for p in Path("data").rglob("*.png")}
+    rows = list(csv.DictReader(open("data/manifest.csv", encoding="utf-8")))
+    assert len(rows) == 15 and {row["split"] for row in rows} == {"train", "val", "test"}
+
+
+def test_prepare_draws_a_contact_sheet(capsys, root):
+    code, out, _ = run(capsys, "prepare", *EARS, "--workers", "1", "--gallery", "sheet.png")
+    assert code == 0 and "Contact sheet: sheet.png" in out
+    assert Path("sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bad_clips_are_listed_and_the_good_ones_are_there(capsys, root):
+    (root / "audio" / "1-10-A-0.wav").write_text("this is no audio", encoding="utf-8")
+    (root / "audio" / "2-20-A-0.wav").unlink()
+    code, out, err = run(capsys, "prepare", *EARS, "--workers", "1")
+    assert code == 1 and "13 pictures drawn" in out
+    assert "2 clips failed" in err and "data/failures.csv" in err
+    failures = {row["file"]: row["reason"] for row in csv.DictReader(open("data/failures.csv", encoding="utf-8"))}
+    assert "no recording that can be read" in failures["audio/1-10-A-0.wav"]
+    assert "the file is missing" in failures["audio/2-20-A-0.wav"]
+    assert len(list(Path("data").rglob("*.png"))) == 13
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["root=nowhere"], "The data set's root nowhere does not exist; run `soundsight download esc50`"),
+        (["sample_rat=8000"], "Did you mean 'sample_rate'?"),
+        (["image_size=big"], "image_size='big' in .* is not allowed: it must be a whole number."),
+        (["split.test=[7]"], "split.test names fold 7, which ESC-50 does not have; it has folds 1, 2, 3, 4, 5."),
+        (["split.val=[1]"], "fold 1 is in both split.train and split.val"),
+        (["no_such_folder/"], "The folder of sounds no_such_folder/ does not exist."),
+        (["--dataset", "nothing.yaml"], "The settings file nothing.yaml does not exist"),
+    ],
+)
+def test_mistakes_in_prepare_are_one_sentence(capsys, root, words, sentence):
+    code, out, err = run(capsys, "prepare", *EARS, *words)
+    assert code == 2 and out == "" and err.startswith("soundsight: ") and err.count("\n") == 1
+    import re
+
+    assert re.search(sentence.replace("?", r"\?").replace("[", r"\[") if "'?" in sentence else sentence, err)
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("", "lacks the column 'filename'; it has: nothing"),
+        ("filename,fold\na.wav,1\n", "lacks the column 'category'"),
+        ("filename,fold,target,category,esc10,src_file,take\na.wav,one,0,cat,False,1,A\n", "line 2: fold='one'"),
+        ("filename,fold,target,category,esc10,src_file,take\na.wav,1\n", "line 2: the row has fewer fields"),
+    ],
+)
+def test_a_malformed_table_is_one_sentence(capsys, root, table, sentence):
+    (root / "meta" / "esc50.csv").write_text(table, encoding="utf-8")
+    code, _, err = run(capsys, "prepare", *EARS)
+    assert code == 2 and sentence in err and err.count("\n") == 1
+
+
+def test_val_scores_a_split_and_leaves_tables_and_matrices(capsys, tiny_model, tiny_data, tmp_path):
+    out_folder = tmp_path / "scores"
+    words = ["val", str(tiny_model), "--data", str(tiny_data), "--split", "test", "--out", str(out_folder)]
+    code, out, _ = run(capsys, *words, "--device", "cpu")
+    assert code == 0 and "16 clips of 4 classes, split test:" in out
+    names = {p.name for p in out_folder.iterdir()}
+    assert {"confusion_matrix.png", "confusion_matrix_normalized.png", "reliability.png", "metrics.json"} <= names
+    assert {"per_class.csv", "confused_pairs.csv", "predictions.csv"} <= names
+    rows = list(csv.DictReader((out_folder / "predictions.csv").open(encoding="utf-8")))
+    assert len(rows) == 16 and all(row["fold"] == "5" and row["source"] for row in rows)
+
+
+def test_stock_yolo_val_gives_the_same_top1(capsys, tiny_model, tiny_data, tmp_path):
+    """Our figures on pictures are Ultralytics' own."""
+    from ultralytics import YOLO
+
+    from soundsight.experiment.val import val
+
+    ours = val(tiny_model, data=tiny_data, split="test", folder=tmp_path / "ours", device="cpu").scores
+    theirs = YOLO(str(tiny_model)).val(
+        data=str(tiny_data), split="test", imgsz=64, device="cpu", plots=False, project=str(tmp_path), workers=0
+    )
+    assert ours.top1 == pytest.approx(theirs.top1, abs=1e-6) and ours.top5 == pytest.approx(theirs.top5, abs=1e-6)
+
+
+def test_pictures_drawn_with_other_settings_than_the_model_hears_are_refused(capsys, root, tiny_model):
+    for name in ("cat", "dog", "hen"):  # classes that the model knows, pictures that it does not
+        (root / "meta" / "esc50.csv").write_text(
+            (root / "meta" / "esc50.csv").read_text(encoding="utf-8").replace(
+                f",{name},", f",{ {'cat': 'siren', 'dog': 'rain', 'hen': 'engine'}[name] },"
+            ),
+            encoding="utf-8",
+        )
+    run(capsys, "prepare", *EARS, "--workers", "1")
+    code, _, err = run(capsys, "val", str(tiny_model), "--split", "test")
+    assert code == 2 and "was drawn with other spectrogram settings" in err
+
+
+def test_a_model_that_is_not_there_and_a_split_that_is_not_there(capsys, tiny_model, tiny_data, tmp_path):
+    code, _, err = run(capsys, "val", "nothing.pt")
+    assert code == 2 and err == "soundsight: The model nothing.pt does not exist; train one with `soundsight train`.\n"
+    code, _, err = run(capsys, "val", str(tiny_model), "--data", str(tmp_path))
+    assert code == 2 and "The split 'val' does not exist" in err
+
+
+def test_ctrl_c_ends_with_one_line_and_no_workers(root):
+    """Interrupt a real `prepare` with workers; none may be left."""
+    import os
+    import signal
+    import time
+
+    command = [sys.executable, "-m", "soundsight", "prepare", *EARS, "--workers", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        time.sleep(1.0)
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode in (0, 130, -signal.SIGINT)
+    assert "Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)

@@ -1,0 +1,384 @@
+"""Answers: windows, labels, thresholds, failures, batches; the same pictures as in training."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import soundsight
+from conftest import TINY_EARS
+from soundsight import audio
+from soundsight.audio import AudioInfo
+from soundsight.config import SpectrogramConfig
+from soundsight.dataset.catalogue import Clip
+from soundsight.dataset.pictures import draw_clip
+from soundsight.errors import AudioError, ConfigError, ModelError
+from soundsight.experiment.scoring import list_pictures, logits_of
+from soundsight.predict import Listener, Options, Summary, Window, load, predict
+from soundsight.predict.answers import merge
+from soundsight.predict.pipeline import Ended, compute
+from soundsight.predict.sources import expand
+from soundsight.predict.windows import Source, array_source, cut, draw, file_source
+from soundsight.yolo.checkpoint import load_checkpoint, update_ears
+from soundsight.yolo.classifier import softmax
+
+RATE = TINY_EARS.sample_rate
+
+
+@pytest.fixture(scope="module")
+def listener(tiny_model: Path) -> Listener:
+    return load(tiny_model, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def clip(tiny_sounds: Path) -> Path:
+    return sorted((tiny_sounds / "audio").glob("5-*.wav"))[0]
+
+
+def noise(seconds: float, rate: int = RATE, channels: int = 1, seed: int = 0) -> np.ndarray:
+    shape = (round(seconds * rate), channels) if channels > 1 else round(seconds * rate)
+    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+def spans(seconds: float, window: float = 1.0, hop: float = 1.0, rate: int = RATE) -> list[tuple[float, float]]:
+    blocks = [noise(seconds, rate)]
+    found = cut(blocks, rate, TINY_EARS, window_seconds=window, hop_seconds=hop)
+    return [(stretch.start_seconds, stretch.end_seconds) for stretch in found]
+
+
+def test_windows_cover_a_recording_and_its_tail() -> None:
+    assert spans(0.3) == [(0, 0.3)]
+    assert spans(1.0) == [(0, 1)]
+    assert spans(2.5) == [(0, 1), (1, 2), (2, 2.5)]
+    assert spans(2.0, hop=0.5) == [(0, 1), (0.5, 1.5), (1, 2)]
+    assert spans(2.2, hop=0.5) == [(0, 1), (0.5, 1.5), (1, 2), (1.5, 2.2)]
+    assert spans(5.0, hop=2) == [(0, 1), (2, 3), (4, 5)]
+    assert spans(1.0, window=0.4, hop=0.4) == [(0, 0.4), (0.4, 0.8), (0.8, 1)]
+
+
+def test_a_tail_of_less_than_one_column_is_no_window() -> None:
+    column = TINY_EARS.hop_length / RATE  # 15.6 ms
+    assert spans(1 + 0.9 * column) == [(0, 1)]
+    assert len(spans(1 + 1.1 * column)) == 2
+    assert len(spans(1 + 1.1 * column, rate=44100)) == 2
+
+
+def test_blocks_of_any_size_give_the_same_windows() -> None:
+    whole = noise(7.3, 22050)
+    for size in (700, 22050, 10**6):
+        blocks = [whole[i : i + size] for i in range(0, len(whole), size)]
+        found = list(cut(blocks, 22050, TINY_EARS, window_seconds=1.0, hop_seconds=0.7))
+        assert [s.start_seconds for s in found] == [round(0.7 * i, 6) for i in range(10)]
+        for stretch in found:
+            start = round(stretch.start_seconds * 22050)
+            np.testing.assert_array_equal(stretch.waveform, whole[start : start + len(stretch.waveform)])
+
+
+@pytest.mark.parametrize(("rate", "channels", "kind"), [(16000, 1, "wav"), (44100, 2, "flac"), (8000, 1, "wav")])
+@pytest.mark.parametrize("padding", ["silence", "repeat"])
+@pytest.mark.parametrize("seconds", [0.37, 1.0, 3.21])
+def test_pictures_are_those_of_training(
+    tmp_path: Path, rate: int, channels: int, kind: str, padding: str, seconds: float
+) -> None:
+    path = tmp_path / f"a.{kind}"
+    soundfile.write(path, noise(seconds, rate, channels), rate)
+    config = replace(TINY_EARS, padding=padding, fmax_hz=3500.0)
+    with audio.opened(path, block_seconds=0.3) as (info, blocks):
+        found = list(cut(blocks, info.sample_rate, config, window_seconds=1.0, hop_seconds=1.0))
+    for stretch in found:
+        trained_on = Clip(
+            path, "a", "x", "a", "a", start_seconds=stretch.start_seconds, end_seconds=stretch.end_seconds
+        )
+        image, silent = draw(stretch, config)
+        assert not silent
+        assert image.tobytes() == draw_clip(trained_on, config).tobytes()
+    assert len(found) == np.ceil(seconds)
+
+
+def test_images_recordings_and_arrays_agree(listener: Listener, tiny_data: Path, tiny_sounds: Path) -> None:
+    pictures = list_pictures(tiny_data, "test", listener.names)
+    by_val = softmax(logits_of(listener.classifier, pictures.files), listener.classifier.ears.temperature)
+    paths = [tiny_sounds / row.file for row in pictures.rows if row]
+    by_predict = np.stack([answer.windows[0].probabilities for answer in predict(listener, paths)])
+    by_array = []
+    for path in paths:
+        samples, rate = soundfile.read(path, dtype="int16")
+        by_array.append(listener(samples, rate=rate).windows[0].probabilities)
+    assert len(paths) == 16
+    np.testing.assert_allclose(by_predict, by_val, atol=1e-5)
+    np.testing.assert_allclose(by_array, by_val, atol=1e-5)
+    assert (by_val.argmax(axis=1) == pictures.targets).mean() > 0.5  # the tiny model has learned something
+
+
+def test_a_path_and_its_samples_are_heard_alike(listener: Listener, tmp_path: Path) -> None:
+    samples = noise(2.7, 44100, 2)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, 44100, subtype="FLOAT")
+    one, other = listener(path, hop_seconds=0.5), listener(samples, 44100, hop_seconds=0.5)
+    for a, b in zip(one.windows, other.windows, strict=True):
+        assert (a.start_seconds, a.end_seconds) == (b.start_seconds, b.end_seconds)
+        np.testing.assert_array_equal(a.probabilities, b.probabilities)
+
+
+def test_an_answer_tells_what_and_when(listener: Listener, clip: Path) -> None:
+    answer = listener(clip, top_k=2)
+    (window,) = answer.windows
+    assert (window.start_seconds, window.end_seconds, answer.duration_seconds) == (0, 1, 1)
+    assert window.probabilities.shape == (4,)
+    assert window.probabilities.sum() == pytest.approx(1, abs=1e-5)
+    assert window.label == answer.label == listener.names[window.probabilities.argmax()]
+    assert answer.top()[0] == (answer.label, pytest.approx(answer.probability))
+    assert len(answer.top()) == 2 and len(answer.top(4)) == 4
+    rows = answer.to_rows()
+    assert [row["rank"] for row in rows] == [1, 2]
+    assert rows[0]["model"] == listener.fingerprint and rows[0]["settings"] == "own"
+
+
+def test_answers_print_and_become_frames(listener: Listener, clip: Path) -> None:
+    answer = listener(clip)
+    assert repr(answer).startswith(f"{clip}, 1.00 s: {answer.label} 0.")
+    nasty = replace(answer, recording="<script>.wav")
+    assert "&lt;script&gt;.wav" in nasty._repr_html_() and "<script>" not in nasty._repr_html_()
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    assert isinstance(answer.to_pandas(), pandas.DataFrame)
+    assert answer.to_pandas().label[0] == answer.label
+    assert isinstance(answer.to_polars(), polars.DataFrame)
+    assert answer.to_polars()["label"][0] == answer.label
+    assert len(replace(answer, windows=()).to_polars()) == len(replace(answer, windows=()).to_pandas()) == 0
+
+
+def test_digital_silence_is_no_class(listener: Listener) -> None:
+    for silence in (np.zeros(RATE), np.full(RATE, -1 / 128), 3e-7 * noise(1)):
+        answer = listener(silence.astype(np.float32), RATE)
+        assert (answer.label, answer.probability, answer.top()) == ("silence", 0.0, [])
+        assert len(answer.to_rows()) == 1
+    faint = np.round(noise(1) * 1e-3 * 2**15) / 2**15  # a few steps of 16 bits
+    assert listener(faint.astype(np.float32), RATE).label in listener.names
+    half = listener(np.concatenate([noise(1), np.zeros(RATE, np.float32)]), RATE)
+    assert [window.label == "silence" for window in half.windows] == [False, True]
+    np.testing.assert_allclose(half.summary.probabilities, half.windows[0].probabilities)
+
+
+def test_thresholds_make_unknown(listener: Listener, clip: Path) -> None:
+    label = listener(clip).label
+    sure = listener(clip, threshold=1.0)
+    assert sure.label == "unknown" and 0 < sure.probability < 1
+    assert sure.to_rows(2)[1]["label"] == label
+    assert listener(clip, threshold={label: 1.0}).label == "unknown"
+    other = next(name for name in listener.names if name != label)
+    assert listener(clip, threshold={other: 1.0}).label == label
+    assert listener(clip, threshold={"": 1.0, label: 0.0}).label == label
+
+
+def test_shifts_average_over_time(listener: Listener, clip: Path) -> None:
+    picture = draw_clip(Clip(clip, "a", "x", "a", "a"), TINY_EARS)
+    logs = [np.log(listener.classifier.probabilities(np.roll(picture, 16 * k, axis=1)[None])[0]) for k in range(4)]
+    expected = softmax(np.mean(logs, axis=0)[None])[0]
+    np.testing.assert_allclose(listener(clip, shifts=4).windows[0].probabilities, expected, atol=1e-5)
+
+
+def test_the_temperature_of_the_model_is_applied(tiny_model: Path, clip: Path, tmp_path: Path) -> None:
+    cold = load(tiny_model, device="cpu")
+    path = tmp_path / "warm.pt"
+    shutil.copy(tiny_model, path)
+    update_ears(path, temperature=2.0)
+    picture = draw_clip(Clip(clip, "a", "x", "a", "a"), TINY_EARS)[None]
+    expected = softmax(cold.classifier.logits(picture), 2.0)[0]
+    warm = load(path, device="cpu")
+    np.testing.assert_allclose(warm(clip).windows[0].probabilities, expected, atol=1e-6)
+    assert warm.fingerprint != cold.fingerprint
+
+
+def test_neighbours_of_one_label_are_joined(listener: Listener) -> None:
+    def window(start: float, label: str, p: float, recording: str = "a") -> Window:
+        values = np.array([p, 1 - p, 0, 0], np.float32)
+        return Window(recording, start, start + 1, label, p, values, False, listener.model)
+
+    def found(*windows: Window) -> list[tuple[str, float, float, float]]:
+        joined = [w for w in merge(windows) if isinstance(w, Window)]
+        return [(w.label, w.start_seconds, w.end_seconds, round(w.probability, 6)) for w in joined]
+
+    assert found() == []
+    assert found(window(0, "x", 0.9), window(1, "x", 0.6), window(2, "x", 0.6), window(3, "y", 0.5)) == [
+        ("x", 0, 3, 0.7),
+        ("y", 3, 4, 0.5),
+    ]
+    assert len(found(window(0, "x", 0.9), window(2, "x", 0.9))) == 2  # a gap between them
+    assert len(found(window(0, "x", 0.9), window(0.5, "x", 0.9))) == 1  # an overlap
+    assert len(found(window(0, "x", 0.9), window(1, "x", 0.9, "b"))) == 2  # another recording
+
+
+def test_batches_fill_across_short_recordings() -> None:
+    sizes = []
+
+    def network(images: np.ndarray) -> np.ndarray:
+        sizes.append(len(images))
+        return images.reshape(len(images), -1).mean(axis=1, keepdims=True, dtype=np.float32)
+
+    sources = [array_source(noise(0.2 + 0.01 * i, seed=i), RATE, name=str(i)) for i in range(70)]
+    how = {"window_seconds": 1.0, "hop_seconds": 1.0, "workers": 2}
+    events = list(compute(sources, network, TINY_EARS, batch=32, **how))
+    assert sizes == [32, 32, 6]
+    ends = [event.recording for event in events if isinstance(event, Ended)]
+    drawn = [event for event in events if not isinstance(event, Ended)]
+    assert ends == [item.recording for item, _ in drawn] == [str(i) for i in range(70)]
+    alone = [next(iter(compute([source], network, TINY_EARS, batch=1, **how)))[1] for source in sources]
+    np.testing.assert_allclose([row for _, row in drawn], alone)
+
+
+def test_endless_recordings_are_read_no_further_than_needed(listener: Listener) -> None:
+    read = []
+
+    def blocks() -> itertools.chain:
+        for number in itertools.count():
+            read.append(number)
+            yield noise(1, seed=number)
+
+    endless = Source("endless", lambda: _opened(AudioInfo(RATE, 1, 0, "array"), blocks()))
+    stream = listener.stream([endless], Options(batch=4))
+    for _ in range(20):
+        assert isinstance(next(stream), Window)
+    assert len(read) < 20 + 6 * 4
+    stream.close()
+    time.sleep(0.5)
+    assert not [t for t in threading.enumerate() if t.name == "soundsight-read"]
+
+
+def _opened(info: AudioInfo, blocks: object) -> object:
+    from contextlib import nullcontext
+
+    return nullcontext((info, blocks))
+
+
+def test_bad_recordings_are_told_and_the_rest_is_answered(listener: Listener, clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("this is no sound")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
+    broken = noise(3.0)
+    broken[40_000] = np.nan
+    soundfile.write(tmp_path / "nan.wav", broken, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "cut.flac", noise(40.0), RATE)
+    data = (tmp_path / "cut.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(data[: len(data) // 2])
+    names = ["text.wav", "empty.wav", "none.wav", "nan.wav", "cut.flac", "missing.wav"]
+    paths = [clip, *(tmp_path / name for name in names), clip.with_name(clip.name)]
+    answers = list(predict(listener, paths))
+    assert [bool(answer.failure) for answer in answers] == [False] + 6 * [True]
+    texts = [answer.failure for answer in answers]
+    assert "text.wav is no recording that can be read" in texts[1]
+    assert "none.wav holds no samples" in texts[3]
+    assert "nan.wav holds values that are no numbers" in texts[4]
+    assert "missing.wav does not exist" in texts[6]
+    assert "cut.flac cannot be decoded after 1" in texts[5] or "cut.flac cannot be decoded after 2" in texts[5]
+    assert len(answers[5].windows) >= 16  # what came before the damage is answered
+    assert repr(answers[5]).endswith(answers[5].failure)
+    with pytest.raises(AudioError, match="does not exist"):
+        listener(tmp_path / "missing.wav")
+    with pytest.raises(AudioError, match="no recording"):
+        list(listener.windows(tmp_path / "text.wav"))
+
+
+def test_summaries_add_up(listener: Listener) -> None:
+    sound = np.concatenate([noise(2), np.zeros(RATE, np.float32)])
+    events = list(listener.stream([array_source(sound, RATE)], Options()))
+    summary = events[-1]
+    assert isinstance(summary, Summary)
+    assert sum(summary.counts.values()) == 3 and summary.counts["silence"] == 1
+    expected = np.mean([e.probabilities for e in events[:2] if isinstance(e, Window)], axis=0)
+    np.testing.assert_allclose(summary.probabilities, expected, atol=1e-6)
+    assert summary.as_window().end_seconds == 3.0
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ({"window_seconds": 2}, "window=2 s is longer than what this model hears at once, 1 s"),
+        ({"hop_seconds": 0}, "hop=0 s is out of range: 0.01 to 86400 s"),
+        ({"hop_seconds": float("nan")}, "hop=nan s is out of range"),
+        ({"shifts": 0}, "shifts=0 is out of range: 1 to 64"),
+        ({"batch": 0}, "batch=0 is out of range"),
+        ({"top_k": 0}, "top_k=0 is out of range"),
+        ({"threshold": 1.5}, "threshold=1.5 is out of range: 0 to 1"),
+        ({"threshold": {"sirn": 0.5}}, "no class 'sirn', so it can have no threshold. Did you mean 'siren'?"),
+        ({"hops": 1}, "Unknown key 'hops' in the options of listening"),
+        ({"rate": 8000}, "tells its own sample rate"),
+    ],
+)
+def test_options_are_checked(listener: Listener, clip: Path, how: dict[str, object], match: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        listener(clip, **how)
+    assert match in str(caught.value)
+
+
+def test_arrays_are_checked(listener: Listener) -> None:
+    with pytest.raises(ConfigError, match=r"An array does not tell its sample rate; pass it too"):
+        listener(noise(1))
+    with pytest.raises(AudioError, match="rate=-1 Hz is not allowed"):
+        listener(noise(1), -1)
+    with pytest.raises(AudioError, match="no recording"):
+        listener(np.zeros((2, 2, 2)), RATE)
+    with pytest.raises(AudioError, match="no numbers"):
+        listener(np.full(100, np.inf), RATE)
+
+
+def test_other_ears_are_possible_but_recorded(tiny_model: Path, clip: Path, tmp_path: Path) -> None:
+    own = load(tiny_model, device="cpu", spectrogram=TINY_EARS)
+    assert own(clip).to_rows(1)[0]["settings"] == "own"
+    other = load(tiny_model, device="cpu", spectrogram=replace(TINY_EARS, db_floor=-60.0))
+    assert other(clip).to_rows(1)[0]["settings"] == "override"
+    import torch
+
+    deaf = load_checkpoint(tiny_model)
+    for key in ("ema", "model"):
+        if deaf.get(key) is not None:
+            del deaf[key].soundsight
+    path = tmp_path / "deaf.pt"
+    torch.save(deaf, path)
+    with pytest.raises(ModelError, match="does not say how its spectrograms were drawn"):
+        load(path)
+    assert load(path, device="cpu", spectrogram=TINY_EARS)(clip).to_rows(1)[0]["settings"] == "override"
+
+
+def test_vectors_are_what_the_last_layer_sees(listener: Listener, clip: Path) -> None:
+    (vector,) = listener.embed(clip)
+    assert vector.vector.shape == (1280,)
+    layer = listener.classifier.network.model[-1].linear
+    weights, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    picture = draw_clip(Clip(clip, "a", "x", "a", "a"), TINY_EARS)[None]
+    np.testing.assert_allclose(
+        weights @ vector.vector + bias, listener.classifier.logits(picture)[0], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_words_name_recordings(tmp_path: Path) -> None:
+    for name in ("b.wav", "a.flac", "sub/c.WAV", ".hidden.wav", ".git/d.wav", "notes.txt", "[x].wav"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def names(*words: str) -> list[str]:
+        return [str(path.relative_to(tmp_path)) for path in expand(tmp_path / word for word in words)]
+
+    assert names(".") == ["[x].wav", "a.flac", "b.wav", "sub/c.WAV"]
+    assert names("*.wav") == ["[x].wav", "b.wav"]
+    assert names("[x].wav") == ["[x].wav"]
+    assert names("**/*.WAV", "b.wav", "b.wav") == ["sub/c.WAV", "b.wav"]
+    assert names("notes.txt") == ["notes.txt"]
+    assert names("*.ogg") == ["*.ogg"]
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(AudioError, match="holds no recordings"), file_source(tmp_path / "nothing").open():
+        pass
+
+
+def test_the_package_offers_it(listener: Listener, clip: Path) -> None:
+    assert soundsight.load is load
+    for _ in range(2):  # the name is that of a room, too
+        assert [answer.recording for answer in soundsight.predict(listener, [clip])] == [str(clip)]
+    assert isinstance(SpectrogramConfig(), soundsight.SpectrogramConfig)
