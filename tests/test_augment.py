@@ -87,3 +87,33 @@ def test_the_same_seed_and_epoch_draw_the_same():
         augmenter.reseed(epoch)
         draws.append(augmenter(images, labels)[0])
     assert torch.equal(draws[0], draws[2]) and not torch.equal(draws[0], draws[1])
+
+
+def test_rare_classes_weigh_more_and_the_mean_weight_is_one():
+    augmenter = Augmenter(no_augment(), classes=2, db_range=80)
+    labels = torch.tensor([0, 0, 0, 1])
+    augmenter.weigh_classes(labels)
+    _, targets = augmenter(torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8), labels)
+    assert targets.sum(1).tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
+
+
+def test_the_balanced_sampler_shows_each_class_as_often(tmp_path):
+    import cv2
+    import numpy as np
+
+    from soundsight.yolo.trainer import ImageSet, MemoryLoader
+
+    for name, count in (("common", 90), ("rare", 10)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.zeros((SIZE, SIZE, 3), np.uint8))
+    images = ImageSet(tmp_path, ["common", "rare"], SIZE)
+    seen = {}
+    for balanced in (False, True):
+        loader = MemoryLoader(images, 10, shuffle=True, seed=0, device=torch.device("cpu"), balanced=balanced)
+        rare = 0
+        for epoch in range(20):
+            loader.epoch = epoch
+            rare += sum(int((batch["cls"] == 1).sum()) for batch in loader)
+        seen[balanced] = rare / (20 * len(images))
+    assert seen[False] == pytest.approx(0.1) and seen[True] == pytest.approx(0.5, abs=0.05)

@@ -130,7 +130,7 @@ def test_callbacks_are_not_doubled(two_processes):
 
 
 def worker(state: str, out: str) -> None:
-    """One of the processes: what Ultralytics' own script does, with gloo and a notebook."""
+    """One of the processes: what Ultralytics' own script does, with gloo, and keeps what it sees."""
     import torch
     from torch import distributed
     from torch.nn import parallel
@@ -141,9 +141,12 @@ def worker(state: str, out: str) -> None:
     content = torch_load(state, map_location="cpu")
     seen: dict[str, dict[str, list[int]]] = {"levels": {}, "draws": {}}
     batches: list[int] = []
-    wrap = parallel.DistributedDataParallel
-    # a CPU has no number, which is all that keeps Ultralytics' call from working on one
-    parallel.DistributedDataParallel = lambda model, device_ids, **more: wrap(model, **more)
+
+    class OnCpu(parallel.DistributedDataParallel):
+        def __init__(self, model, device_ids, **more):
+            super().__init__(model, **more)  # a CPU has no number
+
+    parallel.DistributedDataParallel = OnCpu
 
     class OnGloo(content["trainer"]):
         def __init__(self, *args, **kwargs):
@@ -169,7 +172,7 @@ def worker(state: str, out: str) -> None:
     trainer.model = content["model"]
     start = digest(trainer.model)
     trainer.train()
-    assert isinstance(trainer.model, wrap)
+    assert isinstance(trainer.model, OnCpu)
     names = [c.__name__ for event in trainer.callbacks.values() for c in event]
     report = {
         **seen, "batches": batches, "weights": digest(trainer.model), "weights_at_start": start,

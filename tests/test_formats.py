@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from conftest import TINY_EARS
 
+from conftest import TINY_EARS
 from soundsight.cli import main
 from soundsight.config import to_dict
 from soundsight.predict import load

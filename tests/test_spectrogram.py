@@ -28,7 +28,7 @@ CONFIGS = {
     "full_scale": FIXED,
     "44100": SpectrogramConfig(sample_rate=44100, n_fft=8192),
     "44100 fixed": SpectrogramConfig(sample_rate=44100, n_fft=6000, db_floor=-110, reference="full_scale"),
-    "large": SpectrogramConfig(image_size=640, n_fft=4096, windows_ms=(12.5, 100, 250)),
+    "large": SpectrogramConfig(image_size=400, n_fft=4096, windows_ms=(12.5, 100, 250)),
     "small": SpectrogramConfig(image_size=32, clip_seconds=0.4, n_fft=1024, windows_ms=(5, 20, 60)),
     "odd": SpectrogramConfig(image_size=225, n_fft=2401, windows_ms=(150, 30.3, 25)),
     "prime": SpectrogramConfig(image_size=100, n_fft=2053),
@@ -291,7 +291,7 @@ def test_pictures_without_intels_library_are_the_same_within_one_level(config):
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_pictures_of_esc50_are_librosas_within_one_level(rate):
     config = DEFAULT if rate == 16000 else CONFIGS["44100"]
-    files = sorted((ESC50 / "audio").glob("*.wav"))[::150]
+    files = sorted((ESC50 / "audio").glob("*.wav"))[:: 150 if rate == 16000 else 400]
     assert files
     for path in files:
         levels = difference(audio.read(path, sample_rate=rate, duration_seconds=5), config)
@@ -301,10 +301,10 @@ def test_pictures_of_esc50_are_librosas_within_one_level(rate):
 # -- pinned pictures ------------------------------------------------------------------------------------
 
 GOLDEN = {
-    "chirp over noise": "",
-    "clicks": "",
-    "tones, then silence": "",
-    "hum, 44100 Hz": "",
+    "chirp over noise": "e82615341f3da378d0868ef7a88cd29e0541e979f45b01b9c0aa809f7153350a",
+    "clicks": "b7aa52799eccc396f85bf34294b21ea02ae7ea757caecc2a99b2861499a04b44",
+    "tones, then silence": "be8a932fd0d271fe3ed7712e5e21f778195327079b60c0eae000b934056af3f4",
+    "hum, 44100 Hz": "90bc5e875a5503ce7d572dec767022b7c5edb8bb90820fa3112389707222cae6",
 }
 
 
@@ -351,5 +351,5 @@ def test_golden_pictures(name):
 
 
 def test_synthesised_sounds_are_drawn_as_librosa_draws_them():
-    for number, name in enumerate(demo.CLASSES[:6]):
+    for number, name in enumerate(demo.CLASSES[:3]):
         assert difference(demo.synthesise(name, seed=number), DEFAULT).max() <= 1

@@ -270,7 +270,7 @@ def _open(source: str | Path | BinaryIO, raw_rate: int | None = None) -> soundfi
     if path.suffix.lower() in FFMPEG_EXTENSIONS:
         return _open_with_ffmpeg(path)
     try:
-        return soundfile.SoundFile(path)
+        return soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)  # any bytes
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         raise AudioError(f"{path} is no recording that can be read ({_reason(error)}).") from error
 

@@ -34,12 +34,18 @@ class Augmenter:
         self.classes = classes
         self.db_range = db_range
         self.seed = seed
+        self.class_weight: Tensor | None = None
         self.random = torch.Generator()
         self.reseed(0)
 
     def reseed(self, epoch: int) -> None:
         """Restart the random choices of an epoch, so that a resumed run draws what an unbroken one would."""
         self.random.manual_seed(self.seed * 1_000_003 + epoch)
+
+    def weigh_classes(self, labels: Tensor) -> None:
+        """Weigh targets by the inverse of how often their class is in `labels` `(N,)`; mean weight 1 a clip."""
+        counts = labels.bincount(minlength=self.classes).clamp_min(1).float()
+        self.class_weight = len(labels) / (self.classes * counts)
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Augment one batch.
@@ -50,7 +56,7 @@ class Augmenter:
 
         Returns:
             float32 pictures `(batch, 3, height, width)` in [0, 1] and float32 target probabilities
-            `(batch, classes)`, each row summing to 1.
+            `(batch, classes)`, each row summing to 1, or to its weight after `weigh_classes`.
         """
         config, device, batch = self.config, images.device, len(images)
         targets = functional.one_hot(labels, self.classes).float()
@@ -77,6 +83,8 @@ class Augmenter:
                 pixels = mask(pixels, start.to(device), stop.to(device), axis)
         if config.erasing:
             pixels = self._erase(pixels)
+        if self.class_weight is not None:
+            targets = targets * self.class_weight.to(device)
         return pixels, targets
 
     def _uniform(self, size: int | tuple[int, ...], low: float, high: float) -> Tensor:

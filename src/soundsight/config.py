@@ -152,6 +152,7 @@ class AugmentConfig:
     cutmix: float = 0.0  # probability that a stretch of time comes from another picture of the batch
     erasing: float = 0.0  # probability that a rectangle is replaced by noise
     label_smoothing: float = 0.1  # share of the target spread over all classes
+    balance: Literal["none", "sampler", "weights"] = "none"  # rare classes: seen more often, or counted more
 
     def __post_init__(self) -> None:
         for name in ("shift", "time_mask_width", "freq_mask_width", "mixup", "cutmix", "erasing"):

@@ -76,6 +76,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Answer."""
     from soundsight.predict.answers import merge
+    from soundsight.predict.options import resolve
 
     chosen = format_of(arguments.format, arguments.out)
     sources = list_sources(arguments.sources, arguments.raw)
@@ -90,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     stdout = sys.stdout
     with redirect_stdout(sys.stderr), ExitStack() as stack:  # what libraries print is no answer
         listener = open_listener(arguments)
+        resolve(options, listener.spectrogram, listener.names)  # complain before anything is written
         timelines = Timelines(arguments.timeline, len(sources), listener) if arguments.timeline else None
         writer = stack.enter_context(open_writer(chosen, arguments, sources, listener, stdout))
         show = stack.enter_context(progress(arguments.out is None and stdout.isatty()))

@@ -80,12 +80,22 @@ class MemoryLoader:
     num_workers = 0
     drop_last = False
 
-    def __init__(self, dataset: ImageSet, batch_size: int, *, shuffle: bool, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        dataset: ImageSet,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        device: torch.device,
+        balanced: bool = False,
+    ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
+        self.share = 1 / dataset.labels.bincount()[dataset.labels] if balanced else None
         self.sampler = range(len(dataset))
         assert dataset.images is not None
         self.images = dataset.images.to(device)
@@ -98,7 +108,10 @@ class MemoryLoader:
         order = torch.arange(len(self.dataset))
         if self.shuffle:
             random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(len(order), generator=random)
+            if self.share is None:
+                order = torch.randperm(len(order), generator=random)
+            else:  # every class as often, so pictures of rare ones come several times an epoch
+                order = torch.multinomial(self.share, len(order), replacement=True, generator=random)
         for rows in order.to(self.images.device).split(self.batch_size):
             images = self.images[rows]
             yield {"img": images if self.shuffle else images.float() / 255, "cls": self.labels[rows]}
@@ -153,9 +166,16 @@ class SpectrogramTrainer(ClassificationTrainer):
             self.model.transforms = classify_transforms(self.args.imgsz)
         names = list(self.data["names"].values())
         dataset = ImageSet(Path(dataset_path), names, self.args.imgsz)
+        if mode == "train" and self.augment.balance == "weights":
+            self.augmenter.weigh_classes(dataset.labels)
         if dataset.images is not None and rank == -1:
             return MemoryLoader(
-                dataset, batch_size, shuffle=mode == "train", seed=self.args.seed, device=self.device
+                dataset,
+                batch_size,
+                shuffle=mode == "train",
+                seed=self.args.seed,
+                device=self.device,
+                balanced=self.augment.balance == "sampler",
             )
         if mode != "train":
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
