@@ -8,6 +8,7 @@ from pathlib import Path
 # Threads that wait without spinning: tests run beside other work. Read when PyTorch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+import numpy as np
 import pytest
 
 from soundsight import demo
@@ -17,6 +18,12 @@ from soundsight.dataset.prepare import prepare
 # Pictures of 64 x 64 pixels of one second each, four classes: enough to learn, quick to train on.
 TINY_CLASSES = ("siren", "crickets", "engine", "rain")
 TINY_EARS = SpectrogramConfig(clip_seconds=1.0, image_size=64, n_fft=2048, windows_ms=(25.0, 50.0, 100.0))
+
+
+def noise(seconds: float, rate: int = TINY_EARS.sample_rate, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """White noise, float32 `(samples,)` or `(samples, channels)`."""
+    shape = (round(seconds * rate), channels) if channels > 1 else round(seconds * rate)
+    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
 @pytest.fixture(scope="session", autouse=True)

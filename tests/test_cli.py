@@ -159,9 +159,9 @@ def test_stock_yolo_val_gives_the_same_top1(capsys, tiny_model, tiny_data, tmp_p
 def test_pictures_drawn_with_other_settings_than_the_model_hears_are_refused(capsys, root, tiny_model):
     for name in ("cat", "dog", "hen"):  # classes that the model knows, pictures that it does not
         (root / "meta" / "esc50.csv").write_text(
-            (root / "meta" / "esc50.csv").read_text(encoding="utf-8").replace(
-                f",{name},", f",{ {'cat': 'siren', 'dog': 'rain', 'hen': 'engine'}[name] },"
-            ),
+            (root / "meta" / "esc50.csv")
+            .read_text(encoding="utf-8")
+            .replace(f",{name},", f",{ {'cat': 'siren', 'dog': 'rain', 'hen': 'engine'}[name] },"),
             encoding="utf-8",
         )
     run(capsys, "prepare", *EARS, "--workers", "1")

@@ -80,7 +80,9 @@ def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monk
     monkeypatch.setattr(module, "train_pictures", look)
     for protocol in ("last", "train-val-test"):
         with pytest.raises(KeyboardInterrupt):
-            crossval(tones, EARS, protocol=protocol, only=[2], name=protocol, runs=tmp_path / "runs", workers=1, **QUICK)
+            crossval(
+                tones, EARS, protocol=protocol, only=[2], name=protocol, runs=tmp_path / "runs", workers=1, **QUICK
+            )
     for splits in seen:
         assert len(splits["test"]) == 8 and all(name.startswith("2-") for name in splits["test"])
         assert not splits["test"] & (splits["train"] | splits["val"])

@@ -62,7 +62,7 @@ def state(pictures, tmp_path_factory):
 
 def environment() -> dict[str, str]:
     source = str(Path(__file__).parents[1] / "src")
-    return {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return {**os.environ, "PYTHONPATH": source, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def test_the_trainer_reaches_a_fresh_process_whole(state):
@@ -156,10 +156,13 @@ def worker(state: str, out: str) -> None:
         def _setup_ddp(self):
             distributed.init_process_group("gloo", rank=rank, world_size=self.world_size)
 
+        def final_eval(self):
+            """Left out: Ultralytics validates on a CUDA device here, by its number."""
+
         def preprocess_batch(self, batch):
             key = str(self.epoch)
             seen["levels"].setdefault(key, []).extend(batch["img"][:, 0, 0, 0].tolist())
-            seen["draws"].setdefault(key, []).append(self.augmenter.random.get_state().sum().item())
+            seen["draws"].setdefault(key, []).append(hash(bytes(self.augmenter.random.get_state())))
             batches.append(len(batch["img"]))
             return super().preprocess_batch(batch)
 

@@ -14,19 +14,17 @@ import pytest
 import soundfile
 
 import soundsight
-from conftest import TINY_EARS
-from soundsight import audio
+from conftest import TINY_EARS, noise
 from soundsight.audio import AudioInfo
 from soundsight.config import SpectrogramConfig
 from soundsight.dataset.catalogue import Clip
 from soundsight.dataset.pictures import draw_clip
 from soundsight.errors import AudioError, ConfigError, ModelError
-from soundsight.experiment.scoring import list_pictures, logits_of
 from soundsight.predict import Listener, Options, Summary, Window, load, predict
 from soundsight.predict.answers import merge
 from soundsight.predict.pipeline import Ended, compute
 from soundsight.predict.sources import expand
-from soundsight.predict.windows import Source, array_source, cut, draw, file_source
+from soundsight.predict.windows import Source, array_source, cut, file_source
 from soundsight.yolo.checkpoint import load_checkpoint, update_ears
 from soundsight.yolo.classifier import softmax
 
@@ -41,11 +39,6 @@ def listener(tiny_model: Path) -> Listener:
 @pytest.fixture(scope="module")
 def clip(tiny_sounds: Path) -> Path:
     return sorted((tiny_sounds / "audio").glob("5-*.wav"))[0]
-
-
-def noise(seconds: float, rate: int = RATE, channels: int = 1, seed: int = 0) -> np.ndarray:
-    shape = (round(seconds * rate), channels) if channels > 1 else round(seconds * rate)
-    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
 def spans(seconds: float, window: float = 1.0, hop: float = 1.0, rate: int = RATE) -> list[tuple[float, float]]:
@@ -80,52 +73,6 @@ def test_blocks_of_any_size_give_the_same_windows() -> None:
         for stretch in found:
             start = round(stretch.start_seconds * 22050)
             np.testing.assert_array_equal(stretch.waveform, whole[start : start + len(stretch.waveform)])
-
-
-@pytest.mark.parametrize(("rate", "channels", "kind"), [(16000, 1, "wav"), (44100, 2, "flac"), (8000, 1, "wav")])
-@pytest.mark.parametrize("padding", ["silence", "repeat"])
-@pytest.mark.parametrize("seconds", [0.37, 1.0, 3.21])
-def test_pictures_are_those_of_training(
-    tmp_path: Path, rate: int, channels: int, kind: str, padding: str, seconds: float
-) -> None:
-    path = tmp_path / f"a.{kind}"
-    soundfile.write(path, noise(seconds, rate, channels), rate)
-    config = replace(TINY_EARS, padding=padding, fmax_hz=3500.0)
-    with audio.opened(path, block_seconds=0.3) as (info, blocks):
-        found = list(cut(blocks, info.sample_rate, config, window_seconds=1.0, hop_seconds=1.0))
-    for stretch in found:
-        trained_on = Clip(
-            path, "a", "x", "a", "a", start_seconds=stretch.start_seconds, end_seconds=stretch.end_seconds
-        )
-        image, silent = draw(stretch, config)
-        assert not silent
-        assert image.tobytes() == draw_clip(trained_on, config).tobytes()
-    assert len(found) == np.ceil(seconds)
-
-
-def test_images_recordings_and_arrays_agree(listener: Listener, tiny_data: Path, tiny_sounds: Path) -> None:
-    pictures = list_pictures(tiny_data, "test", listener.names)
-    by_val = softmax(logits_of(listener.classifier, pictures.files), listener.classifier.ears.temperature)
-    paths = [tiny_sounds / row.file for row in pictures.rows if row]
-    by_predict = np.stack([answer.windows[0].probabilities for answer in predict(listener, paths)])
-    by_array = []
-    for path in paths:
-        samples, rate = soundfile.read(path, dtype="int16")
-        by_array.append(listener(samples, rate=rate).windows[0].probabilities)
-    assert len(paths) == 16
-    np.testing.assert_allclose(by_predict, by_val, atol=1e-5)
-    np.testing.assert_allclose(by_array, by_val, atol=1e-5)
-    assert (by_val.argmax(axis=1) == pictures.targets).mean() > 0.5  # the tiny model has learned something
-
-
-def test_a_path_and_its_samples_are_heard_alike(listener: Listener, tmp_path: Path) -> None:
-    samples = noise(2.7, 44100, 2)
-    path = tmp_path / "a.wav"
-    soundfile.write(path, samples, 44100, subtype="FLOAT")
-    one, other = listener(path, hop_seconds=0.5), listener(samples, 44100, hop_seconds=0.5)
-    for a, b in zip(one.windows, other.windows, strict=True):
-        assert (a.start_seconds, a.end_seconds) == (b.start_seconds, b.end_seconds)
-        np.testing.assert_array_equal(a.probabilities, b.probabilities)
 
 
 def test_an_answer_tells_what_and_when(listener: Listener, clip: Path) -> None:

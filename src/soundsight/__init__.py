@@ -27,7 +27,21 @@ _API = {
     "predict": "soundsight.predict",
 }
 
-__all__ = ["__version__", *_API]
+__all__ = [
+    "AugmentConfig",
+    "DatasetConfig",
+    "SoundsightError",
+    "SpectrogramConfig",
+    "SplitConfig",
+    "__version__",
+    "crossval",
+    "load",
+    "predict",
+    "prepare",
+    "render",
+    "train",
+    "val",
+]
 
 if TYPE_CHECKING:
     from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, SplitConfig

@@ -123,8 +123,9 @@ class Augmenter:
     def _erase(self, pixels: Tensor) -> Tensor:
         batch, device = len(pixels), pixels.device
         chosen = (self._uniform(batch, 0, 1) < self.config.erasing).to(device)
-        time = _inside(*(s.to(device) for s in self._spans(batch, 0.5)), pixels.shape[3], axis=3)
-        band = _inside(*(s.to(device) for s in self._spans(batch, 0.5)), pixels.shape[2], axis=2)
+        (left, right), (top, bottom) = self._spans(batch, 0.5), self._spans(batch, 0.5)
+        time = _inside(left.to(device), right.to(device), pixels.shape[3], axis=3)
+        band = _inside(top.to(device), bottom.to(device), pixels.shape[2], axis=2)
         noise = torch.rand(pixels.shape[1:], generator=self.random).to(device)
         return torch.where(time & band & chosen[:, None, None, None], noise, pixels)
 

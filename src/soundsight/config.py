@@ -56,9 +56,7 @@ class SpectrogramConfig:
                 f"0 <= fmin_hz < fmax_hz <= {nyquist:g}, half of sample_rate."
             )
         if not self.db_floor < self.db_ceiling:
-            raise ConfigError(
-                f"db_floor={self.db_floor:g} must lie below db_ceiling={self.db_ceiling:g}."
-            )
+            raise ConfigError(f"db_floor={self.db_floor:g} must lie below db_ceiling={self.db_ceiling:g}.")
         for window_ms in self.windows_ms:
             samples = round(window_ms * self.sample_rate / 1000)
             if not 2 <= samples <= self.n_fft:

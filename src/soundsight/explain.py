@@ -44,6 +44,13 @@ class Reason:
         return (float(column) + 0.5) / self.heat.shape[1], (float(row) + 0.5) / self.heat.shape[0]
 
 
+def can_explain(classifier: Classifier) -> bool:
+    """Whether a model has the gradients that this needs: checkpoints do, exports do not."""
+    from soundsight.yolo.classifier import Classifier
+
+    return type(classifier) is Classifier
+
+
 def explain(classifier: Classifier, image: Image, label: str | None = None) -> Reason:
     """Say what spoke for a class in a picture.
 

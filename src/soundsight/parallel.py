@@ -14,7 +14,6 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -22,10 +21,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 16  # items sent to a worker at once, at most
-ONE_THREAD = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-}
+# Read by numerical libraries when they are loaded.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
+)
 
 
 class WorkerLost(Exception):
@@ -74,7 +73,7 @@ def _pool_run(
 ) -> Iterator[tuple[Item, Result | WorkerLost]]:
     """Work through `queue` until it ends or a worker dies; what was in flight then goes to `retry`."""
     pool = _pool(workers, function.__module__)
-    pending: dict[Future[list[Result]], Sequence[Item]] = {}
+    pending: dict[Future[list[Result]], list[Item]] = {}
     try:
         while not retry:
             while len(pending) < 3 * workers and (chunk := list(islice(queue, chunk_size))):
@@ -115,35 +114,26 @@ def _pool(workers: int, module: str) -> ProcessPoolExecutor:
 
     Where the system can fork, they come from a server that imported `module` once for all of them.
     """
-    with _environment(ONE_THREAD):
-        if os.name != "posix":
-            context = multiprocessing.get_context("spawn")
-        else:
-            context = multiprocessing.get_context("forkserver")
-            from multiprocessing import forkserver
+    if os.name != "posix":
+        return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start)
+    from multiprocessing import forkserver
 
-            context.set_forkserver_preload(["__main__", module])
-            forkserver.ensure_running()
-        return ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Environment variables for processes started meanwhile: numerical libraries read them when loaded."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    forkserver.set_forkserver_preload(["__main__", module])
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
     try:
-        yield
+        forkserver.ensure_running()
     finally:
         for name, value in before.items():
             if value is None:
-                os.environ.pop(name, None)
+                del os.environ[name]
             else:
                 os.environ[name] = value
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), initializer=_start)
 
 
 def _start() -> None:
-    """Leave Ctrl-C to the parent, and one thread to each numerical library that is loaded from now on."""
+    """Leave Ctrl-C to the parent, and one thread to each numerical library that is not loaded yet."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(ONE_THREAD)
 

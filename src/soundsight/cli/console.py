@@ -23,7 +23,7 @@ def add_settings(parser: argparse.ArgumentParser, example: str) -> None:
 
 def add_data_files(parser: argparse.ArgumentParser) -> None:
     """Accept the files that describe the data set and the spectrograms."""
-    parser.add_argument("--dataset", metavar="FILE", default="esc50", help="data set settings (default: configs/esc50.yaml)")
+    parser.add_argument("--dataset", metavar="FILE", default="esc50", help="default: configs/esc50.yaml")
     parser.add_argument(
         "--spectrogram", metavar="FILE", default="spectrogram", help="default: configs/spectrogram.yaml"
     )

@@ -52,7 +52,7 @@ def learn(out: Path, words: dict[str, Any]) -> int:
     from soundsight.experiment.val import val
     from soundsight.predict import load
 
-    start = {"epochs": 40, "batch": 32, "nbs": 32, "lr0": 0.002, "val": False, "verbose": False}
+    start: dict[str, Any] = {"epochs": 40, "batch": 32, "nbs": 32, "lr0": 0.002, "val": False, "verbose": False}
     start |= {"data": str(out / "data"), "project": str(out), "name": "train", "exist_ok": True, "model": weights()}
     with step("Training YOLOv8n-cls"):
         trained = train(**{**start, **words})

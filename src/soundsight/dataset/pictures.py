@@ -26,7 +26,7 @@ from soundsight.spectrogram import render
 try:
     from isal import isal_zlib
 except ImportError:  # no wheel for this processor
-    isal_zlib = None
+    isal_zlib = None  # type: ignore[assignment]
 
 Image = npt.NDArray[np.uint8]
 

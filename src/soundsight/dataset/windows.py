@@ -14,7 +14,7 @@ from soundsight.dataset.catalogue import Catalogue, Clip
 from soundsight.errors import AudioError
 
 # Below this many recordings, starting worker processes takes longer than reading the headers.
-FEW = 2000
+FEW = 10_000
 
 
 def cut_windows(

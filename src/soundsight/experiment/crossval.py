@@ -186,9 +186,7 @@ def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, A
     folder = (runs / (name or f"{title.lower()}-{mark}")).absolute()
     record = folder / "settings.json"
     if record.is_file() and record.read_text(encoding="utf-8") != text:
-        raise ConfigError(
-            f"{folder} holds a cross-validation with other settings or other data; choose another name=."
-        )
+        raise ConfigError(f"{folder} holds a cross-validation with other settings or other data; choose another name=.")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(record, text)
     return folder
@@ -288,18 +286,14 @@ def _write(path: Path, scored: _Scored) -> None:
 
 def _read(path: Path) -> _Scored:
     with np.load(path, allow_pickle=False) as data:
-        return _Scored(
-            data["images"].tolist(), tuple(data["names"].tolist()), data["targets"], data["probabilities"]
-        )
+        return _Scored(data["images"].tolist(), tuple(data["names"].tolist()), data["targets"], data["probabilities"])
 
 
 def _scores(scored: _Scored) -> Scores:
     return report.score(scored.targets, scored.probabilities, scored.names)
 
 
-def _summarise(
-    plan: _Plan, done: dict[int, list[_Scored]], settings: dict[str, Any], say: Say
-) -> CrossValidation:
+def _summarise(plan: _Plan, done: dict[int, list[_Scored]], settings: dict[str, Any], say: Say) -> CrossValidation:
     """Average the seeds of each fold, pool the folds, write everything."""
     members = {fold: [_scores(s) for s in several] for fold, several in done.items()}
     merged = {

@@ -64,9 +64,7 @@ def train(
     return run
 
 
-def resolve_augment(
-    augment: AugmentConfig | str | Path | None, overrides: Mapping[str, Any]
-) -> AugmentConfig:
+def resolve_augment(augment: AugmentConfig | str | Path | None, overrides: Mapping[str, Any]) -> AugmentConfig:
     """Augmentation settings from an object, a file or nothing, with overrides."""
     if augment is None:
         base = to_dict(no_augment())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,15 +79,13 @@ def write_results(
     clips: list[str],
     sources: list[str],
     folds: list[str],
-    extra: dict[str, object],
+    extra: Mapping[str, object],
 ) -> None:
     """Tables and pictures of a set of scores; `metrics.json` last."""
     rows = report.prediction_rows(scores, clips, sources=sources, folds=folds)
     report.write_predictions(folder / "predictions.csv", rows)
     report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix.png", normalize=False)
-    report.draw_confusion(
-        scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True
-    )
+    report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True)
     report.draw_reliability(scores, folder / "reliability.png")
     report.draw_per_class(scores, folder / "per_class.png")
     report.write_scores(scores, folder, extra=extra)

@@ -85,14 +85,23 @@ def train(
         model.train(trainer=trainer, **options)
     except (ValueError, TypeError, SyntaxError) as error:
         raise ConfigError(f"Ultralytics does not accept the training arguments: {_plain(error)}") from error
-    folder = Path(model.trainer.save_dir)
+    folder = Path(getattr(model.trainer, "save_dir"))  # noqa: B009  (typed as None before training)
     return Run(folder, folder / "weights" / "last.pt", folder / "weights" / "best.pt")
 
 
 def no_augment() -> AugmentConfig:
     """Settings that leave pictures and labels as they are."""
     return AugmentConfig(
-        shift=0, time_masks=0, freq_masks=0, gain_db=0, stretch=0, freq_shift=0, mixup=0, cutmix=0, erasing=0, label_smoothing=0
+        shift=0,
+        time_masks=0,
+        freq_masks=0,
+        gain_db=0,
+        stretch=0,
+        freq_shift=0,
+        mixup=0,
+        cutmix=0,
+        erasing=0,
+        label_smoothing=0,
     )
 
 

@@ -126,13 +126,12 @@ class SpectrogramTrainer(ClassificationTrainer):
     Use `configured` to bind the settings: several processes then rebuild the very same class.
     """
 
+    model: Any  # Ultralytics first keeps a path here, then the network
     spectrogram: ClassVar[SpectrogramConfig | None] = None
     augment: ClassVar[AugmentConfig] = AugmentConfig()
 
     @classmethod
-    def configured(
-        cls, spectrogram: SpectrogramConfig | None, augment: AugmentConfig
-    ) -> type[SpectrogramTrainer]:
+    def configured(cls, spectrogram: SpectrogramConfig | None, augment: AugmentConfig) -> type[SpectrogramTrainer]:
         """A subclass that carries these settings; made on the fly, so it travels to other processes whole."""
         return type("SpectrogramTrainer", (cls,), {"spectrogram": spectrogram, "augment": augment})
 

@@ -1,0 +1,66 @@
+"""`soundsight download`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from soundsight.cli import console
+from soundsight.dataset.download import DATASETS, download, notice
+
+SUMMARY = "Fetch a published data set: checked, resumable, unpacked safely, put in place only when it is whole."
+EXAMPLES = [
+    "soundsight download esc50",
+    "soundsight download urbansound8k --root /data/UrbanSound8K",
+    "soundsight download esc50 --archive ESC-50-master.zip    # a file brought by hand; nothing is fetched",
+    "soundsight download esc50 --mirror https://mirror.example/ESC-50-master.zip",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    parser.add_argument("name", choices=sorted(DATASETS), help="which data set")
+    parser.add_argument("--root", metavar="FOLDER", help="where to (default: the place that configs/ names)")
+    parser.add_argument("--archive", metavar="FILE", help="an archive that is here already")
+    parser.add_argument("--mirror", metavar="URL", help="another address of the archive, or of its folder")
+    parser.add_argument("--no-checksums", action="store_true", help="for altered copies: check counts and headers only")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fetch."""
+    console.say(notice(arguments.name))
+    with _bars() as progress:
+        place = download(
+            arguments.name,
+            root=arguments.root,
+            archive=arguments.archive,
+            mirror=arguments.mirror,
+            checksums=not arguments.no_checksums,
+            progress=progress,
+        )
+    record = DATASETS[arguments.name]
+    print(f"{record.title} is whole in {place}: {record.clips} clips, {record.classes} classes, {record.folds} folds.")
+    return 0
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    """One progress bar a stage, with rate and time left; none where the output is no terminal."""
+    from tqdm import tqdm
+
+    bars: dict[str, tqdm] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in bars:
+            size = {"unit": "B", "unit_scale": True} if stage != "check" else {"unit": " files"}
+            bars[stage] = tqdm(desc=stage, disable=not sys.stderr.isatty(), **size)
+        bars[stage].total = total or None
+        bars[stage].update(done - bars[stage].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars.values():
+            bar.close()

@@ -1,0 +1,89 @@
+"""One sound, one answer: training, `val`, `predict`, arrays and exported files hear the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import TINY_EARS, noise
+from soundsight import audio
+from soundsight.dataset.catalogue import Clip
+from soundsight.dataset.pictures import draw_clip
+from soundsight.experiment.scoring import list_pictures, logits_of
+from soundsight.predict import Listener, load, predict
+from soundsight.predict.windows import cut, draw
+from soundsight.yolo.classifier import softmax
+
+
+@pytest.fixture(scope="module")
+def listener(tiny_model: Path) -> Listener:
+    return load(tiny_model, device="cpu")
+
+
+@pytest.mark.parametrize(("rate", "channels", "kind"), [(16000, 1, "wav"), (44100, 2, "flac"), (8000, 1, "wav")])
+@pytest.mark.parametrize("padding", ["silence", "repeat"])
+@pytest.mark.parametrize("seconds", [0.37, 1.0, 3.21])
+def test_pictures_are_those_of_training(
+    tmp_path: Path, rate: int, channels: int, kind: str, padding: str, seconds: float
+) -> None:
+    path = tmp_path / f"a.{kind}"
+    soundfile.write(path, noise(seconds, rate, channels), rate)
+    config = replace(TINY_EARS, padding=padding, fmax_hz=3500.0)
+    with audio.opened(path, block_seconds=0.3) as (info, blocks):
+        found = list(cut(blocks, info.sample_rate, config, window_seconds=1.0, hop_seconds=1.0))
+    for stretch in found:
+        trained_on = Clip(
+            path, "a", "x", "a", "a", start_seconds=stretch.start_seconds, end_seconds=stretch.end_seconds
+        )
+        image, silent = draw(stretch, config)
+        assert not silent
+        assert image.tobytes() == draw_clip(trained_on, config).tobytes()
+    assert len(found) == np.ceil(seconds)
+
+
+def test_images_recordings_and_arrays_agree(listener: Listener, tiny_data: Path, tiny_sounds: Path) -> None:
+    pictures = list_pictures(tiny_data, "test", listener.names)
+    by_val = softmax(logits_of(listener.classifier, pictures.files), listener.classifier.ears.temperature)
+    paths = [tiny_sounds / row.file for row in pictures.rows if row]
+    by_predict = np.stack([answer.windows[0].probabilities for answer in predict(listener, paths)])
+    by_array = []
+    for path in paths:
+        samples, rate = soundfile.read(path, dtype="int16")
+        by_array.append(listener(samples, rate=rate).windows[0].probabilities)
+    assert len(paths) == 16
+    np.testing.assert_allclose(by_predict, by_val, atol=1e-5)
+    np.testing.assert_allclose(by_array, by_val, atol=1e-5)
+    assert (by_val.argmax(axis=1) == pictures.targets).mean() > 0.5  # the tiny model has learned something
+
+
+def test_a_path_and_its_samples_are_heard_alike(listener: Listener, tmp_path: Path) -> None:
+    samples = noise(2.7, 44100, 2)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, 44100, subtype="FLOAT")
+    one, other = listener(path, hop_seconds=0.5), listener(samples, 44100, hop_seconds=0.5)
+    for a, b in zip(one.windows, other.windows, strict=True):
+        assert (a.start_seconds, a.end_seconds) == (b.start_seconds, b.end_seconds)
+        np.testing.assert_array_equal(a.probabilities, b.probabilities)
+
+
+@pytest.mark.parametrize("form", ["onnx", "torchscript", "openvino"])
+def test_exported_files_agree(
+    listener: Listener, tiny_model: Path, tiny_sounds: Path, tmp_path: Path, form: str
+) -> None:
+    pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino", "torchscript": "torch"}[form])
+    from soundsight.yolo.export import export
+
+    made = export(tiny_model, form, out=tmp_path / f"model.{form}" if form != "openvino" else tmp_path / "model")
+    exported = load(made, device="cpu")
+    assert exported.spectrogram == listener.spectrogram and exported.names == listener.names
+    files = sorted((tiny_sounds / "audio").glob("5-*.wav"))
+    expected = list(predict(listener, files))
+    for batch in (1, 5, 32):  # batches of every size are possible
+        answers = list(predict(exported, files, batch=batch))
+        for one, other in zip(answers, expected, strict=True):
+            assert one.label == other.label
+            np.testing.assert_allclose(one.windows[0].probabilities, other.windows[0].probabilities, atol=1e-3)
