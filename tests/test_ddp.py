@@ -62,7 +62,13 @@ def state(pictures, tmp_path_factory):
 
 def environment() -> dict[str, str]:
     source = str(Path(__file__).parents[1] / "src")
-    return {**os.environ, "PYTHONPATH": source, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return {
+        **os.environ,
+        "PYTHONPATH": source,
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
 
 def test_the_trainer_reaches_a_fresh_process_whole(state):

@@ -13,6 +13,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_recall_fscore_support
 
+from soundsight import files
 from soundsight.errors import ConfigError
 from soundsight.report import metrics, tables
 
@@ -229,10 +230,10 @@ def test_predictions_read_back(scores, tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tables.write_text_atomic(tmp_path / "note.txt", "old")
+    path = files.write_text(tmp_path / "note.txt", "old")
 
     def write_half() -> None:
-        with tables.replacing(path) as draft:
+        with files.replacing(path) as draft:
             draft.write_text("half")
             raise RuntimeError
 
@@ -244,8 +245,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"file/note.txt cannot be written \(.*\); choose a place"):
-        tables.write_text_atomic(tmp_path / "file" / "note.txt", "text")
+    with pytest.raises(ConfigError, match=r"file/note.txt cannot be written \(.*\); make room, or choose another place"):
+        files.write_text(tmp_path / "file" / "note.txt", "text")
 
 
 # --- the room

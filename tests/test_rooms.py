@@ -12,7 +12,7 @@ OPEN = {"config", "errors", "files", "settings"}
 ROOMS = {
     "config": {"errors"},
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "settings": {"errors"},
     "audio": set(),
     "spectrogram": set(),

@@ -24,6 +24,7 @@ import scipy.signal
 import soundfile
 
 from soundsight.errors import ConfigError, DatasetError
+from soundsight.files import write_bytes
 from soundsight.voices import VOICES, background, foreground, generator
 
 Row = tuple[str, int, int, str, bool, int, str]
@@ -131,7 +132,7 @@ def write_dataset(
 def _write_clips(root: Path, settings: dict[str, Any]) -> None:
     for folder in ("audio", "meta"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    _replace(root / "demo.json", json.dumps(settings, indent=1).encode())
+    write_bytes(root / "demo.json", json.dumps(settings, indent=1).encode())
     rows, rate, seconds = _rows(settings), settings["sample_rate"], settings["seconds"]
     size = 44 + 2 * round(seconds * rate)  # WAV header, two bytes a sample
     for filename, _, _, category, _, source, take in rows:
@@ -141,10 +142,10 @@ def _write_clips(root: Path, settings: dict[str, Any]) -> None:
         clip = synthesise(category, seed=source, take=TAKES.index(take), sample_rate=rate, seconds=seconds)
         wav = io.BytesIO()
         soundfile.write(wav, clip, rate, "PCM_16", format="WAV")
-        _replace(path, wav.getvalue())
+        write_bytes(path, wav.getvalue())
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([HEADER, *rows])
-    _replace(root / "meta" / "esc50.csv", table.getvalue().encode())
+    write_bytes(root / "meta" / "esc50.csv", table.getvalue().encode())
 
 
 def _clear_other_settings(root: Path, settings: dict[str, Any]) -> None:
@@ -279,17 +280,6 @@ def _blocks(
                 block += event * ramp * ramp[::-1] * 10 ** (snr_db / 20)
             yield np.round(np.clip(level * block, -1, 1) * 32767).astype(np.int16)
             done += size
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:

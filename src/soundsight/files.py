@@ -1,43 +1,60 @@
-"""Files that are either whole or absent: temp file, then rename. Imports nothing of the project."""
+"""Files that are either whole or absent: temp file, then rename."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from soundsight.errors import ConfigError
 
 TEMP_PREFIX = ".tmp-"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{path.name}"[:255])
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Lend a draft beside `path`; it takes the place of `path` if the block ends well, else it is removed.
+
+    Raises:
+        ConfigError: The folder or the file cannot be written, as on a full disk.
+    """
+    path = Path(path)
+    draft = path.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}{path.suffix}")
     try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        os.replace(draft, path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror or error}); make room, or choose another place."
+        ) from error
+    finally:
+        with suppress(OSError):
+            draft.unlink()
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write a file atomically, see `replacing`: a reader sees the old content or the new, never a part."""
+    with replacing(path) as draft:
+        draft.write_bytes(data)
+    return Path(path)
+
+
+def write_text(path: str | Path, text: str) -> Path:
     """As `write_bytes`, for UTF-8 text."""
-    write_bytes(path, text.encode("utf-8"))
+    return write_bytes(path, text.encode("utf-8"))
 
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` the same file as `source` by hard link, or a copy where links are not possible."""
-    temporary = target.with_name(f"{TEMP_PREFIX}{os.getpid()}-{target.name}"[:255])
-    temporary.unlink(missing_ok=True)
-    try:
+    with replacing(target) as draft:
         try:
-            os.link(source, temporary)
+            os.link(source, draft)
         except OSError:
-            shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+            shutil.copyfile(source, draft)
 
 
 def remove_temporary(folders: Iterable[Path]) -> None:

@@ -23,7 +23,7 @@ from soundsight.spectrogram import SILENCE_POWER, fit, mel_power
 
 Fingerprint = npt.NDArray[np.uint8]
 
-TIMES, BANDS = 64, 32  # columns and mel bands of a fingerprint
+TIMES, BANDS = 32, 32  # columns and mel bands of a fingerprint
 RANGE_DB = 60.0  # a fingerprint knows levels from this far below the loudest point up to it
 SILENT_SECONDS = 0.01  # samples of one value for at least this long are digital silence
 CLIPPED_LEVEL, CLIPPED_RUN = 0.98, 3  # as many equal samples at this level are clipped

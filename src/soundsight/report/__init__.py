@@ -28,7 +28,6 @@ if TYPE_CHECKING:
         prediction_rows,
         write_predictions,
         write_scores,
-        write_text_atomic,
     )
 
 _HOMES = {
@@ -38,7 +37,7 @@ _HOMES = {
     ),
     "pictures": ("draw_gallery", "draw_spectrogram", "draw_timeline"),
     "plots": ("draw_confusion", "draw_per_class", "draw_reliability", "draw_training_curves"),
-    "tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_scores", "write_text_atomic"),
+    "tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_scores"),
 }  # fmt: skip
 
 __all__ = [
@@ -62,7 +61,6 @@ __all__ = [
     "score",
     "write_predictions",
     "write_scores",
-    "write_text_atomic",
 ]
 
 

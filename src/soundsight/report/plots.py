@@ -20,8 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from soundsight.errors import ConfigError
+from soundsight.files import replacing
 from soundsight.report.metrics import Scores, reliability_bins
-from soundsight.report.tables import read_results, replacing
+from soundsight.report.tables import read_results
 
 FORMATS = (".png", ".pdf", ".svg")
 INK, PALE = "#222222", "#dddddd"

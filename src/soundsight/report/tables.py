@@ -9,10 +9,7 @@ import csv
 import io
 import json
 import math
-import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from soundsight.errors import ConfigError
+from soundsight.files import write_text
 from soundsight.report.metrics import Scores, confused_pairs
 
 _DIGITS = 6  # decimals of every figure that is written
@@ -101,7 +99,7 @@ def write_predictions(path: str | Path, rows: Iterable[PredictionRow]) -> Path:
         )
         for row in rows
     ]
-    return write_text_atomic(path, _csv(header, lines))
+    return write_text(path, _csv(header, lines))
 
 
 def write_scores(scores: Scores, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> list[Path]:
@@ -142,9 +140,9 @@ def write_scores(scores: Scores, folder: str | Path, *, extra: Mapping[str, Any]
     confused = _csv(("true", "predicted", "count", "share"), [[_figure(v) for v in pair] for pair in pairs])
     everything = _plain({**figures, **(extra or {}), "per_class": table})
     return [
-        write_text_atomic(folder / "per_class.csv", per_class),
-        write_text_atomic(folder / "confused_pairs.csv", confused),
-        write_text_atomic(
+        write_text(folder / "per_class.csv", per_class),
+        write_text(folder / "confused_pairs.csv", confused),
+        write_text(
             folder / "metrics.json",
             json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         ),
@@ -178,35 +176,6 @@ def read_results(results_csv: str | Path) -> dict[str, list[float]]:
             return math.nan
 
     return {name: [number(row, column) for row in rows[1:]] for column, name in enumerate(rows[0])}
-
-
-def write_text_atomic(path: str | Path, text: str) -> Path:
-    """Write UTF-8 text so that readers see the old file or the whole new one; makes the folder if needed."""
-    with replacing(path) as draft:
-        draft.write_bytes(text.encode("utf-8"))
-    return Path(path)
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Lend a draft beside `path`; it takes the place of `path` if the block ends well, else it is removed.
-
-    Raises:
-        ConfigError: The folder or the file cannot be written.
-    """
-    path = Path(path)
-    draft = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield draft
-        os.replace(draft, path)
-    except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror or error}); choose a place where files may be made."
-        ) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink()
 
 
 def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -113,6 +113,7 @@ class ModelInfo(BaseModel):
     sample_rate: int
     fmin_hz: float
     fmax_hz: float
+    reference: Literal["clip", "full_scale"]
     settings: Literal["own", "override"]
     explains: bool
     max_seconds: float

@@ -150,6 +150,7 @@ def _add_answers(app: FastAPI, listener: Listener, limits: Limits, jobs: Jobs) -
             sample_rate=ears.sample_rate,
             fmin_hz=ears.fmin_hz,
             fmax_hz=ears.fmax,
+            reference=ears.reference,
             settings=listener.model.settings,  # type: ignore[arg-type]
             explains=can_explain(listener.classifier),
             max_seconds=limits.max_seconds,
@@ -211,13 +212,13 @@ def _add_files(app: FastAPI, listener: Listener) -> None:
 
 def load_static() -> dict[str, tuple[bytes, bytes, str]]:
     """Name of each file of the page: its bytes, the same compressed, its media type."""
+    shared = resources.files("soundsight.report") / "static" / "draw.js"
     found = {}
-    for folder in (resources.files("soundsight.web") / "static", resources.files("soundsight.report") / "static"):
-        for item in folder.iterdir():
-            kind = TYPES.get("." + item.name.rpartition(".")[2])
-            if kind and item.name not in found:
-                data = item.read_bytes()
-                found[item.name] = (data, gzip.compress(data, 9, mtime=0), kind)
+    for item in (*(resources.files("soundsight.web") / "static").iterdir(), shared):
+        kind = TYPES.get("." + item.name.rpartition(".")[2])
+        if kind:
+            data = item.read_bytes()
+            found[item.name] = (data, gzip.compress(data, 9, mtime=0), kind)
     return found
 
 

@@ -74,7 +74,7 @@ export function clock(seconds, digits = 0) {
  *
  * @param canvas   Its CSS size decides; its pixels are set here.
  * @param view     {sound: grey, seconds: what sound spans, duration, ticks: [{label, position}],
- *                  heat: null or {grey, start, seconds, end}, gutter, foot}
+ *                  heat: null or {grey, start, seconds, end}, gutter, foot, from: left edge, 0 if left out}
  */
 export function drawSound(canvas, view) {
   const ratio = window.devicePixelRatio || 1;
@@ -84,9 +84,9 @@ export function drawSound(canvas, view) {
   canvas.height = Math.round(height * ratio);
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
-  const { gutter, foot, duration } = view;
+  const { gutter, foot, duration, from = 0 } = view;
   const inner = { width: width - gutter, height: height - foot };
-  const x = (seconds) => gutter + (seconds / duration) * inner.width;
+  const x = (seconds) => gutter + ((seconds - from) / duration) * inner.width;
   context.save();
   context.beginPath();
   context.rect(gutter, 0, inner.width, inner.height);
@@ -95,11 +95,11 @@ export function drawSound(canvas, view) {
   context.fillRect(gutter, 0, inner.width, inner.height);
   context.imageSmoothingQuality = "high";
   const sound = colour(view.sound, view.heat ? GREY : SOUND);
-  context.drawImage(sound, gutter, 0, (view.seconds / duration) * inner.width, inner.height);
+  context.drawImage(sound, x(0), 0, (view.seconds / duration) * inner.width, inner.height);
   if (view.heat) {
     const { grey, start, seconds, end } = view.heat;
     context.beginPath();
-    context.rect(x(start), 0, x(Math.min(end, duration)) - x(start), inner.height);
+    context.rect(x(start), 0, x(end) - x(start), inner.height);
     context.clip();
     context.drawImage(colour(grey, HEAT, true), x(start), 0, x(start + seconds) - x(start), inner.height);
   }
@@ -121,15 +121,18 @@ function axes(context, view, inner, x) {
     line(context, view.gutter - 4, (1 - position) * inner.height, view.gutter, (1 - position) * inner.height);
   }
   context.textBaseline = "top";
+  context.fillText("Hz", view.gutter - 7, inner.height + 7);
   const step = timeStep(view.duration, inner.width);
   const digits = step < 1 ? 1 : 0;
+  const from = view.from ?? 0;
   const right = view.gutter + inner.width;
-  for (let time = 0; time <= view.duration + 1e-6; time += step) {
-    const text = clock(time, digits);
+  for (let time = Math.ceil(from / step - 1e-6) * step; time <= from + view.duration + 1e-6; time += step) {
+    const last = time + step > from + view.duration + 1e-6;
+    const text = clock(time, digits) + (last ? (time < 60 ? " s" : " min") : "");
     const half = context.measureText(text).width / 2;
     line(context, x(time), inner.height, x(time), inner.height + 4);
     context.textAlign = "center";
-    context.fillText(text, Math.min(x(time), right - half), inner.height + 7);
+    context.fillText(text, Math.min(Math.max(x(time), view.gutter + half + 3), right - half), inner.height + 7);
   }
 }
 

@@ -113,7 +113,13 @@ async function start() {
   model = await (await fetch("/api/model")).json();
   const { names, clip_seconds, sample_rate } = model;
   $("model").textContent = `${names.length} classes · ${clip_seconds} s at a time · ${sample_rate / 1000} kHz`;
-  $("model").title = names.map(readable).join(", ");
+  $("known-title").textContent = `This model knows ${names.length} sounds`;
+  for (const name of [...names].sort()) {
+    const item = document.createElement("li");
+    item.textContent = readable(name);
+    $("known-names").append(item);
+  }
+  $("known").hidden = false;
   for (const example of model.examples) {
     const button = document.createElement("button");
     button.type = "button";

@@ -20,34 +20,50 @@ export function show({ file, answer, sound }) {
   audio.src = url;
   $("result").hidden = false;
   $("recording").textContent = `${answer.recording}, ${clock(answer.duration_seconds, 1)}${answer.duration_seconds < 60 ? " s" : " min"}`;
-  $("label").textContent = readable(answer.label);
-  $("percent").textContent = answer.top.length ? percent(answer.probability) : "";
+  document.body.classList.add("answered");
+  headline(answer);
   $("scope").hidden = answer.windows.length < 2;
   $("stage").setAttribute("aria-valuemax", answer.duration_seconds);
   $("picture").setAttribute("aria-label", `Spectrogram of ${answer.recording}`);
+  $("caption").textContent = usualCaption();
   makeTracks();
   move(0);
   paint();
   bars();
-  document.title = `${readable(answer.label)} - Soundsight`;
+  document.title = `${$("label").textContent} - Soundsight`;
   $("result").scrollIntoView({ behavior: "smooth", block: "nearest" });
+}
+
+/** One class and its probability; or, where several were heard, which ones, most heard first. */
+function headline(answer) {
+  const counts = new Map();
+  for (const { label } of answer.windows) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const labels = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a)).map(readable);
+  const several = labels.length > 1;
+  const rest = labels.length > 4 ? ` and ${labels.length - 3} more` : "";
+  $("label").textContent = several ? labels.slice(0, rest ? 3 : 4).join(", ") + rest : readable(answer.label);
+  $("label").classList.toggle("several", several);
+  $("percent").textContent = several || !answer.top.length ? "" : percent(answer.probability);
 }
 
 function paint() {
   if (!shown) return;
   const { answer, sound, heat } = shown;
-  drawSound($("picture"), {
-    sound,
-    heat,
-    seconds: answer.picture.seconds,
-    duration: answer.duration_seconds,
-    ticks: answer.picture.ticks,
-    gutter: GUTTER,
-    foot: FOOT,
-  });
+  const many = answer.windows.length > 1;
+  const view = { sound, seconds: answer.picture.seconds, ticks: answer.picture.ticks, gutter: GUTTER, foot: FOOT };
+  drawSound($("picture"), { ...view, heat: many ? null : heat, duration: answer.duration_seconds });
+  $("detail").hidden = !(many && heat);
+  if (many && heat) drawSound($("detail"), { ...view, heat, from: heat.start, duration: heat.end - heat.start });
   for (const [row, strip] of (answer.tracks?.strips ?? []).entries()) paintTrack($("tracks").children[row], strip);
   place();
 }
+
+function usualCaption() {
+  const each = shown.answer.windows.length > 1 && model.reference === "clip";
+  return each ? "As the model hears it: each window relative to its own loudest point." : "";
+}
+
+const stamp = (seconds) => `${clock(seconds, 1)}${seconds < 60 ? " s" : ""}`;
 
 function makeTracks() {
   const { tracks } = shown.answer;
@@ -93,7 +109,7 @@ function bars() {
   const several = answer.windows.length > 1;
   $("scope-text").textContent =
     scope === "here"
-      ? `From ${clock(part.start, 1)} to ${clock(part.end, 1)}`
+      ? `From ${stamp(part.start)} to ${stamp(part.end)}`
       : several
         ? `Mean over ${answer.windows.length} windows of ${model.clip_seconds} s`
         : "Top five";
@@ -124,7 +140,8 @@ function bars() {
   $("bars-caption").textContent = part.top.length
     ? model.explains ? "Press a class to see what spoke for it." : ""
     : "Nothing but digital silence here.";
-  $("why").hidden = !model.explains || !answer.top.length;
+  $("why").textContent = `Why ${readable(heat?.label ?? part.label)}?`;
+  $("why").hidden = !model.explains || !part.top.length;
   $("why").setAttribute("aria-pressed", Boolean(heat));
   for (const [row, track] of [...$("tracks").children].entries()) {
     track.classList.toggle("best", answer.tracks.classes[row] === part.label);
@@ -148,7 +165,7 @@ async function reason(label) {
     shown.heat = { ...said, grey };
     $("caption").textContent =
       `Bright: what spoke for ${readable(said.label)} (${percent(said.probability)}) ` +
-      `from ${clock(said.start, 1)} to ${clock(said.end, 1)} s; hottest at ${clock(said.peak_seconds, 1)} s and ${said.peak_hz} Hz.`;
+      `from ${stamp(said.start)} to ${stamp(said.end)}; most of all at ${stamp(said.peak_seconds)} and ${said.peak_hz} Hz.`;
     say("");
   } catch (error) {
     say(error.message);
@@ -161,7 +178,7 @@ async function reason(label) {
 
 function cool() {
   shown.heat = null;
-  $("caption").textContent = "";
+  $("caption").textContent = usualCaption();
   paint();
   bars();
 }

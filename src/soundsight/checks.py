@@ -1,0 +1,151 @@
+"""What the command line of a container forgot: a mount, the right to write, a GPU, shared memory.
+
+Each check raises one sentence that says what to add, before long work begins. All of them hold outside a
+container as well, where the advice is another. PyTorch is imported by `check_gpus` only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
+from soundsight.errors import ConfigError, DatasetError
+
+SHARED_MEMORY = Path("/dev/shm")
+PREFETCHED = 4  # batches that Ultralytics lets each worker process draw ahead
+
+
+def in_container() -> bool:
+    """Whether this is the image of `docker/Dockerfile`, or another container."""
+    return workspace() is not None or Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
+
+
+def workspace() -> Path | None:
+    """The image's folder for the user's files, `/workspace`; `None` outside the image."""
+    named = os.environ.get("SOUNDSIGHT_WORKSPACE")
+    return Path(named) if named else None
+
+
+def check_data(folder: str | Path) -> None:
+    """Raise `DatasetError` if a folder is missing because no folder of the host is in the container."""
+    folder, place = Path(folder), workspace()
+    if place is None or folder.exists() or is_mounted(place):
+        return
+    raise DatasetError(
+        f"The folder {folder} does not exist, since no folder of this computer is mounted at {place}: "
+        f'add -v "$PWD":{place} to docker run.'
+    )
+
+
+def lost_results() -> str | None:
+    """A warning if what is written disappears with the container, else `None`."""
+    place = workspace()
+    if place is None or is_mounted(place):
+        return None
+    return (
+        f'Nothing is mounted at {place}: results end with the container, unless you add -v "$PWD":{place} '
+        "to docker run."
+    )
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise `ConfigError` if a folder can be neither written to nor made."""
+    place = Path(folder).absolute()
+    while not os.path.exists(place) and place != place.parent:  # False where we may not look, unlike Path.exists
+        place = place.parent
+    probe = place / f".writable-{os.getpid()}"
+    try:
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"{place} cannot be written to: {_write_advice(place, error)}.") from error
+
+
+def _write_advice(place: Path, error: OSError) -> str:
+    if error.errno == errno.EROFS:
+        return "it is mounted read-only; remove :ro from its -v" if in_container() else "it is read-only"
+    if error.errno in (errno.EACCES, errno.EPERM) and hasattr(os, "geteuid"):
+        owner = place.stat()
+        whose = f"it belongs to user {owner.st_uid}, and this is user {os.geteuid()}"
+        if not in_container() or owner.st_uid == os.geteuid():
+            return f"{whose}; change its permissions, or name another folder"
+        if owner.st_uid == 0:
+            return f"{whose}; docker run makes a missing folder as root, so make it yours with chown first"
+        return f"{whose}; add --user {owner.st_uid}:{owner.st_gid} to docker run"
+    return f"{error.strerror or error}; name another folder".lower()
+
+
+def check_gpus(device: object) -> None:
+    """Raise `ConfigError` unless PyTorch sees every GPU that `device` names, such as 0, "cuda:1" or "0,1"."""
+    wanted = [int(number) for number in re.findall(r"\d+", str(device))]
+    if not wanted:
+        return
+    import torch
+
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if max(wanted) >= seen:
+        raise ConfigError(f"device={device} is not there: PyTorch sees {_count(seen)}; {_gpu_advice(seen)}.")
+
+
+def _count(seen: int) -> str:
+    return {0: "no CUDA GPU", 1: "one CUDA GPU, number 0"}.get(seen, f"{seen} CUDA GPUs, numbers 0 to {seen - 1}")
+
+
+def _gpu_advice(seen: int) -> str:
+    import torch
+
+    if torch.version.cuda is None:
+        return "this PyTorch is built without CUDA, so use device=cpu"
+    driver = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()  # the latter under Windows
+    if not seen and driver:
+        return f"update the NVIDIA driver to one for CUDA {torch.version.cuda}, or use device=cpu"
+    if in_container():
+        return "add --gpus all to docker run, or use device=cpu"
+    return "use another device, or device=cpu"
+
+
+def check_shared_memory(
+    *, workers: int, batch: int, image_size: int, value_bytes: int = 1, folder: str | Path = SHARED_MEMORY
+) -> None:
+    """Raise `ConfigError` if worker processes cannot pass their batches through shared memory.
+
+    Args:
+        workers: Processes that read pictures, of all GPUs together.
+        batch: Pictures in a batch of one process.
+        image_size: Pixels of a picture's side.
+        value_bytes: Bytes of one value: 1 for uint8, 4 for float32 (Ultralytics' own loader).
+        folder: Where shared memory is; a system without it is not checked.
+    """
+    if workers < 1 or not hasattr(os, "statvfs"):
+        return
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return
+    free = found.f_bavail * found.f_frsize
+    need = workers * PREFETCHED * batch * 3 * image_size**2 * value_bytes
+    if need <= free:
+        return
+    add = "add --ipc=host to docker run, or set workers=0" if in_container() else "set fewer workers"
+    raise ConfigError(
+        f"Shared memory is too small: {folder} has {_megabytes(free)} free, and workers={workers} with "
+        f"batch={batch} and imgsz={image_size} may fill {_megabytes(need)}; {add}."
+    )
+
+
+def is_mounted(place: Path, table: str | Path = "/proc/self/mountinfo") -> bool:
+    """Whether a folder, or one below it, is a mount; where the system does not tell, yes."""
+    try:
+        lines = Path(table).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return True
+    points = [Path(line.split()[4].replace("\\040", " ")) for line in lines if len(line.split()) > 4]
+    return any(point == place or place in point.parents for point in points)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.0f} MB"

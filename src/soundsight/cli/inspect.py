@@ -1,0 +1,172 @@
+"""`soundsight inspect`."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import TYPE_CHECKING
+
+from soundsight.cli import console, key_values
+
+if TYPE_CHECKING:
+    from soundsight.experiment.inspect import Survey
+
+SUMMARY = "Look at a data set before training on it: counts, lengths, silence, clipping, duplicates, leaks."
+EXAMPLES = [
+    "soundsight inspect                            # configs/esc50.yaml; nothing is written",
+    "soundsight inspect my_sounds/                 # own data: my_sounds/<class>/*.wav",
+    "soundsight inspect --page inspect.html        # and one page with histograms and spectrograms",
+    "soundsight inspect split.strategy=random      # what another split would leak",
+    "soundsight inspect --crossval runs/crossval/x # and labels that the models doubt",
+]
+MOST_CLASSES = 20  # with more, the terminal shows only the smallest and largest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare arguments."""
+    console.add_data_files(parser)
+    parser.add_argument("--page", metavar="FILE", help="also write one self-contained HTML page")
+    parser.add_argument("--crossval", metavar="RUN", help="folder of a cross-validation, for suspicious labels")
+    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Inspect a data set."""
+    from soundsight.experiment.inspect import inspect
+
+    folders = [word for word in arguments.settings if "=" not in word]
+    words = key_values([word for word in arguments.settings if "=" in word])
+    for folder in folders:
+        console.check_exists(folder, "folder of sounds")
+    dataset = folders[0] if folders else arguments.dataset
+    config, spectrogram, rest = console.data_settings(dataset, arguments.spectrogram, words)
+    console.refuse_unknown(rest)
+    with stages() as show:
+        found = inspect(
+            config,
+            spectrogram,
+            crossval=arguments.crossval,
+            page=arguments.page,
+            workers=arguments.workers,
+            progress=show,
+        )
+    for line in summary(found):
+        print(line)
+    if arguments.page:
+        print(f"Page: {arguments.page}")
+    for file, reason in found.failures[:10]:
+        console.say(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
+    if len(found.failures) > 10:
+        where = f"all are listed in {arguments.page}" if arguments.page else "--page FILE lists all"
+        console.say(f"soundsight: {len(found.failures)} entries cannot be used; {where}.")
+    return 1 if found.failures else 0
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int, int], None]]:
+    """One progress bar after another, each for a stage."""
+    with console.progress_bar("listening", "clips") as listen, console.progress_bar("comparing", "steps") as compare:
+        yield lambda stage, done, total: (listen if stage == "listening" else compare)(done, total)
+
+
+def summary(found: Survey) -> Iterator[str]:
+    """What was found, in lines of at most 80 columns."""
+    measured = list(found.measured.values())
+    labels = found.counts
+    minutes = sum(m.seconds for m in measured) / 60
+    files = len({clip.file for clip in found.measured})
+    yield f"{found.catalogue.name}: {len(measured)} clips of {files} recordings, {len(labels)} classes, {minutes:.1f} minutes"
+    yield from _line("split", _split_text(found))
+    sizes = [sum(counts.values()) for counts in labels.values()]
+    yield from _line("per class", f"{min(sizes)} to {max(sizes)} clips; imbalance {found.imbalance:.1f}")
+    if measured:
+        yield from _recording_lines(found)
+    yield from _line("duplicates", _duplicate_text(found))
+    sources = len({clip.source for clip in found.catalogue.clips})
+    shared = len(found.leaks.known) + len(found.leaks.unknown)
+    shared_folds = len(found.fold_leaks.known) + len(found.fold_leaks.unknown)
+    text = f"{sources}; {shared} in more than one split"
+    yield from _line("sources", text + (f", {shared_folds} in more than one fold" if has_folds(found) else ""))
+    if found.suspects is not None:
+        yield from _line("labels", f"{len(found.suspects)} suspicious, by cross-validation")
+        for suspect in found.suspects[:5]:
+            text = f"{suspect.file}: {suspect.target}, or {suspect.predicted} ({suspect.probability:.0%})?"
+            yield from _line("", text)
+    yield ""
+    yield from _class_table(found)
+    marks = {"bad": "!", "look": "-", "good": "+"}
+    for tone, text in found.findings:
+        yield from textwrap.wrap(text, 80, initial_indent=f"{marks[tone]} ", subsequent_indent="  ")
+
+
+def has_folds(found: Survey) -> bool:
+    """Whether the data set has folds of its own."""
+    return any(clip.fold is not None for clip in found.catalogue.clips)
+
+
+def _line(name: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent=f"  {name:11}", subsequent_indent=" " * 13)
+
+
+def _split_text(found: Survey) -> str:
+    totals: Counter[str] = Counter()
+    for counts in found.counts.values():
+        totals.update(counts)
+    sides = ", ".join(f"{number} {split}" for split, number in totals.items())
+    return f"{sides} (by {found.config.split.strategy})"
+
+
+def _recording_lines(found: Survey) -> Iterator[str]:
+    measured = list(found.measured.values())
+    rates = _often((f"{m.sample_rate} Hz" for m in measured), len(measured))
+    channels = _often(("mono" if m.channels == 1 else f"{m.channels} channels" for m in measured), len(measured))
+    kinds = _often((m.format for m in measured), len(measured))
+    yield from _line("recorded", f"{rates}; {channels}; {kinds}")
+    lengths = [m.seconds for m in measured]
+    yield from _line("length", f"{min(lengths):.2f} to {max(lengths):.2f} s, median {median(lengths):.2f} s")
+    peaks = sorted(m.peak for m in measured)
+    yield from _line("peak", f"{peaks[0]:.3f} to {peaks[-1]:.3f}, median {median(peaks):.3f} (1 is full scale)")
+    silent = [m.silent for m in measured]
+    half = sum(share >= 0.5 for share in silent)
+    yield from _line("silence", f"{sum(silent) / len(silent):.1%} of all samples; {half} clips at least by half")
+    some = sum(m.clipped > 0 for m in measured)
+    yield from _line("clipping", f"{some} clips, at most {max(m.clipped for m in measured):.1%} of one")
+
+
+def _often(values: Iterable[str], total: int, most: int = 3) -> str:
+    """The most frequent values, with their numbers unless all are the same."""
+    common = Counter(values).most_common()
+    if len(common) == 1:
+        return common[0][0]
+    shown = ", ".join(f"{value} ({number})" for value, number in common[:most])
+    return shown + (f", {len(common) - most} more" if len(common) > most else "")
+
+
+def _duplicate_text(found: Survey) -> str:
+    copies = sum(len(group) - 1 for group in found.exact)
+    text = f"{copies} exact copies, {len(found.near.pairs)} near pairs; across splits {len(found.across_splits)}"
+    text += f", across folds {len(found.across_folds)}" if has_folds(found) else ""
+    if found.near.compared < found.near.candidates:
+        text += f" (compared the {found.near.compared} most alike of {found.near.candidates} candidates)"
+    return text
+
+
+def _class_table(found: Survey) -> Iterator[str]:
+    """Clips by class and split; of many classes, the smallest and the largest ones."""
+    rows = list(found.counts.items())
+    if len(rows) > MOST_CLASSES:
+        if found.imbalance == 1:
+            return
+        rows.sort(key=lambda item: (sum(item[1].values()), item[0]))
+        rows = [*rows[:5], *rows[-5:]]
+        yield f"The smallest and largest of {len(found.counts)} classes:"
+    wide = min(36, max(len(label) for label, _ in rows))
+    yield f"  {'class':{wide}}" + "".join(f"{split:>9}" for split in rows[0][1])
+    for label, counts in rows:
+        yield f"  {label[:wide]:{wide}}" + "".join(f"{number:9}" for number in counts.values())
+    yield ""

@@ -1,0 +1,279 @@
+"""Inspect: a data set looked at before anyone trains on it.
+
+Catalogue, split and windows are those that `prepare` would use; each clip is heard once, duplicates are
+searched, and what a trainer should know becomes a list of findings and one page. Nothing else is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from soundsight.config import DatasetConfig, SpectrogramConfig
+from soundsight.dataset.catalogue import Catalogue, Clip, read_catalogue, read_rows
+from soundsight.dataset.duplicates import Near, Pair, exact_groups, joined, near_pairs
+from soundsight.dataset.names import class_order
+from soundsight.dataset.split import SPLITS, Leaks, assign, find_leaks
+from soundsight.dataset.survey import Measured, survey
+from soundsight.dataset.windows import cut_windows
+from soundsight.errors import DatasetError
+
+Progress = Callable[[str, int, int], None]
+
+CONFIDENT = 0.8  # a wrong answer at least this probable makes its label suspicious
+MOSTLY_SILENT, SILENT = 0.5, 0.999  # share of samples in digital silence
+CLIPPED = 0.001  # share of clipped samples from which on it can be heard
+IMBALANCED = 3.0  # largest class over smallest
+FEW_CLIPS = 8  # a class with fewer clips in train is hardly learnt
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A clip that a model which never saw it takes, with confidence, for another class."""
+
+    file: str
+    target: str
+    predicted: str
+    probability: float  # 0 to 1
+    fold: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found in a data set."""
+
+    catalogue: Catalogue  # after cutting
+    config: DatasetConfig
+    spectrogram: SpectrogramConfig
+    splits: dict[Clip, str]  # clips in no split are left out
+    measured: dict[Clip, Measured]  # readable clips only
+    failures: list[tuple[str, str]]  # (file, reason)
+    exact: list[list[Clip]]  # groups of clips with the same samples
+    near: Near
+    pairs: list[Pair]  # all duplicates, exact ones first
+    leaks: Leaks  # sources in several splits
+    fold_leaks: Leaks  # sources in several folds
+    suspects: list[Suspect] | None  # None: no cross-validation was given
+    seconds: float
+
+    @cached_property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Readable clips by class and split; what is in no split counts as "unused"."""
+        used = [*SPLITS, *(["unused"] if len(self.splits) < len(self.catalogue.clips) else [])]
+        result = {label: dict.fromkeys(used, 0) for label in class_order(self.catalogue.labels)}
+        for clip in self.measured:
+            result[clip.label][self.splits.get(clip, "unused")] += 1
+        return result
+
+    @property
+    def imbalance(self) -> float:
+        """Clips of the largest class over those of the smallest; infinite where a class has none."""
+        sizes = [sum(counts.values()) for counts in self.counts.values()]
+        return max(sizes) / min(sizes) if min(sizes) else float("inf")
+
+    @cached_property
+    def across_splits(self) -> list[Pair]:
+        """Duplicates with one clip here and one there."""
+        where = self.splits
+        return [p for p in self.pairs if where.get(p.first, "") != where.get(p.second, "")]
+
+    @cached_property
+    def across_folds(self) -> list[Pair]:
+        """Duplicates in two of the given folds."""
+        return [p for p in self.pairs if p.first.fold != p.second.fold]
+
+    @cached_property
+    def of_two_labels(self) -> list[Pair]:
+        """Duplicates that are labelled differently."""
+        return [p for p in self.pairs if p.first.label != p.second.label]
+
+    def clips_with(self, test: Callable[[Measured], bool]) -> list[Clip]:
+        """Readable clips whose measurement passes a test."""
+        return [clip for clip, measured in self.measured.items() if test(measured)]
+
+    @cached_property
+    def findings(self) -> list[tuple[str, str]]:
+        """What a trainer should know: ("bad", "look" or "good", sentence), worst first."""
+        order = {"bad": 0, "look": 1, "good": 2}
+        return sorted([*_about_splits(self), *_about_clips(self)], key=lambda item: order[item[0]])
+
+
+def inspect(
+    config: DatasetConfig | None = None,
+    spectrogram: SpectrogramConfig | None = None,
+    *,
+    crossval: str | Path | None = None,
+    page: str | Path | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Survey:
+    """Look at a data set.
+
+    Args:
+        config: Where the recordings are, how they are labelled and split.
+        spectrogram: How they would be drawn; its `clip_seconds` cuts long recordings.
+        crossval: Folder of a cross-validation of this data set, for suspicious labels.
+        page: Where to write one self-contained HTML page; `None` writes nothing.
+        workers: Processes; `None` takes one a core.
+        progress: Called with ("listening" or "comparing", steps done, steps in all).
+
+    Raises:
+        DatasetError: The data set as a whole, or the cross-validation, is not usable.
+        ConfigError: The page cannot be written.
+    """
+    config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
+    started = time.monotonic()
+    catalogue = read_catalogue(config)
+    splits = assign(catalogue, config.split)  # of whole recordings, as `prepare` does
+    catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers)
+    splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
+    suspects = None if crossval is None else read_suspects(Path(crossval), catalogue.clips)
+
+    listening, comparing = (_told(progress, stage) for stage in ("listening", "comparing"))
+    every = survey(catalogue.clips, spectrogram, workers=workers, progress=listening)
+    heard = {clip: measured for clip, measured in every.items() if not measured.failure}
+    failures = [*catalogue.failures, *((c.file, m.failure) for c, m in every.items() if m.failure)]
+    exact = exact_groups({clip: measured.digest for clip, measured in heard.items()})
+    copies = {clip for group in exact for clip in group[1:]}
+    prints = {clip: m.fingerprint for clip, m in heard.items() if clip not in copies}
+    near = near_pairs(prints, spectrogram.clip_seconds, workers=workers, progress=comparing)
+    found = Survey(
+        catalogue=catalogue,
+        config=config,
+        spectrogram=spectrogram,
+        splits=splits,
+        measured=heard,
+        failures=failures,
+        exact=exact,
+        near=near,
+        pairs=joined(exact, near.pairs),
+        leaks=find_leaks(splits, catalogue.shared_sources),
+        fold_leaks=find_leaks({c: str(c.fold) for c in catalogue.clips}, catalogue.shared_sources),
+        suspects=suspects,
+        seconds=time.monotonic() - started,
+    )
+    if page is not None:
+        from soundsight.experiment.inspect_page import write_page
+
+        write_page(found, page)
+    return found
+
+
+def _told(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(stage, done, total)
+
+
+def read_suspects(run: Path, clips: Sequence[Clip]) -> list[Suspect]:
+    """Confident wrong answers of a cross-validation, most confident first.
+
+    Raises:
+        DatasetError: There are no predictions, or they are of another data set.
+    """
+    table = run / "predictions.csv" if run.is_dir() else run
+    if not table.is_file():
+        raise DatasetError(f"{run} holds no predictions.csv; name the folder of a finished `soundsight crossval`.")
+    rows = [row for _, row in read_rows(table, ("clip", "fold", "target", "predicted", "probability", "correct"))]
+    known = {clip.file for clip in clips}
+    if not any(row["clip"] in known for row in rows):
+        raise DatasetError(f"{table} names no clip of this data set; name a cross-validation of the same data.")
+    try:
+        suspects = [
+            Suspect(row["clip"], row["target"], row["predicted"], float(row["probability"]), row["fold"])
+            for row in rows
+            if row["correct"].lower() == "false" and row["clip"] in known
+        ]
+    except ValueError as error:
+        raise DatasetError(f"{table} holds a probability that is no number ({error}).") from error
+    return sorted((s for s in suspects if s.probability >= CONFIDENT), key=lambda s: (-s.probability, s.file))
+
+
+def _about_splits(found: Survey) -> list[tuple[str, str]]:
+    """Findings on what lies on which side."""
+    said = []
+    if found.leaks.unknown:
+        said.append(
+            (
+                "bad",
+                f"{len(found.leaks.unknown)} source recordings lie in more than one split: {found.leaks.clips} clips "
+                "outside train have a sibling in it, so scores would flatter; split.strategy=group keeps them apart.",
+            )
+        )
+    if found.leaks.known:
+        names = ", ".join(found.leaks.known)
+        said.append(("look", f"Source recordings known to lie in more than one split: {names}."))
+    if found.across_splits:
+        said.append(
+            (
+                "bad",
+                f"{len(found.across_splits)} pairs of duplicates lie in two splits; give both clips one source "
+                "(a group column, or source_pattern), or leave one out.",
+            )
+        )
+    if found.of_two_labels:
+        said.append(("bad", f"{len(found.of_two_labels)} pairs of duplicates carry two different labels."))
+    if found.suspects:
+        said.append(
+            (
+                "look",
+                f"{len(found.suspects)} labels are suspicious: a model that never saw the clip is at least "
+                f"{CONFIDENT:.0%} sure of another class.",
+            )
+        )
+    empty = [label for label, counts in found.counts.items() if not sum(counts.values())]
+    for split in SPLITS:
+        lacking = [k for k, counts in found.counts.items() if not counts[split] and k not in empty]
+        if lacking and any(counts[split] for counts in found.counts.values()):
+            said.append(("bad", f"{len(lacking)} classes have no clip in {split}, such as {lacking[0]!r}."))
+    few = [label for label, counts in found.counts.items() if 0 < counts["train"] < FEW_CLIPS]
+    if few:
+        said.append(("look", f"{len(few)} classes have fewer than {FEW_CLIPS} clips in train, such as {few[0]!r}."))
+    if found.imbalance >= IMBALANCED:
+        said.append(
+            (
+                "look",
+                f"The largest class has {found.imbalance:.1f} times the clips of the smallest; augment.balance=sampler "
+                "or weights makes up for it.",
+            )
+        )
+    if not (found.leaks or found.across_splits):
+        said.append(("good", "No source recording and no duplicate lies in two splits."))
+    return said
+
+
+def _about_clips(found: Survey) -> list[tuple[str, str]]:
+    """Findings on the recordings themselves."""
+    said = []
+    if found.failures:
+        file, reason = found.failures[0]
+        first = reason if file in reason else f"{file}: {reason}"
+        said.append(("bad", f"{len(found.failures)} entries cannot be used; the first: {first}"))
+    silent = found.clips_with(lambda m: m.silent >= SILENT)
+    if silent:
+        said.append(("bad", f"{len(silent)} clips are nothing but digital silence, such as {silent[0].file}."))
+    half = found.clips_with(lambda m: MOSTLY_SILENT <= m.silent < SILENT)
+    if half:
+        said.append(("look", f"{len(half)} clips are digital silence for more than half of their length."))
+    clipped = found.clips_with(lambda m: m.clipped >= CLIPPED)
+    if clipped:
+        said.append(("look", f"{len(clipped)} clips are clipped ({CLIPPED:.1%} of their samples or more)."))
+    want = found.spectrogram.sample_rate
+    slow = found.clips_with(lambda m: m.sample_rate < want)
+    if slow:
+        said.append(
+            ("look", f"{len(slow)} clips were recorded below {want} Hz, so the highest bands of their pictures are empty.")
+        )
+    short = found.clips_with(lambda m: m.seconds < found.spectrogram.clip_seconds / 2)
+    if short:
+        said.append(
+            (
+                "look",
+                f"{len(short)} clips are shorter than half of clip_seconds={found.spectrogram.clip_seconds:g}, "
+                "so most of their picture is padding.",
+            )
+        )
+    if len({m.sample_rate for m in found.measured.values()}) > 1:
+        said.append(("look", "Recordings have several sample rates; if they differ by class, a model can hear that."))
+    return said

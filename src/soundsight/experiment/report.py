@@ -1,0 +1,329 @@
+"""Report: what a run left behind, and the clips it got wrong, put on one page.
+
+Reads a folder of `soundsight val` or `soundsight crossval`: metrics.json, predictions.csv, and the training
+curves, models and recordings that they lead to. What is gone is said on the page, and left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundsight import audio
+from soundsight.config import SpectrogramConfig, from_dict
+from soundsight.dataset import manifest
+from soundsight.errors import AudioError, ConfigError, ModelError
+from soundsight.explain import explain
+from soundsight.report.html import AUDIO_BYTES, Clip, Material, write_html
+from soundsight.report.metrics import Scores, confused_pairs, score
+from soundsight.report.tables import PredictionRow, read_results
+from soundsight.spectrogram import render
+
+MISTAKES, PAIRS, CLIPS_A_PAIR = 12, 8, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A scored run, as its folder tells it."""
+
+    folder: Path
+    metrics: Mapping[str, Any]
+    rows: list[PredictionRow]
+    scores: Scores  # counts and confidences are true; the other probabilities are spread evenly
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether it is a cross-validation."""
+        return "folds" in self.metrics
+
+    @property
+    def training(self) -> Path:
+        """Folder that holds the folds of a cross-validation."""
+        return self.folder.parent if self.folder.name.startswith("shifts") else self.folder
+
+    def found(self, path: str | Path | None) -> Path | None:
+        """A path of the record: as it stands, or seen from a folder above the run; `None` if it is gone."""
+        if not path:
+            return None
+        bases = [Path.cwd(), *self.folder.absolute().parents]
+        return next((base / path for base in bases if (base / path).exists()), None)
+
+
+def report(
+    folder: str | Path,
+    *,
+    out: str | Path | None = None,
+    root: str | Path | None = None,
+    heat: bool = True,
+    device: str | None = None,
+    trust: bool = False,
+) -> Path:
+    """Write the page of a run.
+
+    Args:
+        folder: What `val` or `crossval` wrote.
+        out: The file; `None` is report.html in `folder`.
+        root: Where the recordings are, if not where they were.
+        heat: Also ask the models what spoke for their mistakes.
+        device: See `load_classifier`.
+        trust: Unpickle checkpoints whatever they hold.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: The folder holds no scored run, or the file cannot be written.
+    """
+    run = read_run(folder)
+    return write_html(collect(run, root=root, heat=heat, device=device, trust=trust), out or run.folder / "report.html")
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read what `val` or `crossval` wrote.
+
+    Raises:
+        ConfigError: There is no scored run, or a file of it is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "metrics.json").is_file():
+        raise ConfigError(
+            f"{folder} holds no metrics.json, so no scored run; name a folder that `soundsight val` or "
+            "`soundsight crossval` wrote."
+        )
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        names = [item["class"] for item in metrics["per_class"]]
+        rows = _read_predictions(folder / "predictions.csv")
+        return Run(folder, metrics, rows, _scores(rows, names))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"metrics.json or predictions.csv in {folder} is damaged ({error}); score the model again."
+        ) from error
+
+
+def _read_predictions(path: Path) -> list[PredictionRow]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return [
+            PredictionRow(
+                row["clip"], row["source"], row["fold"], row["target"], row["predicted"],
+                float(row["probability"]), int(row["rank"]),
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def _scores(rows: Sequence[PredictionRow], names: Sequence[str]) -> Scores:
+    """Scores with the class named and its probability; what is left is spread over the other classes."""
+    index = {name: i for i, name in enumerate(names)}
+    top = np.array([row.probability for row in rows])
+    rest = (1 - top) / max(len(names) - 1, 1)
+    probabilities = np.repeat(rest[:, None], len(names), axis=1)
+    named = np.array([index[row.predicted] for row in rows])
+    probabilities[np.arange(len(rows)), named] = np.maximum(top, np.nextafter(rest, 1))
+    return score(np.array([index[row.target] for row in rows]), probabilities, names)
+
+
+def collect(
+    run: Run, *, root: str | Path | None = None, heat: bool = True, device: str | None = None, trust: bool = False
+) -> Material:
+    """All that the page shows; the notes of `run` say what could not be had."""
+    wrong = sorted((i for i, row in enumerate(run.rows) if not row.correct), key=lambda i: -run.rows[i].probability)
+    mistakes = wrong[:MISTAKES]
+    pairs = []
+    for pair in confused_pairs(run.scores.confusion, run.scores.names, PAIRS):
+        key = (pair.true, pair.predicted)
+        shown = [i for i in wrong if (run.rows[i].target, run.rows[i].predicted) == key][:CLIPS_A_PAIR]
+        pairs.append((pair, shown))
+    needed = sorted({*mistakes, *(i for _, shown in pairs for i in shown)})
+    config = _spectrogram(run, device, trust)
+    clips = _clips(run, needed, config, root, heat=heat, device=device, trust=trust)
+    name = run.training.name if run.crossed else f"{run.folder.name}"
+    return Material(
+        title=name,
+        kind="cross-validation" if run.crossed else f"validation, split {run.metrics.get('split', 'unknown')}",
+        metrics=run.metrics,
+        scores=run.scores,
+        rows=run.rows,
+        clips=clips,
+        mistakes=mistakes,
+        pairs=pairs,
+        curves=curves(run),
+        spectrogram=config,
+        notes=run.notes,
+    )
+
+
+def curve_files(run: Run) -> dict[str, Path]:
+    """The results.csv of each training, by fold and seed; one without a name for a single model."""
+    if run.crossed:
+        return {f.parent.parent.name: f for f in sorted(run.training.glob("fold*-seed*/run/results.csv"))}
+    model = run.found(run.metrics.get("model"))
+    file = model.parent.parent / "results.csv" if model else None
+    return {"": file} if file and file.is_file() else {}
+
+
+def curves(run: Run) -> dict[str, dict[str, list[float]]]:
+    """Training curves by training; empty where no results.csv is left."""
+    found = {}
+    for name, file in curve_files(run).items():
+        with suppress(ConfigError):  # cut short
+            found[name] = read_results(file)
+    if not found:
+        run.notes.append("There are no training curves: no results.csv is left of the training.")
+    return found
+
+
+def _spectrogram(run: Run, device: str | None, trust: bool) -> SpectrogramConfig | None:
+    """How the clips were drawn."""
+    try:
+        if run.crossed:
+            return from_dict(SpectrogramConfig, run.metrics["settings"]["spectrogram"])
+        data = run.found(run.metrics.get("data"))
+        if data is not None:
+            return manifest.read_spectrogram(data)
+        model = run.found(run.metrics.get("model"))
+        if model is not None:
+            from soundsight.yolo.classifier import load_classifier
+
+            return load_classifier(model, device=device, trust=trust).ears.spectrogram
+    except (ConfigError, KeyError, TypeError):
+        pass
+    run.notes.append("There are no spectrograms: neither the prepared pictures nor the model are left.")
+    return None
+
+
+def _clips(
+    run: Run,
+    needed: Sequence[int],
+    config: SpectrogramConfig | None,
+    root: str | Path | None,
+    *,
+    heat: bool,
+    device: str | None,
+    trust: bool,
+) -> dict[int, Clip]:
+    recordings = Path(root) if root else run.found(_root(run.metrics))
+    if recordings is None or not recordings.is_dir():
+        where = root or _root(run.metrics) or "a folder that was not recorded"
+        run.notes.append(f"There are no sounds and no spectrograms of clips: {where} is gone; name it with --root.")
+        recordings = None
+    starts = _starts(run)
+    models = _Models(run, device, trust, wanted=heat)
+    budget, clips = AUDIO_BYTES, {}
+    for index in needed:
+        clip = _clip(run.rows[index], recordings, starts.get(index), config, models, budget)
+        budget -= len(clip.audio)
+        clips[index] = clip
+    silent = sum(bool(clip.picture is not None and not clip.audio) for clip in clips.values())
+    if silent:
+        run.notes.append(f"{silent} clips have no sound: together they would make the page too large.")
+    run.notes.extend(models.notes)
+    return clips
+
+
+def _root(metrics: Mapping[str, Any]) -> str | None:
+    settings = metrics.get("settings")
+    source = settings.get("source") if isinstance(settings, Mapping) else None
+    return source or (metrics.get("dataset") or {}).get("root")
+
+
+def _starts(run: Run) -> dict[int, float]:
+    """Where each clip begins in its recording, in seconds; those that nobody knows are left out."""
+    counts = Counter(row.clip for row in run.rows)
+    starts = {i: 0.0 for i, row in enumerate(run.rows) if counts[row.clip] == 1}
+    data = None if run.crossed else run.found(run.metrics.get("data"))
+    if data is None:
+        return starts
+    order = {name: i for i, name in enumerate(run.scores.names)}
+    split = run.metrics.get("split")
+    listed = [r for r in manifest.read_rows(data / manifest.MANIFEST) if r.split == split and r.label in order]
+    listed.sort(key=lambda r: (order[r.label], Path(r.image)))
+    if [r.file for r in listed] != [row.clip for row in run.rows]:
+        return starts
+    return {i: r.start_seconds for i, r in enumerate(listed)}
+
+
+def _clip(
+    row: PredictionRow,
+    root: Path | None,
+    start: float | None,
+    config: SpectrogramConfig | None,
+    models: _Models,
+    budget: int,
+) -> Clip:
+    if root is None or config is None:
+        return Clip(row, 0.0)
+    if start is None:
+        return Clip(row, 0.0, note="Where in its recording this clip begins is not known any more.")
+    try:
+        waveform = audio.read(
+            root / row.clip, sample_rate=config.sample_rate, start_seconds=start, duration_seconds=config.clip_seconds
+        )
+    except AudioError as error:
+        return Clip(row, 0.0, note=str(error))
+    picture = render(waveform, config)
+    classifier = models.of(str(row.fold))
+    heat = explain(classifier, picture, row.predicted).heat if classifier else None
+    sound = io.BytesIO()
+    import soundfile
+
+    soundfile.write(sound, waveform, config.sample_rate, "PCM_16", format="FLAC")
+    fits = len(sound.getvalue()) <= budget
+    return Clip(row, len(waveform) / config.sample_rate, picture, heat, sound.getvalue() if fits else b"")
+
+
+class _Models:
+    """The model that scored each fold, loaded when it is first asked for, one at a time."""
+
+    def __init__(self, run: Run, device: str | None, trust: bool, *, wanted: bool) -> None:
+        self.run, self.device, self.trust, self.wanted = run, device, trust, wanted
+        self.notes: list[str] = []
+        self.loaded: tuple[str, Any] | None = None
+
+    def of(self, fold: str) -> Any:
+        """A classifier with gradients, or `None`."""
+        if not self.wanted:
+            return None
+        key = fold if self.run.crossed else ""
+        if self.loaded is None or self.loaded[0] != key:
+            self.loaded = (key, self._load(key))
+        return self.loaded[1]
+
+    def _load(self, fold: str) -> Any:
+        from soundsight.explain import can_explain
+        from soundsight.yolo.classifier import load_classifier
+
+        path = self._path(fold)
+        where = f" of fold {fold}" if fold else ""
+        if path is None or not path.is_file():
+            self.notes.append(f"There are no heat maps{where}: the model is not where it was.")
+            return None
+        try:
+            classifier = load_classifier(path, device=self.device, trust=self.trust)
+        except ModelError as error:
+            self.notes.append(f"There are no heat maps{where}: {error}")
+            return None
+        recorded = self.run.metrics.get("model_fingerprint")
+        if not can_explain(classifier) or (not fold and recorded and recorded != classifier.fingerprint):
+            reason = "is an export" if not can_explain(classifier) else "has changed since it was scored"
+            self.notes.append(f"There are no heat maps{where}: {path} {reason}.")
+            return None
+        return classifier
+
+    def _path(self, fold: str) -> Path | None:
+        if not fold:
+            return self.run.found(self.run.metrics.get("model"))
+        settings = self.run.metrics["settings"]
+        seed = (settings.get("seeds") or [0])[0]
+        name = "last.pt" if settings.get("protocol", "last") == "last" else "best.pt"
+        return self.run.training / f"fold{fold}-seed{seed}" / "run" / "weights" / name
