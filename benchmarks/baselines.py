@@ -26,6 +26,7 @@ def soundsight(folder: Path, config: SpectrogramConfig) -> Draw:
     def draw(path: Path) -> Path:
         clip = Clip(path=path, file=path.name, label="", name=path.stem, source=path.stem)
         target = folder / f"{path.stem}.png"
+        pictures._sha256.cache_clear()  # of the warm-up
         done = pictures.draw(pictures.Task(clip, target, config))
         if done.failure or not done.redrawn:
             raise RuntimeError(done.failure or f"{target} was there already")
@@ -36,22 +37,32 @@ def soundsight(folder: Path, config: SpectrogramConfig) -> Draw:
 
 def floor(folder: Path, config: SpectrogramConfig) -> Draw:
     """Decode, resample, encode and write a picture that was drawn before, with the fastest means we know."""
-    from soundsight import audio
     from soundsight.dataset import pictures
+
+    return _floor(folder, config, lambda path, image: path.write_bytes(pictures.encode_png(image, "floor")))
+
+
+def floor_opencv(folder: Path, config: SpectrogramConfig) -> Draw:
+    """The floor with OpenCV's PNG, as its `imwrite` writes it by default."""
+    import cv2
+
+    return _floor(folder, config, lambda path, image: cv2.imwrite(str(path), image))
+
+
+def _floor(folder: Path, config: SpectrogramConfig, write: Callable[[Path, np.ndarray], object]) -> Draw:
+    from soundsight import audio
     from soundsight.spectrogram import render
 
     drawn: dict[Path, np.ndarray] = {}
 
     def draw(path: Path) -> Path:
         waveform = audio.read(path, sample_rate=config.sample_rate, duration_seconds=config.clip_seconds)
-        if path not in drawn:
+        if path not in drawn:  # in the warm-up
             drawn[path] = render(waveform, config)
-            return path
         target = folder / f"{path.stem}.png"
-        target.write_bytes(pictures.encode_png(drawn[path], "floor"))
+        write(target, drawn[path])
         return target
 
-    draw.warm_up_all = True  # type: ignore[attr-defined]
     return draw
 
 
@@ -194,6 +205,7 @@ def seed(folder: Path, config: SpectrogramConfig) -> Draw:
 CONTENDERS: dict[str, Callable[[Path, SpectrogramConfig], Draw]] = {
     "soundsight": soundsight,
     "floor": floor,
+    "floor (OpenCV)": floor_opencv,
     "librosa": librosa,
     "torchaudio": torchaudio,
     "specshow": specshow,

@@ -22,7 +22,19 @@ ONE_THREAD = {
     "NUMBA_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
 }
-PACKAGES = "numpy scipy opencv-python librosa soundfile soxr matplotlib isal torch torchaudio ultralytics".split()
+PACKAGES = [
+    "numpy",
+    "scipy",
+    "opencv-python",
+    "librosa",
+    "soundfile",
+    "soxr",
+    "matplotlib",
+    "isal",
+    "torch",
+    "torchaudio",
+    "ultralytics",
+]
 
 
 def describe() -> dict[str, Any]:

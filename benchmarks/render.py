@@ -103,7 +103,7 @@ def compare(name: str, paths: list[Path], folder: Path, repeat: int) -> dict[str
                 failed[contender] = run["error"]
                 continue
             runs[contender].append(run)
-            print(f"  turn {turn + 1}  {contender:11} {run['cpu_ms']:7.2f} ms", flush=True)
+            print(f"  turn {turn + 1}  {contender:14} {run['cpu_ms']:7.2f} ms", flush=True)
     figures = {contender: summary(some, runs["soundsight"]) for contender, some in runs.items() if some}
     result = {
         "name": name,
@@ -133,7 +133,7 @@ def show(result: dict[str, Any]) -> None:
     figures = result["contenders"]
     for contender, figure in figures.items():
         low, high = figure["ratio_range"]
-        print(f"  {contender:11} {figure['cpu_ms']:7.2f} ms  {figure['ratio']:6.2f} x ours ({low:.2f} to {high:.2f})")
+        print(f"  {contender:14} {figure['cpu_ms']:7.2f} ms  {figure['ratio']:6.2f} x ours ({low:.2f} to {high:.2f})")
     for contender, aim in TARGETS.items():
         ratio = figures[contender]["ratio"]
         print(f"  aim: {contender} at least {aim:g} x ours: {ratio:.1f} {'met' if ratio >= aim else 'MISSED'}")
@@ -148,9 +148,8 @@ def show(result: dict[str, Any]) -> None:
 
 def measure(contender: str, paths: list[Path]) -> dict[str, Any]:
     """Draw all clips once; milliseconds a clip."""
-    from soundsight.config import SpectrogramConfig
-
     from benchmarks.baselines import CONTENDERS
+    from soundsight.config import SpectrogramConfig
 
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
@@ -161,8 +160,8 @@ def measure(contender: str, paths: list[Path]) -> dict[str, Any]:
         imported = time.process_time() - started
         for path in paths:
             path.read_bytes()
-        for path in paths if hasattr(draw, "warm_up_all") else paths[:WARM_UP]:
-            draw(path).unlink() if not hasattr(draw, "warm_up_all") else draw(path)
+        for path in paths if contender.startswith("floor") else paths[:WARM_UP]:
+            draw(path).unlink()
         cpu, wall, size = time.process_time(), time.perf_counter(), 0
         for path in paths:
             size += draw(path).stat().st_size
@@ -179,29 +178,35 @@ def measure(contender: str, paths: list[Path]) -> dict[str, Any]:
 def pixels(_: str, paths: list[Path]) -> dict[str, Any]:
     """How far our pictures are from librosa's."""
     import numpy as np
+
+    from benchmarks.baselines import librosa_picture
     from soundsight import audio
     from soundsight.config import SpectrogramConfig
     from soundsight.spectrogram import render
-
-    from benchmarks.baselines import librosa_picture
 
     config, largest, differing, number = SpectrogramConfig(), 0, 0, 0
     for path in paths:
         waveform = audio.read(path, sample_rate=config.sample_rate, duration_seconds=config.clip_seconds)
         levels = np.abs(render(waveform, config).astype(int) - librosa_picture(waveform, config))
-        largest, differing, number = max(largest, int(levels.max())), differing + int((levels > 0).sum()), number + levels.size
+        largest, differing, number = (
+            max(largest, int(levels.max())),
+            differing + int((levels > 0).sum()),
+            number + levels.size,
+        )
     return {"largest_difference": largest, "differing_per_million": round(1e6 * differing / number, 2)}
 
 
 def stages(_: str, paths: list[Path]) -> dict[str, float]:
-    """Where our time goes: milliseconds a clip of each stage, and of the parts of `render`."""
+    """Where our time goes: milliseconds a clip of each stage, and of the parts of `render`; medians."""
     import cv2
     import numpy as np
-    from soundsight import audio, files, spectrogram
+
+    from benchmarks.baselines import CONTENDERS
+    from soundsight import audio, spectrogram
     from soundsight.config import SpectrogramConfig
     from soundsight.dataset import pictures
 
-    spent: dict[str, float] = {}
+    spent: list[dict[str, float]] = []
 
     def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -209,30 +214,30 @@ def stages(_: str, paths: list[Path]) -> dict[str, float]:
             try:
                 return function(*args, **kwargs)
             finally:
-                spent[stage] = spent.get(stage, 0) + (time.perf_counter_ns() - started) / 1e6
+                spent[-1][stage] = spent[-1].get(stage, 0) + (time.perf_counter_ns() - started) / 1e6
 
         return call
 
-    audio.resample = timed("resample", audio.resample)
     audio.probe = timed("header", audio.probe)
-    audio.read = timed("read (with resample)", audio.read)
     audio.sha256 = timed("SHA-256", audio.sha256)
+    audio.read = timed("decode and resample", audio.read)
     pictures.render = timed("render", pictures.render)
     pictures.encode_png = timed("encode PNG", pictures.encode_png)
-    pictures.write_bytes = timed("write and rename", files.write_bytes)
+    pictures.write_bytes = timed("write and rename", pictures.write_bytes)
     spectrogram._packed_rfft = timed("render: FFT", spectrogram._packed_rfft)
-    spectrogram.cv2 = _Proxy(cv2, multiply=timed("render: window", cv2.multiply))
+    spectrogram.cv2 = _Proxy(cv2, multiply=timed("render: windows", cv2.multiply))
     spectrogram.np = _Proxy(
-        np, square=timed("render: square", np.square), matmul=timed("render: mel bands", np.matmul)
+        np, square=timed("render: squares", np.square), matmul=timed("render: mel bands", np.matmul)
     )
-    figures = measure("soundsight", paths)
-    clips = len(paths) + min(WARM_UP, len(paths))
-    result = {stage: round(ms / clips, 4) for stage, ms in spent.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        draw = timed("all", CONTENDERS["soundsight"](Path(folder), SpectrogramConfig()))
+        for path in [*paths[:WARM_UP], *paths]:
+            spent.append({})
+            draw(path).unlink()
+    result = {stage: statistics.median(clip[stage] for clip in spent[WARM_UP:]) for stage in spent[-1]}
     parts = sum(ms for stage, ms in result.items() if stage.startswith("render: "))
-    result["render: levels and rest"] = round(result["render"] - parts, 4)
-    whole = ("header", "SHA-256", "read (with resample)", "render", "encode PNG", "write and rename")
-    result["rest"] = round(figures["wall_ms"] - sum(result[stage] for stage in whole), 4)
-    return result
+    result["render: levels and rest"] = result["render"] - parts
+    return {stage: round(ms, 3) for stage, ms in result.items()}
 
 
 class _Proxy:

@@ -18,9 +18,7 @@ EXAMPLES = [
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     add_source_arguments(parser)
-    parser.add_argument(
-        "--out", metavar="FILE", required=True, help="the Parquet file to write; whole or not at all"
-    )
+    parser.add_argument("--out", metavar="FILE", required=True, help="the Parquet file to write; whole or not at all")
 
 
 def run(arguments: argparse.Namespace) -> int:

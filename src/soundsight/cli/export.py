@@ -52,7 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format in READABLE:
         print(f"Use it with `soundsight predict {made} clip.wav`.")
     else:
-        print(
-            "Its spectrogram settings are in soundsight.json; `soundsight predict` does not read this format."
-        )
+        print("Its spectrogram settings are in soundsight.json; `soundsight predict` does not read this format.")
     return 0

@@ -80,7 +80,10 @@ def summary(found: Survey) -> Iterator[str]:
     labels = found.counts
     minutes = sum(m.seconds for m in measured) / 60
     files = len({clip.file for clip in found.measured})
-    yield f"{found.catalogue.name}: {len(measured)} clips of {files} recordings, {len(labels)} classes, {minutes:.1f} minutes"
+    title = (
+        f"{found.catalogue.name}: {len(measured)} clips of {files} files, {len(labels)} classes, {minutes:.1f} minutes"
+    )
+    yield from textwrap.wrap(title, 80)
     yield from _line("split", _split_text(found))
     sizes = [sum(counts.values()) for counts in labels.values()]
     yield from _line("per class", f"{min(sizes)} to {max(sizes)} clips; imbalance {found.imbalance:.1f}")
@@ -149,7 +152,7 @@ def _often(values: Iterable[str], total: int, most: int = 3) -> str:
 
 def _duplicate_text(found: Survey) -> str:
     copies = sum(len(group) - 1 for group in found.exact)
-    text = f"{copies} exact copies, {len(found.near.pairs)} near pairs; across splits {len(found.across_splits)}"
+    text = f"exact copies {copies}, near pairs {len(found.near.pairs)}; across splits {len(found.across_splits)}"
     text += f", across folds {len(found.across_folds)}" if has_folds(found) else ""
     if found.near.compared < found.near.candidates:
         text += f" (compared the {found.near.compared} most alike of {found.near.candidates} candidates)"

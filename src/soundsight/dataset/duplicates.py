@@ -172,9 +172,7 @@ def _sound_spectrum(clip: Clip, seconds: float) -> npt.NDArray[np.complex64]:
         clip_seconds = min(seconds, clip.end_seconds - clip.start_seconds)
     else:
         clip_seconds = seconds
-    waveform = audio.read(
-        clip.path, sample_rate=RATE, start_seconds=clip.start_seconds, duration_seconds=clip_seconds
-    )
+    waveform = audio.read(clip.path, sample_rate=RATE, start_seconds=clip.start_seconds, duration_seconds=clip_seconds)
     steps = np.diff(waveform, prepend=np.float32(0))
     steps /= max(float(np.linalg.norm(steps)), 1e-9)
     length = scipy.fft.next_fast_len(2 * round(seconds * RATE) + 2, real=True)

@@ -76,9 +76,7 @@ def survey(
     tasks = [Task(clip, config) for clip in clips]
     found: dict[Clip, Measured] = {}
     for number, (task, result) in enumerate(parallel.run(measure, tasks, workers=workers), 1):
-        found[task.clip] = (
-            Measured(failure=str(result)) if isinstance(result, parallel.WorkerLost) else result
-        )
+        found[task.clip] = Measured(failure=str(result)) if isinstance(result, parallel.WorkerLost) else result
         if progress:
             progress(number, len(tasks))
     return {clip: found[clip] for clip in clips}

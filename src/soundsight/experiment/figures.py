@@ -11,9 +11,9 @@ from pathlib import Path
 from soundsight import report as drawing
 from soundsight.errors import ConfigError
 from soundsight.experiment.report import Run, curve_files
+from soundsight.files import write_text
 from soundsight.report.heat import draw_heat
 from soundsight.report.html import Material
-from soundsight.report.tables import write_text_atomic
 
 TABLES = ("metrics.json", "predictions.csv", "per_class.csv", "confused_pairs.csv", "folds.csv")
 FORMATS = ("png", "pdf", "svg")
@@ -39,7 +39,7 @@ def write_figures(
     folder = Path(folder)
     if folder.absolute() == run.folder.absolute():
         raise ConfigError(f"{folder} is the run itself; name another folder for its figures.")
-    written = [write_text_atomic(folder / "mistakes.csv", _mistakes(material))]
+    written = [write_text(folder / "mistakes.csv", _mistakes(material))]
     for kind in formats:
         written += _draw(run, material, folder, kind)
     for name in TABLES:

@@ -193,52 +193,32 @@ def read_suspects(run: Path, clips: Sequence[Clip]) -> list[Suspect]:
 def _about_splits(found: Survey) -> list[tuple[str, str]]:
     """Findings on what lies on which side."""
     said = []
-    if found.leaks.unknown:
-        said.append(
-            (
-                "bad",
-                f"{len(found.leaks.unknown)} source recordings lie in more than one split: {found.leaks.clips} clips "
-                "outside train have a sibling in it, so scores would flatter; split.strategy=group keeps them apart.",
-            )
-        )
-    if found.leaks.known:
-        names = ", ".join(found.leaks.known)
-        said.append(("look", f"Source recordings known to lie in more than one split: {names}."))
+    leaks, counts = found.leaks, found.counts
+    if leaks.unknown:
+        text = f"Source recordings in more than one split: {len(leaks.unknown)}. {leaks.clips} clips outside train have"
+        said.append(("bad", f"{text} a sibling in it, so scores would flatter; split.strategy=group keeps them apart."))
+    if leaks.known:
+        said.append(("look", f"Source recordings known to lie in more than one split: {', '.join(leaks.known)}."))
     if found.across_splits:
-        said.append(
-            (
-                "bad",
-                f"{len(found.across_splits)} pairs of duplicates lie in two splits; give both clips one source "
-                "(a group column, or source_pattern), or leave one out.",
-            )
-        )
+        text = f"Pairs of duplicates across splits: {len(found.across_splits)}. Give both clips one source"
+        said.append(("bad", f"{text} (a group column, or source_pattern), or leave one out."))
     if found.of_two_labels:
-        said.append(("bad", f"{len(found.of_two_labels)} pairs of duplicates carry two different labels."))
+        said.append(("bad", f"Pairs of duplicates with two different labels: {len(found.of_two_labels)}."))
     if found.suspects:
-        said.append(
-            (
-                "look",
-                f"{len(found.suspects)} labels are suspicious: a model that never saw the clip is at least "
-                f"{CONFIDENT:.0%} sure of another class.",
-            )
-        )
-    empty = [label for label, counts in found.counts.items() if not sum(counts.values())]
+        text = f"Suspicious labels: {len(found.suspects)}. A model that never saw the clip is"
+        said.append(("look", f"{text} at least {CONFIDENT:.0%} sure of another class."))
+    empty = {label for label, numbers in counts.items() if not sum(numbers.values())}
     for split in SPLITS:
-        lacking = [k for k, counts in found.counts.items() if not counts[split] and k not in empty]
-        if lacking and any(counts[split] for counts in found.counts.values()):
-            said.append(("bad", f"{len(lacking)} classes have no clip in {split}, such as {lacking[0]!r}."))
-    few = [label for label, counts in found.counts.items() if 0 < counts["train"] < FEW_CLIPS]
+        lacking = [label for label, numbers in counts.items() if not numbers[split] and label not in empty]
+        if lacking and any(numbers[split] for numbers in counts.values()):
+            said.append(("bad", f"Classes without a clip in {split}: {len(lacking)}, such as {lacking[0]!r}."))
+    few = [label for label, numbers in counts.items() if 0 < numbers["train"] < FEW_CLIPS]
     if few:
-        said.append(("look", f"{len(few)} classes have fewer than {FEW_CLIPS} clips in train, such as {few[0]!r}."))
+        said.append(("look", f"Classes with fewer than {FEW_CLIPS} clips in train: {len(few)}, such as {few[0]!r}."))
     if found.imbalance >= IMBALANCED:
-        said.append(
-            (
-                "look",
-                f"The largest class has {found.imbalance:.1f} times the clips of the smallest; augment.balance=sampler "
-                "or weights makes up for it.",
-            )
-        )
-    if not (found.leaks or found.across_splits):
+        text = f"The largest class has {found.imbalance:.1f} times the clips of the smallest"
+        said.append(("look", f"{text}; augment.balance=sampler or weights makes up for it."))
+    if not (leaks or found.across_splits):
         said.append(("good", "No source recording and no duplicate lies in two splits."))
     return said
 
@@ -249,31 +229,25 @@ def _about_clips(found: Survey) -> list[tuple[str, str]]:
     if found.failures:
         file, reason = found.failures[0]
         first = reason if file in reason else f"{file}: {reason}"
-        said.append(("bad", f"{len(found.failures)} entries cannot be used; the first: {first}"))
+        said.append(("bad", f"Entries that cannot be used: {len(found.failures)}. The first: {first.rstrip('.')}."))
     silent = found.clips_with(lambda m: m.silent >= SILENT)
     if silent:
-        said.append(("bad", f"{len(silent)} clips are nothing but digital silence, such as {silent[0].file}."))
+        said.append(("bad", f"Clips of nothing but digital silence: {len(silent)}, such as {silent[0].file}."))
     half = found.clips_with(lambda m: MOSTLY_SILENT <= m.silent < SILENT)
     if half:
-        said.append(("look", f"{len(half)} clips are digital silence for more than half of their length."))
+        said.append(("look", f"Clips that are digital silence for at least half of their length: {len(half)}."))
     clipped = found.clips_with(lambda m: m.clipped >= CLIPPED)
     if clipped:
-        said.append(("look", f"{len(clipped)} clips are clipped ({CLIPPED:.1%} of their samples or more)."))
+        said.append(("look", f"Clips with {CLIPPED:.1%} or more of their samples clipped: {len(clipped)}."))
     want = found.spectrogram.sample_rate
     slow = found.clips_with(lambda m: m.sample_rate < want)
     if slow:
-        said.append(
-            ("look", f"{len(slow)} clips were recorded below {want} Hz, so the highest bands of their pictures are empty.")
-        )
-    short = found.clips_with(lambda m: m.seconds < found.spectrogram.clip_seconds / 2)
+        said.append(("look", f"Clips recorded below {want} Hz, whose highest bands are empty: {len(slow)}."))
+    seconds = found.spectrogram.clip_seconds
+    short = found.clips_with(lambda m: m.seconds < seconds / 2)
     if short:
-        said.append(
-            (
-                "look",
-                f"{len(short)} clips are shorter than half of clip_seconds={found.spectrogram.clip_seconds:g}, "
-                "so most of their picture is padding.",
-            )
-        )
+        text = f"Clips shorter than half of clip_seconds={seconds:g}: {len(short)}"
+        said.append(("look", f"{text}. Most of their picture is padding."))
     if len({m.sample_rate for m in found.measured.values()}) > 1:
         said.append(("look", "Recordings have several sample rates; if they differ by class, a model can hear that."))
     return said

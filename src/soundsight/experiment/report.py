@@ -147,7 +147,8 @@ def collect(
     needed = sorted({*mistakes, *(i for _, shown in pairs for i in shown)})
     config = _spectrogram(run, device, trust)
     clips = _clips(run, needed, config, root, heat=heat, device=device, trust=trust)
-    name = run.training.name if run.crossed else f"{run.folder.name}"
+    place = run.training.absolute()
+    name = place.name if run.crossed else f"{place.parent.name}/{place.name}"
     return Material(
         title=name,
         kind="cross-validation" if run.crossed else f"validation, split {run.metrics.get('split', 'unknown')}",

@@ -135,11 +135,7 @@ class Answer:
     def top(self, k: int | None = None) -> list[tuple[str, float]]:
         """The best classes over all windows with their mean probabilities; none if all is silence."""
         summary = self.summary
-        return (
-            _top(summary.probabilities, summary.model.names, k or self.top_k)
-            if summary.probabilities.any()
-            else []
-        )
+        return _top(summary.probabilities, summary.model.names, k or self.top_k) if summary.probabilities.any() else []
 
     def to_rows(self, top_k: int | None = None) -> list[dict[str, Any]]:
         """Plain rows: recording, start, end (s), label, probability, rank, model, settings."""
@@ -180,9 +176,7 @@ class Answer:
 
     def _rest(self) -> list[str]:
         more = len(self.windows) - _SHOWN
-        return ([f"  ... and {more} more windows"] if more > 0 else []) + (
-            [self.failure] if self.failure else []
-        )
+        return ([f"  ... and {more} more windows"] if more > 0 else []) + ([self.failure] if self.failure else [])
 
 
 ROW_COLUMNS = ("recording", "start", "end", "label", "probability", "rank", "model", "settings")
@@ -263,6 +257,4 @@ def _package(name: str) -> Any:
     try:
         return __import__(name)
     except ImportError as error:
-        raise ConfigError(
-            f"This needs the package {name}, which is not installed; run pip install {name}."
-        ) from error
+        raise ConfigError(f"This needs the package {name}, which is not installed; run pip install {name}.") from error

@@ -89,9 +89,7 @@ class Listener:
             raise AudioError(answer.failure)
         return answer
 
-    def windows(
-        self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any
-    ) -> Iterator[Window]:
+    def windows(self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any) -> Iterator[Window]:
         """Answer one recording window by window, in constant memory however long it is."""
         for event in self.stream([_source(source, rate)], _options(how)):
             if isinstance(event, Window):
@@ -99,9 +97,7 @@ class Listener:
             elif event.failure:
                 raise AudioError(event.failure)
 
-    def embed(
-        self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any
-    ) -> Iterator[Vector]:
+    def embed(self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any) -> Iterator[Vector]:
         """The network's features of each window: pooled, before the classes."""
         for event in self.vectors([_source(source, rate)], _options(how)):
             if isinstance(event, Vector):

@@ -23,9 +23,7 @@ class Options:
     window_seconds: float | None = None  # length of a window; None is the model's clip length
     hop_seconds: float | None = None  # from one window to the next; None is the window's length
     top_k: int = 5  # classes that an answer names
-    threshold: float | Mapping[str, float] = (
-        0.0  # least probability of a class; by class name, "" for the others
-    )
+    threshold: float | Mapping[str, float] = 0.0  # least probability of a class; by class name, "" for the others
     shifts: int = 1  # circular time shifts of each picture whose probabilities are averaged
     batch: int = 32  # pictures that the network sees at once
 

@@ -48,8 +48,9 @@ class Ended:
 @dataclass(frozen=True)
 class _Job:
     source: Source
-    stretch: Stretch
-    drawing: Future[tuple[Image, bool]]
+    start_seconds: float
+    end_seconds: float
+    drawing: Future[tuple[Image, bool]]  # the samples are let go as soon as they are drawn
 
 
 def compute(
@@ -128,7 +129,8 @@ def _drawn(
         try:
             for source in sources:
                 for stretch in (reader := _Reader(source, config)).stretches(window_seconds, hop_seconds):
-                    put(_Job(source, stretch, pool.submit(draw, stretch, config)))
+                    drawing = pool.submit(draw, stretch, config)
+                    put(_Job(source, stretch.start_seconds, stretch.end_seconds, drawing))
                 put(Ended(source.name, reader.seconds, reader.failure))
             put(None)
         except _Stopped:
@@ -148,8 +150,7 @@ def _drawn(
                     yield item, False
                     continue
                 image, silent = item.drawing.result()
-                stretch = item.stretch
-                drawn = Drawn(item.source.name, stretch.start_seconds, stretch.end_seconds, image, silent)
+                drawn = Drawn(item.source.name, item.start_seconds, item.end_seconds, image, silent)
                 yield drawn, item.source.live and waiting.empty()
         finally:
             stop.set()

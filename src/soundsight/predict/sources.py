@@ -19,7 +19,7 @@ def expand(words: Iterable[str | Path]) -> list[Path]:
     found: dict[str, Path] = {}
     for word in words:
         for path in _expand(Path(word)):
-            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100  (keeps links as they are)
+            found.setdefault(os.path.abspath(path), path)
     return list(found.values())
 
 

@@ -194,7 +194,7 @@ class RavenWriter:
             return
         self.count += 1
         start, end = f"{window.start_seconds:.6f}", f"{window.end_seconds:.6f}"
-        path = plain(os.path.abspath(window.recording))  # noqa: PTH100  (keeps links as they are)
+        path = plain(os.path.abspath(window.recording))
         file = plain(Path(window.recording).name)
         score = f"{window.probability:.4f}"
         self._line(
@@ -236,9 +236,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = open(draft, "wb")
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be written ({error.strerror}); choose another place with --out."
-        ) from error
+        raise ConfigError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from error
     try:
         with stream:
             yield stream

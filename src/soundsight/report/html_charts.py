@@ -27,14 +27,20 @@ def training_charts(curves: Curves) -> str:
     charts = []
     for title, columns in PANELS.items():
         series = [
-            (label if len(curves) == 1 else f"{run} {label}".strip(), table["epoch"], table[column], kind)
+            (label if len(curves) == 1 else f"{run} {label}".strip(), table["epoch"], known, kind)
             for run, table in curves.items()
             for kind, (column, label) in enumerate(columns.items())
-            if any(math.isfinite(v) and v > 0 for v in table.get(column, ()))
+            if sum(math.isfinite(v) for v in (known := _measured(column, table.get(column, ())))) > 1
         ]
         if series:
             charts.append(line_chart(title, series, share=title == "Accuracy", legend=list(columns.values())))
     return "".join(charts)
+
+
+def _measured(column: str, values: Sequence[float]) -> list[float]:
+    """Values of a column; where an epoch was not validated, Ultralytics writes 0, which is no measurement."""
+    validated = column.startswith(("val/", "metrics/"))
+    return [math.nan if validated and v == 0 else v for v in values]
 
 
 def line_chart(
@@ -89,8 +95,8 @@ def reliability_chart(bins: ReliabilityBins) -> str:
             f'y="{side_y(accuracy):.1f}" height="{side_y(0) - side_y(accuracy):.1f}"><title>{text}</title></rect>'
         )
     parts.append(f'<path class="even" d="M{side_x(0)} {side_y(0)}L{side_x(1)} {side_y(1)}"/>')
-    for x in (0, 0.5, 1):
-        parts.append(f'<text class="mark" x="{side_x(x):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{x:.0%}</text>')
+    for x, anchor in ((0, "middle"), (0.5, "middle"), (1, "end")):
+        parts.append(f'<text class="mark" x="{side_x(x):.1f}" y="{_HEIGHT - 18}" text-anchor="{anchor}">{x:.0%}</text>')
     parts.append(_axis_name("confidence"))
     return _figure("Accuracy by confidence", "".join(parts), "")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from soundsight.report.tables import write_text_atomic
+from soundsight.files import write_text
 from soundsight.spectrogram import Image
 
 MOST_ROWS = 200  # of one table
@@ -74,7 +74,7 @@ def write_survey_page(page: SurveyPage, path: str | Path) -> Path:
     Raises:
         ConfigError: The path cannot be written.
     """
-    return write_text_atomic(path, survey_html(page))
+    return write_text(path, survey_html(page))
 
 
 def survey_html(page: SurveyPage) -> str:
@@ -99,6 +99,8 @@ def survey_html(page: SurveyPage) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+        "style-src 'unsafe-inline'\">"
         f"<title>{escape(page.title)}</title><style>{_STYLE}</style></head>\n<body><main>\n{body}\n"
         "<footer>Made by soundsight inspect.</footer></main></body></html>\n"
     )

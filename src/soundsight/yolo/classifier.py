@@ -5,10 +5,14 @@ Importing this module loads no PyTorch: an ONNX model answers without it.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
+
+# Threads of PyTorch that wait without spinning: beside other work, spinning ones are 20 times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # isort: split
 import numpy as np

@@ -120,9 +120,7 @@ def _arguments(format: str, arguments: Mapping[str, Any], image_size: int) -> di
     try:
         check_cfg({key: value for key, value in given.items() if key in DEFAULT_CFG_DICT}, hard=True)
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"An export argument is not allowed: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise ConfigError(f"An export argument is not allowed: {' '.join(str(error).split())[:300]}") from error
     return given
 
 
@@ -196,9 +194,7 @@ def _write_openvino(folder: Path, ears: str) -> None:
 
 
 def _write_beside(path: Path, ears: str) -> None:
-    write_text(
-        path / "soundsight.json" if path.is_dir() else path.with_name(f"{path.name}.soundsight.json"), ears
-    )
+    write_text(path / "soundsight.json" if path.is_dir() else path.with_name(f"{path.name}.soundsight.json"), ears)
 
 
 _WRITERS: dict[str, Callable[[Path, str], None]] = {

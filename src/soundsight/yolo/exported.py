@@ -58,9 +58,7 @@ class _Exported(Classifier):
 
     def features(self, images: Images) -> Floats:
         """Not possible."""
-        raise ConfigError(
-            "An exported model holds no feature vectors; use the checkpoint .pt it was made from."
-        )
+        raise ConfigError("An exported model holds no feature vectors; use the checkpoint .pt it was made from.")
 
 
 class OnnxClassifier(_Exported):
@@ -126,17 +124,11 @@ def read_onnx(
     except Exception as error:
         raise ModelError(f"{path} is no ONNX model that can be opened ({_line(error)}).") from error
     inputs = session.get_inputs()
-    if (
-        len(inputs) != 1
-        or len(inputs[0].shape) != 4
-        or inputs[0].type not in ("tensor(float)", "tensor(float16)")
-    ):
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)"):
         raise ModelError(f"{path} does not take one picture as its input; it is no classifier of Soundsight.")
     ears = _ears(metadata.get(KEY), metadata.get("names"), path, spectrogram)
     place = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
-    return _checked(
-        OnnxClassifier(session, ears, device=place, fingerprint=checkpoint.file_fingerprint(path)), path
-    )
+    return _checked(OnnxClassifier(session, ears, device=place, fingerprint=checkpoint.file_fingerprint(path)), path)
 
 
 def _providers(onnxruntime: Any, device: str | None) -> list[Any]:
@@ -173,17 +165,13 @@ def read_torchscript(
         used = _operations(network.inlined_graph)
     except Exception as error:
         raise ModelError(f"{path} is no TorchScript model that can be opened ({_line(error)}).") from error
-    strange = (
-        used - {f"aten::{name}" for name in _TENSOR_OPERATIONS} - {f"prim::{name}" for name in _STRUCTURE}
-    )
+    strange = used - {f"aten::{name}" for name in _TENSOR_OPERATIONS} - {f"prim::{name}" for name in _STRUCTURE}
     if strange and not trust:
         raise ModelError(
             f"{path} uses {sorted(strange)[0]}, which no exported classifier needs; if you trust its "
             "origin, add --trust-checkpoint."
         )
-    own, stated = (
-        value.decode(errors="replace") if isinstance(value, bytes) else value for value in extra.values()
-    )
+    own, stated = (value.decode(errors="replace") if isinstance(value, bytes) else value for value in extra.values())
     try:
         names = json.loads(stated[:_MAX_TEXT]).get("names") if stated else None
     except (ValueError, AttributeError, RecursionError):
@@ -228,9 +216,7 @@ def read_openvino(
     folder = path if path.is_dir() else path.parent
     files = sorted(folder.glob("*.xml"))
     if len(files) != 1 or not files[0].with_suffix(".bin").is_file():
-        raise ModelError(
-            f"The folder {folder} holds no OpenVINO model: one .xml and one .bin file are needed."
-        )
+        raise ModelError(f"The folder {folder} holds no OpenVINO model: one .xml and one .bin file are needed.")
     openvino = require_openvino()
     place = (device or "cpu").upper()
     core = openvino.Core()
@@ -276,9 +262,7 @@ def require_openvino() -> Any:
     return require("openvino", "openvino")
 
 
-def _ears(
-    text: str | None, stated: object, path: Path, supplied: SpectrogramConfig | None
-) -> checkpoint.Ears:
+def _ears(text: str | None, stated: object, path: Path, supplied: SpectrogramConfig | None) -> checkpoint.Ears:
     """The ears in a file's metadata, checked before they are believed."""
     names = _names(stated)
     if not text:
@@ -295,11 +279,7 @@ def _ears(
     given, temperature = data.get("names"), data.get("temperature", 1.0)
     if not isinstance(given, list) or not given or not all(isinstance(name, str) and name for name in given):
         raise ModelError(damaged)
-    if (
-        type(temperature) not in (int, float)
-        or not math.isfinite(temperature)
-        or not 0.01 <= temperature <= 100
-    ):
+    if type(temperature) not in (int, float) or not math.isfinite(temperature) or not 0.01 <= temperature <= 100:
         raise ModelError(damaged)
     return checkpoint.read_ears(data, path, tuple(given), supplied=supplied)
 
@@ -330,13 +310,9 @@ def _checked(classifier: _Exported, path: Path) -> Classifier:
             "export it again."
         ) from error
     if answer.shape != (1, classes):
-        raise ModelError(
-            f"{path} names {classes} classes but answers with shape {answer.shape}; it is damaged."
-        )
+        raise ModelError(f"{path} names {classes} classes but answers with shape {answer.shape}; it is damaged.")
     if not np.isfinite(answer).all() or abs(float(answer.sum()) - 1) > 0.01 or float(answer.min()) < 0:
-        raise ModelError(
-            f"{path} does not answer with probabilities; export it again with `soundsight export`."
-        )
+        raise ModelError(f"{path} does not answer with probabilities; export it again with `soundsight export`.")
     return classifier
 
 

@@ -32,7 +32,7 @@ function drawMatrix() {
   const context = matrix.getContext("2d");
   context.font = `${font}px ${style.fontFamily}`;
   const left = Math.ceil(Math.max(...data.names.map((name) => context.measureText(name).width))) + 12;
-  const room = matrix.parentElement.clientWidth - 28 - left;
+  const room = matrix.parentElement.clientWidth - 29 - left;
   const side = Math.max(font + 3, Math.min(46, Math.floor(room / size)));
   const width = left + side * size + 1;
   const ratio = window.devicePixelRatio || 1;
