@@ -193,7 +193,7 @@ def seed(folder: Path, config: SpectrogramConfig) -> Draw:
         plt.imshow(decibel.T, origin="lower", aspect="auto", cmap="jet", interpolation="none")
         plt.axis("off")
         picture = io.BytesIO()
-        plt.savefig(picture, format="jpg", bbox_inches="tight", pad_inches=0)
+        plt.savefig(picture, format="jpg")
         plt.close()
         target = folder / f"{path.stem}.jpg"
         target.write_bytes(picture.getvalue())

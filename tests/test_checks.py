@@ -26,11 +26,14 @@ def image(tmp_path, monkeypatch):
 def test_a_missing_mount_says_what_to_add(image):
     with pytest.raises(DatasetError, match=r'add -v "\$PWD":/.*workspace to docker run'):
         checks.check_data(image / "data")
+    (image / "data").mkdir()  # the image has it, but empty
+    with pytest.raises(DatasetError, match=r"There is nothing in .*data, since no folder of this computer"):
+        checks.check_data(image / "data")
     assert "results end with the container" in checks.lost_results()
 
 
 def test_data_that_is_there_needs_no_mount(image):
-    (image / "data").mkdir()
+    (image / "data" / "train").mkdir(parents=True)
     checks.check_data(image / "data")
 
 

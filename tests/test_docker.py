@@ -78,10 +78,12 @@ def test_no_caches_are_left():
 
 
 def test_dependencies_come_before_the_source():
-    order = [rest for stage, word, rest in instructions() if stage == "runtime" and word in ("COPY", "RUN")]
-    assert order[-1].startswith("--from=package"), "the source is the last layer"
-    assert "pip install" in order[-2]
-    assert not any(" src" in rest for rest in order), "the source reaches the image as an installed package only"
+    for target in ("runtime", "jupyter"):
+        copied = of_image(target, "COPY")
+        assert copied[-1].startswith("--from=package"), "the source is the last layer"
+        assert not any(" src" in rest for rest in copied), "the source reaches the image as a package only"
+        last = [word for stage, word, _ in instructions() if stage == target and word in ("COPY", "RUN")][-1]
+        assert last == "COPY"
 
 
 def test_all_that_is_written_stays_in_the_workspace():

@@ -186,7 +186,7 @@ def test_suspicious_labels_come_from_a_cross_validation(sounds, tmp_path, capsys
     ]
     with open(run / "predictions.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow("clip source fold target predicted probability rank correct".split())
+        writer.writerow(["clip", "source", "fold", "target", "predicted", "probability", "rank", "correct"])
         writer.writerows(rows)
     config = DatasetConfig(kind="folder", root=str(sounds), split=SplitConfig(strategy="group"))
     found = inspect(config, EARS, crossval=run, workers=1, page=tmp_path / "page.html")

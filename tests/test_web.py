@@ -89,7 +89,7 @@ def test_the_picture_and_the_tracks_come_on_request(client):
     said = client.post("/api/predict", params={"picture": True, "hop_seconds": 0.5}, content=wav(3)).json()
     png = base64.b64decode(said["picture"]["png"].partition(",")[2])
     grey = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert grey.shape == (64, pytest.approx(3 * 64, abs=2)) and grey.max() == 255
+    assert grey.shape == (64, pytest.approx(3 * 64, abs=2)) and grey.max() > 240
     assert said["picture"]["seconds"] == pytest.approx(3, abs=0.05)
     tracks = said["tracks"]
     assert len(tracks["strips"]) == len(tracks["classes"]) and len(tracks["strips"][0]) == len(tracks["edges"]) - 1
@@ -304,7 +304,13 @@ def test_an_export_answers_but_does_not_explain(tiny_onnx):
 
 @pytest.mark.parametrize(
     ("given", "name"),
-    [("a.wav", "a.wav"), ("../../etc/x", "x"), ("C:\\x\\y.wav", "y.wav"), ("a\nb\x00.wav", "ab.wav"), ("", "recording")],
+    [
+        ("a.wav", "a.wav"),
+        ("../../etc/x", "x"),
+        ("C:\\x\\y.wav", "y.wav"),
+        ("a\nb\x00.wav", "ab.wav"),
+        ("", "recording"),
+    ],
 )
 def test_names_are_made_plain(given, name):
     assert plain_name(given) == name

@@ -29,12 +29,12 @@ def workspace() -> Path | None:
 
 
 def check_data(folder: str | Path) -> None:
-    """Raise `DatasetError` if a folder is missing because no folder of the host is in the container."""
+    """Raise `DatasetError` if a folder holds nothing because no folder of the host is in the container."""
     folder, place = Path(folder), workspace()
-    if place is None or folder.exists() or is_mounted(place):
+    if place is None or is_mounted(place) or (folder.is_dir() and any(folder.iterdir())):
         return
     raise DatasetError(
-        f"The folder {folder} does not exist, since no folder of this computer is mounted at {place}: "
+        f"There is nothing in {folder}, since no folder of this computer is mounted at {place}: "
         f'add -v "$PWD":{place} to docker run.'
     )
 

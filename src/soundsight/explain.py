@@ -66,9 +66,7 @@ def explain(classifier: Classifier, image: Image, label: str | None = None) -> R
     return explain_many(classifier, image[None], [label])[0]
 
 
-def explain_many(
-    classifier: Classifier, images: npt.NDArray[np.uint8], labels: Sequence[str | None]
-) -> list[Reason]:
+def explain_many(classifier: Classifier, images: npt.NDArray[np.uint8], labels: Sequence[str | None]) -> list[Reason]:
     """The same for several pictures `(batch, height, width, 3)`, each with its label."""
     from soundsight.yolo.attention import credits
 
@@ -80,9 +78,7 @@ def explain_many(
     ]
     return [
         Reason(names[index], float(row[index]), heat_of(credit))
-        for index, row, credit in zip(
-            classes, probabilities, credits(classifier, images, classes), strict=True
-        )
+        for index, row, credit in zip(classes, probabilities, credits(classifier, images, classes), strict=True)
     ]
 
 

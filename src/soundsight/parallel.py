@@ -68,6 +68,28 @@ def run(
             yield item, _alone(function, item)
 
 
+def warm_up(module: str) -> None:
+    """Start the server that all workers are forked from; it imports `module` once for all of them.
+
+    `run` does this itself; called earlier, the server loads while this process reads what there is to do.
+    """
+    if os.name != "posix":
+        return
+    from multiprocessing import forkserver
+
+    forkserver.set_forkserver_preload(["__main__", module])
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _pool_run(
     function: Callable[[Item], Result], queue: Iterator[Item], workers: int, chunk_size: int, retry: list[Item]
 ) -> Iterator[tuple[Item, Result | WorkerLost]]:
@@ -110,26 +132,10 @@ def _alone(function: Callable[[Item], Result], item: Item) -> Result | WorkerLos
 
 
 def _pool(workers: int, module: str) -> ProcessPoolExecutor:
-    """Fresh processes rather than forked ones: safe beside threads and CUDA.
-
-    Where the system can fork, they come from a server that imported `module` once for all of them.
-    """
-    if os.name != "posix":
-        return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start)
-    from multiprocessing import forkserver
-
-    forkserver.set_forkserver_preload(["__main__", module])
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
-    try:
-        forkserver.ensure_running()
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"), initializer=_start)
+    """Fresh processes rather than forked ones: safe beside threads and CUDA."""
+    warm_up(module)
+    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
 
 
 def _start() -> None:

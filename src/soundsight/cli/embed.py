@@ -25,14 +25,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Embed."""
     from soundsight.predict.answers import Vector
     from soundsight.predict.vectors import VectorWriter
-    from soundsight.predict.writers import load_pyarrow, replacing
+    from soundsight.predict.writers import load_pyarrow, writing
 
     load_pyarrow()
     sources = list_sources(arguments.sources, arguments.raw)
     options = make_options(arguments)
     listener = open_listener(arguments)
     failures, windows = [], 0
-    with replacing(Path(arguments.out)) as stream, progress(False) as show:
+    with writing(Path(arguments.out)) as stream, progress(False) as show:
         writer = VectorWriter(stream, listener.model)
         for event in listener.vectors(show(sources), options):
             if isinstance(event, Vector):

@@ -53,9 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def find_window(
-    listener: Listener, clip: str, index: int | None, start: float | None
-) -> tuple[Window, Image]:
+def find_window(listener: Listener, clip: str, index: int | None, start: float | None) -> tuple[Window, Image]:
     """The window to explain with its picture: where asked for, or where the class is likeliest.
 
     Raises:

@@ -186,11 +186,11 @@ class _OneEach:
         self.stack.close()
 
     def _open(self, recording: str) -> Writer:
-        from soundsight.predict.writers import replacing
+        from soundsight.predict.writers import writing
 
         if self.writer is None:
             name = own_name(recording, self.suffix, self.taken)
-            self.writer = self.make(self.stack.enter_context(replacing(self.folder / name)))
+            self.writer = self.make(self.stack.enter_context(writing(self.folder / name)))
         return self.writer
 
 

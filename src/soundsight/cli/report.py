@@ -43,7 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     found = read_run(arguments.run)
     material = collect(
-        found, root=arguments.root, heat=not arguments.no_heat, device=arguments.device, trust=arguments.trust_checkpoint
+        found,
+        root=arguments.root,
+        heat=not arguments.no_heat,
+        device=arguments.device,
+        trust=arguments.trust_checkpoint,
     )
     page = write_html(material, arguments.out or found.folder / "report.html")
     for note in material.notes:

@@ -19,7 +19,9 @@ EXAMPLES = [
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     parser.add_argument("model", help="a checkpoint .pt, or an exported .onnx, .torchscript or OpenVINO folder")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine only)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine only)"
+    )
     parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes any free one")
     parser.add_argument("--max-seconds", type=float, default=600, metavar="S", help="longest recording (default: 600)")
     parser.add_argument("--max-megabytes", type=float, default=50, metavar="MB", help="largest upload (default: 50)")
@@ -48,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     listener = open_listener(arguments)
     host, port = arguments.host, listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
-    print(f"{len(listener.names)} classes, {listener.clip_seconds:g} s at a time. Open http://{shown}:{port}", flush=True)
+    print(
+        f"{len(listener.names)} classes, {listener.clip_seconds:g} s at a time. Open http://{shown}:{port}", flush=True
+    )
     if host not in LOOPBACK:
         console.say(
             "soundsight: Everybody who can reach this machine can use the page; it has no passwords and no "

@@ -28,7 +28,7 @@ LOOK_ALIKE = 0.8  # correlation of fingerprints from which on two clips are comp
 SOUND_ALIKE = 0.6  # peak of the cross-correlation from which on two clips are near duplicates
 MOST_CANDIDATES = 50_000  # of more pairs that look alike, only the most alike are compared by their samples
 RATE = 8000  # Hz, at which samples are compared
-BLOCK = 256  # clips compared with all others at once; 20,000 of them take 0.5 GB
+BLOCK = 64  # clips compared with all others at once; with 20,000 others that takes 0.2 GB
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def look_alike(
     count = spectra.shape[1]
     pairs, values = [np.zeros((0, 2), np.int32)], [np.zeros(0, np.float32)]
     for start in range(0, count, BLOCK):
-        part = spectra[:, start : start + BLOCK]
-        products = part @ spectra[:, start:].conj().transpose(0, 2, 1)  # (lines, part, rest)
+        part = spectra[:, start : start + BLOCK].conj()
+        products = part @ spectra[:, start:].transpose(0, 2, 1)  # (lines, part, rest)
         best = _largest(products)
         row, column = np.nonzero(np.triu(best >= threshold, 1))
         pairs.append(np.stack([row, column], axis=1).astype(np.int32) + start)

@@ -19,9 +19,7 @@ TABLES = ("metrics.json", "predictions.csv", "per_class.csv", "confused_pairs.cs
 FORMATS = ("png", "pdf", "svg")
 
 
-def write_figures(
-    run: Run, material: Material, folder: str | Path, *, formats: Sequence[str] = ("png",)
-) -> list[Path]:
+def write_figures(run: Run, material: Material, folder: str | Path, *, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Write figures and tables into a folder.
 
     Args:

@@ -105,7 +105,8 @@ def _tables(found: Survey) -> Iterator[Table]:
 
 
 def _pair_table(title: str, pairs: list[Pair], found: Survey, note: str) -> Table:
-    first = [*found.across_splits, *(p for p in pairs if p not in set(found.across_splits))]
+    across = set(found.across_splits)
+    first = [*found.across_splits, *(p for p in pairs if p not in across)]
     rows = [
         (f"{p.likeness:.2f}", p.first.name, p.second.name, _both(p.first.label, p.second.label), _where(p, found))
         for p in first[:MOST_ROWS]
@@ -146,10 +147,11 @@ def _galleries(found: Survey) -> list[tuple[str, list[Picture]]]:
         if clip.label not in examples or found.measured[examples[clip.label]].silent > 0.5 > measured.silent:
             examples[clip.label] = clip  # the first that is not mostly silence, if there is one
     shown = [examples[label] for label in found.counts if label in examples][:CLASS_PICTURES]
-    pairs = [*found.across_splits, *(p for p in found.near.pairs if p not in set(found.across_splits))]
+    across = set(found.across_splits)
+    pairs = [*found.across_splits, *(p for p in found.near.pairs if p not in across)]
     twins = [
-        (clip, f"{'A' if clip is p.first else 'B'}, {p.likeness:.2f}: {clip.label}, {found.splits.get(clip, 'unused')}")
-        for p in pairs[:PAIR_PICTURES]
+        (clip, f"pair {number}, {p.likeness:.2f}: {clip.label}, {found.splits.get(clip, 'unused')}")
+        for number, p in enumerate(pairs[:PAIR_PICTURES], 1)
         for clip in (p.first, p.second)
     ]
     by_file = {clip.file: clip for clip in found.measured}

@@ -11,13 +11,13 @@ import io
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, ClassVar, Protocol, TextIO
 
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError
-from soundsight.files import TEMP_PREFIX
+from soundsight.files import replacing
 from soundsight.predict.answers import ROW_COLUMNS, Window
 from soundsight.predict.options import SILENCE, UNKNOWN
 
@@ -224,35 +224,25 @@ class RavenWriter:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of `path` when the block ends well, and vanishes if it does not.
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes its place when the block ends well, and vanishes if it does not.
 
     Raises:
         ConfigError: The place cannot be written.
     """
-    special = path.exists() and not path.is_file()  # /dev/stdout, a named pipe: written as it comes
-    draft = path if special else path.with_name(f"{TEMP_PREFIX}{os.getpid()}-{path.name}"[:255])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(draft, "wb")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}); choose another place with --out.") from error
-    try:
-        with stream:
+    if path.exists() and not path.is_file() and not path.is_dir():  # /dev/stdout, a named pipe
+        with open(path, "wb") as stream:
             yield stream
-        if not special:
-            os.replace(draft, path)
-    finally:
-        if not special:
-            with suppress(OSError):
-                draft.unlink()
+        return
+    with replacing(path) as draft, open(draft, "wb") as stream:
+        yield stream
 
 
 @contextmanager
 def output(out: Path | None, stdout: TextIO) -> Iterator[IO[bytes]]:
-    """A file, see `replacing`, or else `stdout`, as UTF-8 whatever the terminal's encoding."""
+    """A file, see `writing`, or else `stdout`, as UTF-8 whatever the terminal's encoding."""
     if out is not None:
-        with replacing(out) as stream:
+        with writing(out) as stream:
             yield stream
         return
     stdout.flush()

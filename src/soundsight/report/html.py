@@ -130,7 +130,9 @@ def _class_rows(material: Material) -> str:
             for key in ("precision", "recall", "f1")
         )
         name = escape(item["class"].replace("_", " "))
-        rows.append(f'<tr><th scope="row">{name}</th><td data-value="{item["support"]}">{item["support"]}</td>{cells}</tr>')
+        rows.append(
+            f'<tr><th scope="row">{name}</th><td data-value="{item["support"]}">{item["support"]}</td>{cells}</tr>'
+        )
     return "".join(rows)
 
 
@@ -174,9 +176,7 @@ def _data(material: Material) -> dict[str, Any]:
         ]
     confusion = material.scores.confusion
     wrong: dict[str, list[str]] = {}
-    for row, target, predicted in zip(
-        material.rows, material.scores.targets, material.scores.predictions, strict=True
-    ):
+    for row, target, predicted in zip(material.rows, material.scores.targets, material.scores.predictions, strict=True):
         if target != predicted:
             wrong.setdefault(f"{target},{predicted}", []).append(f"{row.clip} ({row.probability:.0%})")
     return {
@@ -215,10 +215,10 @@ def _clip_data(clip: Clip) -> dict[str, Any]:
 
 def grey_png(levels: npt.NDArray[np.uint8], side: int = PICTURE_SIDE) -> str:
     """A data URI of `(H, W)` bytes as a PNG of at most `side` pixels."""
-    levels = np.ascontiguousarray(levels)
-    if max(levels.shape) > side:
-        levels = cv2.resize(levels, (side, side), interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".png", levels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    shown: npt.NDArray[Any] = np.ascontiguousarray(levels)
+    if max(shown.shape) > side:
+        shown = cv2.resize(shown, (side, side), interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".png", shown, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
 
 

@@ -26,12 +26,13 @@ def training_charts(curves: Curves) -> str:
     """Loss, accuracy and learning rate by epoch; several runs are laid on top of each other."""
     charts = []
     for title, columns in PANELS.items():
-        series = [
-            (label if len(curves) == 1 else f"{run} {label}".strip(), table["epoch"], known, kind)
-            for run, table in curves.items()
-            for kind, (column, label) in enumerate(columns.items())
-            if sum(math.isfinite(v) for v in (known := _measured(column, table.get(column, ())))) > 1
-        ]
+        series = []
+        for run, table in curves.items():
+            for kind, (column, label) in enumerate(columns.items()):
+                known = _measured(column, table.get(column, ()))
+                if sum(map(math.isfinite, known)) > 1:
+                    name = label if len(curves) == 1 else f"{run} {label}".strip()
+                    series.append((name, table["epoch"], known, kind))
         if series:
             charts.append(line_chart(title, series, share=title == "Accuracy", legend=list(columns.values())))
     return "".join(charts)
@@ -121,7 +122,9 @@ def fold_chart(folds: Mapping[str, Mapping[str, float]], mean: float) -> str:
         parts.append(
             f'<text class="mark" x="{x + step / 2:.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{escape(fold)}</text>'
         )
-    parts.append(f'<path class="even" d="M{_LEFT} {place_y(mean):.1f}H{_WIDTH - _RIGHT}"><title>mean {mean:.2%}</title></path>')
+    parts.append(
+        f'<path class="even" d="M{_LEFT} {place_y(mean):.1f}H{_WIDTH - _RIGHT}"><title>mean {mean:.2%}</title></path>'
+    )
     parts.append(_axis_name("fold"))
     return _figure("Top-1 of each fold", "".join(parts), "")
 

@@ -215,7 +215,7 @@ footer{margin-top:48px;font-size:13px}
 .findings{list-style:none;padding:0;margin:0}.findings li{padding:6px 12px;margin:6px 0;background:var(--soft);
 border-left:4px solid var(--good);border-radius:0 6px 6px 0}
 .findings .bad{border-color:var(--bad)}.findings .look{border-color:var(--look)}
-.scroll{overflow:auto;max-height:560px;border:1px solid var(--line);border-radius:8px}
+.scroll{overflow:auto;max-height:420px;border:1px solid var(--line);border-radius:8px}
 table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{padding:4px 12px;text-align:left;border-bottom:1px solid var(--line);font-weight:400;white-space:nowrap}
 thead th{position:sticky;top:0;background:var(--soft);color:var(--pale);font-size:13px}

@@ -134,9 +134,7 @@ def _add_answers(app: FastAPI, listener: Listener, limits: Limits, jobs: Jobs) -
     ) -> answers.Reason:
         """Say which sounds spoke for a class: a heat map over time and frequency."""
         async with received(request, name) as upload:
-            work = partial(
-                answers.reason, listener, upload, max_seconds=limits.max_seconds, start=start, label=label
-            )
+            work = partial(answers.reason, listener, upload, max_seconds=limits.max_seconds, start=start, label=label)
             return await _queued(request, jobs, _named(upload, work))
 
     @app.get("/api/model", tags=["service"])

@@ -21,9 +21,7 @@ class Busy(SoundsightError):
     """
 
     def __init__(self, retry_seconds: int) -> None:
-        super().__init__(
-            f"Too many recordings are waiting to be answered; try again in {retry_seconds} seconds."
-        )
+        super().__init__(f"Too many recordings are waiting to be answered; try again in {retry_seconds} seconds.")
         self.retry_seconds = retry_seconds
 
 
