@@ -48,6 +48,7 @@ def describe() -> dict[str, Any]:
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "intel_ipp_in_opencv": _ipp(),
         "load_average_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "niceness": os.nice(0) if hasattr(os, "nice") else None,
         "date": time.strftime("%Y-%m-%d"),
     }
 

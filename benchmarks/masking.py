@@ -23,8 +23,7 @@ import numpy as np
 
 from soundsight.dataset import manifest
 from soundsight.experiment.scoring import check_ears, read_picture
-from soundsight.explain import heat_of
-from soundsight.yolo.attention import credits
+from soundsight.explain import explain
 from soundsight.yolo.classifier import Classifier, load_classifier
 
 SHARE, GRID, BATCH = 0.1, 16, 16
@@ -71,7 +70,7 @@ def measure(
     classes = probabilities.argmax(1)
     every = np.arange(len(images))
     maps = {
-        "hottest (soundsight explain)": np.stack([heat_of(c) for c in credits(classifier, images, classes)]),
+        "hottest (soundsight explain)": np.stack([explain(classifier, image).heat for image in images]),
         "random": random.random(images.shape[:3]).astype(np.float32),
         "loudest": images.mean(3, dtype=np.float32),
         "hottest (Grad-CAM, last layer)": grad_cam(classifier, images, classes),

@@ -151,15 +151,15 @@ def measure(contender: str, paths: list[Path]) -> dict[str, Any]:
     from benchmarks.baselines import CONTENDERS
     from soundsight.config import SpectrogramConfig
 
-    started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         try:
             draw = CONTENDERS[contender](Path(folder), SpectrogramConfig())
         except ImportError as error:
             return {"error": f"{type(error).__name__}: {error}"}
-        imported = time.process_time() - started
         for path in paths:
             path.read_bytes()
+        draw(paths[0]).unlink()
+        first = time.process_time()  # since the process began
         for path in paths if contender.startswith("floor") else paths[:WARM_UP]:
             draw(path).unlink()
         cpu, wall, size = time.process_time(), time.perf_counter(), 0
@@ -171,7 +171,7 @@ def measure(contender: str, paths: list[Path]) -> dict[str, Any]:
         "cpu_ms": 1000 * cpu / clips,
         "wall_ms": 1000 * wall / clips,
         "kilobytes": size / clips / 1000,
-        "import_cpu_s": imported,
+        "first_cpu_s": first,
     }
 
 

@@ -31,8 +31,8 @@ def test_credits_add_up_to_what_the_sound_changed(classifier, siren):
     from soundsight.yolo.attention import credits
 
     index = classifier.ears.names.index("siren")
-    found = credits(classifier, siren[None], [index], steps=64)
-    assert found.shape == (1, 64, 64) and found.dtype == np.float32
+    found = credits(classifier, siren, index, steps=64)
+    assert found.shape == (64, 64) and found.dtype == np.float32
     with_sound, silence = np.log(classifier.probabilities(np.stack([siren, 0 * siren]))[:, index])
     assert found.sum() == pytest.approx(float(with_sound - silence), rel=0.05, abs=0.05)
 
@@ -42,8 +42,8 @@ def test_silence_gets_no_credit(classifier, siren):
 
     siren = siren.copy()
     siren[:, 40:] = 0
-    found = credits(classifier, siren[None], [0])
-    assert not found[0, :, 40:].any() and found[0, :, :40].any()
+    found = credits(classifier, siren, 0)
+    assert not found[:, 40:].any() and found[:, :40].any()
 
 
 def test_explaining_leaves_the_answers_as_they_were(classifier, siren):
@@ -79,7 +79,17 @@ def test_masking_the_hottest_cells_hurts_more_than_masking_others(classifier, ti
 
 
 def test_heat_of_nothing_is_nothing():
-    assert not heat_of(np.full((8, 8), -1, np.float32)).any()
+    nothing = np.zeros((8, 8), np.float32)
+    assert not heat_of(nothing - 1, nothing).any()
+    assert heat_of(nothing, nothing + 0.5).max() == 1
+
+
+def test_the_layers_are_all_seen_and_left_without_hooks(classifier, siren):
+    from soundsight.yolo.attention import layer_map
+
+    found = layer_map(classifier, siren, 0)
+    assert found.shape == (64, 64) and found.min() >= 0 and 0 < found.max() <= 1
+    assert not any(layer._forward_hooks for layer in classifier.network.modules())
 
 
 def test_an_unknown_class_is_refused_with_the_nearest():

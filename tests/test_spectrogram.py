@@ -12,9 +12,11 @@ import cv2
 import librosa
 import numpy as np
 import pytest
+from PIL import Image
 
 from soundsight import audio, demo
 from soundsight.config import SpectrogramConfig
+from soundsight.dataset import pictures
 from soundsight.spectrogram import hz_to_mel, mel_edges, mel_filters, mel_power, mel_to_hz, render
 
 DEFAULT = SpectrogramConfig()
@@ -353,3 +355,31 @@ def test_golden_pictures(name):
 def test_synthesised_sounds_are_drawn_as_librosa_draws_them():
     for number, name in enumerate(demo.CLASSES[:3]):
         assert difference(demo.synthesise(name, seed=number), DEFAULT).max() <= 1
+
+
+# -- pictures as files ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compressor", ["isal", "zlib"])
+def test_a_png_holds_the_picture_and_what_it_was_drawn_from(tmp_path, monkeypatch, compressor):
+    if compressor == "zlib":
+        monkeypatch.setattr(pictures, "isal_zlib", None)
+    elif pictures.isal_zlib is None:
+        pytest.skip("isal is not installed")
+    noisy = np.random.default_rng(0).integers(0, 256, (33, 57, 3)).astype(np.uint8)
+    for number, image in enumerate((render(chirp(), DEFAULT), noisy, noisy[::2, ::3])):
+        path = tmp_path / f"{number}.png"
+        path.write_bytes(pictures.encode_png(image, "v1 key"))
+        assert np.array_equal(cv2.imread(str(path))[:, :, ::-1], image)
+        with Image.open(path) as opened:
+            opened.verify()
+        with Image.open(path) as opened:
+            assert opened.mode == "RGB" and opened.text == {"soundsight": "v1 key"}
+            assert np.array_equal(np.asarray(opened), image)
+        assert pictures.read_key(path) == "v1 key"
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+def test_what_is_no_rgb_picture_is_not_written(image):
+    with pytest.raises(ValueError, match="no uint8 RGB picture"):
+        pictures.encode_png(image, "")

@@ -1,11 +1,10 @@
 """The reasons: which sounds, when and at which frequency, spoke for a class.
 
-A heat map is what `yolo.attention` credits each pixel with, smoothed over a few pixels, since single ones
-say little; 1 is the place that counted most. Why integrated gradients and not Grad-CAM: a YOLO classifier
-keeps 4 x 4 to 7 x 7 places in its last layer, over a second and a third of the mel scale each, and masking
-the hottest tenth of its Grad-CAM hardly moved the answer (benchmarks/masking.py has the figures). Why no
-library: grad-cam brings a second OpenCV that overwrites the first, captum is as large as all of this
-package, and the method is ten lines of PyTorch.
+A heat map is the mean of two views, from `yolo.attention`: what each pixel is credited with, smoothed over a
+few pixels since single ones say little, and where the network's layers saw it; 1 is the place that counted
+most. Chosen by what masking does (benchmarks/masking.py): either view alone, and Grad-CAM with its 4 x 4 to
+7 x 7 places, point less well to what the answer hangs on. Why no library: grad-cam brings a second OpenCV
+that overwrites the first, captum has one of the two views, and both are a page of PyTorch.
 
 Neighbours: `predict` and `report` supply and draw the pictures.
 """
@@ -63,32 +62,26 @@ def explain(classifier: Classifier, image: Image, label: str | None = None) -> R
         ConfigError: The model knows no such class.
         ModelError: The model is an export.
     """
-    return explain_many(classifier, image[None], [label])[0]
-
-
-def explain_many(classifier: Classifier, images: npt.NDArray[np.uint8], labels: Sequence[str | None]) -> list[Reason]:
-    """The same for several pictures `(batch, height, width, 3)`, each with its label."""
-    from soundsight.yolo.attention import credits
+    from soundsight.yolo.attention import credits, layer_map
 
     names = classifier.ears.names
-    probabilities = classifier.probabilities(images)
-    classes = [
-        int(row.argmax()) if label is None else class_index(names, label)
-        for row, label in zip(probabilities, labels, strict=True)
-    ]
-    return [
-        Reason(names[index], float(row[index]), heat_of(credit))
-        for index, row, credit in zip(classes, probabilities, credits(classifier, images, classes), strict=True)
-    ]
+    probabilities = classifier.probabilities(image[None])[0]
+    index = int(probabilities.argmax()) if label is None else class_index(names, label)
+    heat = heat_of(credits(classifier, image, index), layer_map(classifier, image, index))
+    return Reason(names[index], float(probabilities[index]), heat)
 
 
-def heat_of(credit: Floats) -> Floats:
-    """A heat map in [0, 1] of credits `(height, width)`; all 0 where nothing spoke for the class."""
+def heat_of(credit: Floats, layers: Floats) -> Floats:
+    """A heat map in [0, 1] of what pixels are credited with and of what layers saw, both `(height, width)`.
+
+    It is all 0 where nothing spoke for the class.
+    """
     import cv2
 
-    smooth = cv2.GaussianBlur(np.maximum(credit, 0), (0, 0), SMOOTHING * credit.shape[1])
-    top = float(smooth.max())
-    return (smooth / top if top > 0 else smooth).astype(np.float32)
+    smooth = np.maximum(cv2.GaussianBlur(credit, (0, 0), SMOOTHING * credit.shape[1]), 0)
+    heat = smooth / max(float(smooth.max()), 1e-12) + layers
+    top = float(heat.max())
+    return (heat / top if top > 0 else heat).astype(np.float32)
 
 
 def class_index(names: Sequence[str], label: str) -> int:

@@ -11,9 +11,11 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -80,9 +82,12 @@ def warm_up(module: str) -> None:
     forkserver.set_forkserver_preload(["__main__", module])
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
+    handler = _ignore_interrupts()  # inherited by the server: Ctrl-C is for this process
     try:
         forkserver.ensure_running()
     finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
@@ -99,7 +104,8 @@ def _pool_run(
     try:
         while not retry:
             while len(pending) < 3 * workers and (chunk := list(islice(queue, chunk_size))):
-                pending[pool.submit(_chunk, function, chunk)] = chunk
+                with _interrupts_later():  # a worker that is half started cannot be stopped
+                    pending[pool.submit(_chunk, function, chunk)] = chunk
             if not pending:
                 return
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
@@ -121,6 +127,8 @@ def _pool_run(
         pool.shutdown(wait=False, cancel_futures=True)
         for process in workers_left:
             process.terminate()
+        for process in workers_left:  # outliving this process, they would complain of what it took along
+            process.join(5)
 
 
 def _alone(function: Callable[[Item], Result], item: Item) -> Result | WorkerLost:
@@ -142,6 +150,29 @@ def _start() -> None:
     """Leave Ctrl-C to the parent, and one thread to each numerical library that is not loaded yet."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(ONE_THREAD)
+
+
+def _ignore_interrupts() -> Any:
+    """Ignore Ctrl-C from now on; what handled it before, or `None` outside the main thread, where it stays."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Hold back Ctrl-C until the block is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if caught:
+        raise KeyboardInterrupt
 
 
 def _chunk(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:

@@ -50,7 +50,7 @@ def render(waveform: Waveform, config: SpectrogramConfig) -> Image:
     # 10 log10(power / peak), scaled so that db_floor..db_ceiling spans 0..255, rounded half up.
     low, high = (peak * 10 ** (db / 10) for db in (config.db_floor, config.db_ceiling))
     steps_per_neper = 255 / math.log(high / low)
-    np.clip(level, np.float32(low), np.float32(high), out=level)
+    np.clip(level, np.float32(max(low, 1e-37)), np.float32(high), out=level)
     np.log(level, out=level)
     level *= np.float32(steps_per_neper)
     level += np.float32(0.5 - steps_per_neper * math.log(low))

@@ -76,6 +76,6 @@ def _warm(axes: Axes, heat: npt.NDArray[np.float32], span: float) -> ScalarMappa
     low, high = axes.get_ylim()
     warm = axes.imshow(
         heat[::-1], origin="lower", aspect="auto", extent=(0, span, low, high), cmap="YlOrRd_r", vmin=0, vmax=1,
-        alpha=np.clip(1.6 * heat[::-1], 0, 0.9),
+        alpha=np.clip(1.5 * heat[::-1] - 0.25, 0, 0.9),
     )  # fmt: skip
     return ScalarMappable(warm.norm, warm.cmap)

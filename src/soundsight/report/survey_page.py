@@ -99,7 +99,7 @@ def survey_html(page: SurveyPage) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">"
         f"<title>{escape(page.title)}</title><style>{_STYLE}</style></head>\n<body><main>\n{body}\n"
         "<footer>Made by soundsight inspect.</footer></main></body></html>\n"

@@ -20,7 +20,7 @@ import torch
 from ultralytics.data import build_dataloader
 from ultralytics.data.augment import classify_transforms
 from ultralytics.models.yolo.classify import ClassificationTrainer
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, RANK
 
 from soundsight.augment import Augmenter
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
@@ -139,8 +139,9 @@ class SpectrogramTrainer(ClassificationTrainer):
         super().__init__(*args, **kwargs)
         if self.device.type == "cpu":
             torch.set_num_threads(_cores())
-        self.add_callback("on_pretrain_routine_end", _mix_precision)
-        self.add_callback("on_train_epoch_start", _start_epoch)
+        for event, callback in (("on_pretrain_routine_end", _mix_precision), ("on_train_epoch_start", _start_epoch)):
+            if callback not in self.callbacks[event]:  # a process of several gets them with the trainer
+                self.add_callback(event, callback)
 
     def set_model_attributes(self) -> None:
         """Name the classes, and give the model its ears."""
@@ -156,7 +157,7 @@ class SpectrogramTrainer(ClassificationTrainer):
             self.augment,
             classes=len(names),
             db_range=config.db_ceiling - config.db_floor if config else 80.0,
-            seed=self.args.seed,
+            seed=self.args.seed + 7919 * max(RANK, 0),  # each process draws its own
         )
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
@@ -209,8 +210,9 @@ def _mix_precision(trainer: SpectrogramTrainer) -> None:
     """Honour `amp: true` on processors that multiply bfloat16; Ultralytics knows mixed precision on GPUs only."""
     if trainer.device.type == "cpu" and trainer.args.amp is True and _cpu_has_bfloat16():
         trainer.amp = True  # torch.autocast then computes convolutions in bfloat16
-    precision = "mixed precision" if trainer.amp else "fp32"
-    LOGGER.info(f"Soundsight trains on {trainer.device.type} in {precision}.")
+    if RANK in (-1, 0):
+        precision = "mixed precision" if trainer.amp else "fp32"
+        LOGGER.info(f"Soundsight trains on {trainer.device.type} in {precision}.")
 
 
 def _start_epoch(trainer: SpectrogramTrainer) -> None:

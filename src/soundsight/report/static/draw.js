@@ -49,7 +49,7 @@ export function colour(grey, colours, fade = false) {
   for (let i = 0; i < grey.levels.length; i++) {
     const level = grey.levels[i];
     for (let c = 0; c < 3; c++) image.data[4 * i + c] = colours[3 * level + c];
-    image.data[4 * i + 3] = fade ? Math.min(235, 2.2 * level) : 255;
+    image.data[4 * i + 3] = fade ? Math.min(235, Math.max(0, 1.8 * (level - 45))) : 255;
   }
   context.putImageData(image, 0, 0);
   return canvas;
