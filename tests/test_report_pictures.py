@@ -79,9 +79,7 @@ def test_an_empty_matrix_draws_without_a_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for normalize in (True, False):
-            plots.draw_confusion(
-                np.zeros((3, 3), int), NAMES, tmp_path / f"{normalize}.png", normalize=normalize
-            )
+            plots.draw_confusion(np.zeros((3, 3), int), NAMES, tmp_path / f"{normalize}.png", normalize=normalize)
 
 
 @pytest.mark.parametrize(
@@ -112,11 +110,7 @@ def test_reliability_and_per_class_pictures(scores, tmp_path):
         "cat", "dog", "sea waves (no clips)", "macro F1 58.3 %",
     ]  # fmt: skip
     drawn = path.read_text()
-    assert (
-        drawn.index("<!-- cat -->")
-        < drawn.index("<!-- dog -->")
-        < drawn.index("<!-- sea waves (no clips) -->")
-    )
+    assert drawn.index("<!-- cat -->") < drawn.index("<!-- dog -->") < drawn.index("<!-- sea waves (no clips) -->")
 
 
 RESULTS = """                  epoch,      time,  train/loss, metrics/accuracy_top1, metrics/accuracy_top5, val/loss, lr/pg0, lr/pg1
@@ -182,10 +176,7 @@ def test_levels_are_the_pixels_of_render():
     noise = np.random.default_rng(0).normal(0, 0.1, SMALL.clip_samples).astype(np.float32)
     image = pictures.draw_spectrogram(noise, SMALL, Figure().subplots(), channel=2)
     level = np.asarray(image.get_array())
-    assert (
-        np.round((level[::-1] + 80) / 80 * 255).astype(np.uint8).tolist()
-        == render(noise, SMALL)[..., 2].tolist()
-    )
+    assert np.round((level[::-1] + 80) / 80 * 255).astype(np.uint8).tolist() == render(noise, SMALL)[..., 2].tolist()
 
 
 def test_spectrogram_picture_and_its_words(tmp_path):
@@ -251,9 +242,7 @@ def test_strips_average_where_windows_overlap():
 def test_timeline_from_pictures_and_from_levels(tmp_path):
     tones = [render(sine(hz), SMALL) for hz in (500, 1000, 2000)]
     words = ["time (s)", "frequency (Hz)", "a", "b", "night.wav"]
-    path = pictures.draw_timeline(
-        tones, WINDOWS, ["a", "b"], SMALL, tmp_path / "t.svg", 2.5, title="night.wav"
-    )
+    path = pictures.draw_timeline(tones, WINDOWS, ["a", "b"], SMALL, tmp_path / "t.svg", 2.5, title="night.wav")
     assert svg_texts(path, words) == words
     levels = np.full((64, 500), -40.0)
     long = pictures.draw_timeline(levels, WINDOWS, ["a"], SMALL, tmp_path / "long.svg", 7200.0)

@@ -214,9 +214,7 @@ def to_mono(samples: npt.ArrayLike) -> Waveform:
     """
     array = np.asarray(samples)
     if array.ndim not in (1, 2) or array.size == 0:
-        raise AudioError(
-            f"An array of shape {array.shape} is no recording: (samples,) or (samples, channels) is."
-        )
+        raise AudioError(f"An array of shape {array.shape} is no recording: (samples,) or (samples, channels) is.")
     if np.issubdtype(array.dtype, np.integer):
         limits = np.iinfo(array.dtype)
         middle = (limits.max + limits.min + 1) / 2

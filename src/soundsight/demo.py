@@ -261,9 +261,7 @@ def _write_soundscape(path: Path, plan: list[Planned], samples: int, seed: int, 
             temporary.unlink()
 
 
-def _blocks(
-    plan: list[Planned], samples: int, seed: int, sample_rate: int
-) -> Iterator[npt.NDArray[np.int16]]:
+def _blocks(plan: list[Planned], samples: int, seed: int, sample_rate: int) -> Iterator[npt.NDArray[np.int16]]:
     """The samples of a soundscape in stretches of up to 10 s, or of one event; int16 `(samples,)` each."""
     rng = generator("soundscape", seed, 1)
     level, pole = 10 ** (rng.uniform(-50, -42) / 20), rng.uniform(0.3, 0.9)

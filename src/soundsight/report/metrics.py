@@ -260,9 +260,7 @@ def confused_pairs(confusion: npt.ArrayLike, names: Sequence[str], limit: int = 
     support = table.sum(axis=1)
     mistakes = np.argwhere((table > 0) & ~np.eye(len(table), dtype=bool))
     pairs = [
-        ConfusedPair(
-            names[row], names[column], int(table[row, column]), float(table[row, column] / support[row])
-        )
+        ConfusedPair(names[row], names[column], int(table[row, column]), float(table[row, column] / support[row]))
         for row, column in mistakes
     ]
     pairs.sort(key=lambda pair: (-pair.clips, -pair.share, pair.true, pair.predicted))

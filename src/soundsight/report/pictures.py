@@ -208,9 +208,7 @@ def _check_windows(windows: Sequence[TimedScores], classes: Sequence[str], durat
         raise ConfigError(f"duration_seconds={duration_seconds:g} cannot be drawn; it must be above 0.")
     for start, end, probabilities in windows:
         if not start < end:
-            raise ConfigError(
-                f"A window from {start:g} s to {end:g} s is empty; it must end after its start."
-            )
+            raise ConfigError(f"A window from {start:g} s to {end:g} s is empty; it must end after its start.")
         for name, value in probabilities.items():
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name!r} has probability {value:g} at {start:g} s; 0 to 1 is allowed.")

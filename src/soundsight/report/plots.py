@@ -47,9 +47,7 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise ConfigError(
-            f"{path} cannot be drawn: the name must end in {', '.join(FORMATS)}; rename the picture."
-        )
+        raise ConfigError(f"{path} cannot be drawn: the name must end in {', '.join(FORMATS)}; rename the picture.")
     dates: dict[str, dict[str, str | None]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     with replacing(path) as draft, rc_context({"svg.hashsalt": "soundsight", "pdf.fonttype": 42}):
         figure.savefig(draft, format=suffix[1:], dpi=dpi, metadata=dates.get(suffix))
@@ -112,9 +110,7 @@ def draw_confusion(
     support = counts.sum(axis=1, keepdims=True)
     cells: npt.NDArray[np.float64] = np.ma.masked_array(counts.astype(np.float64))
     if normalize:
-        cells = np.ma.masked_array(
-            100 * counts / np.maximum(support, 1), np.broadcast_to(support == 0, counts.shape)
-        )
+        cells = np.ma.masked_array(100 * counts / np.maximum(support, 1), np.broadcast_to(support == 0, counts.shape))
     top = 100.0 if normalize else max(1.0, float(counts.max()))
 
     cell_in = max(min(0.45, 6.2 / size), min(0.11, 20 / size), 1.4 / size)
@@ -199,9 +195,7 @@ def draw_reliability(scores: Scores, path: str | Path) -> Path:
     width = np.diff(bins.edges)[used]
     left = bins.edges[:-1][used]
     figure = new_figure(4.2, 5.4)
-    grid = figure.add_gridspec(
-        2, 1, height_ratios=(3, 1), hspace=0.09, left=0.18, right=0.93, top=0.93, bottom=0.09
-    )
+    grid = figure.add_gridspec(2, 1, height_ratios=(3, 1), hspace=0.09, left=0.18, right=0.93, top=0.93, bottom=0.09)
     upper = figure.add_subplot(grid[0])
     lower = figure.add_subplot(grid[1], sharex=upper)
     gap = bins.confidence[used] - bins.accuracy[used]
@@ -217,14 +211,10 @@ def draw_reliability(scores: Scores, path: str | Path) -> Path:
     upper.tick_params(labelbottom=False)
     upper.legend(loc="upper left", fontsize=8, frameon=False)
     clips = "1 clip" if scores.count == 1 else f"{scores.count:,} clips"
-    upper.set_title(
-        f"ECE {100 * scores.ece:.1f} %  ({len(bins.count)} bins, {clips})", fontsize=10, color=INK
-    )
+    upper.set_title(f"ECE {100 * scores.ece:.1f} %  ({len(bins.count)} bins, {clips})", fontsize=10, color=INK)
     lower.bar(left, bins.count[used] / scores.count, width, color=BLUE, edgecolor="white", **style)
     confidence = float(scores.probabilities.max(axis=1).mean())
-    lower.axvline(
-        scores.top1, color=INK, linewidth=1.2, clip_on=False, label=f"accuracy {100 * scores.top1:.1f} %"
-    )
+    lower.axvline(scores.top1, color=INK, linewidth=1.2, clip_on=False, label=f"accuracy {100 * scores.top1:.1f} %")
     lower.axvline(
         confidence,
         color=ORANGE,
@@ -267,9 +257,7 @@ def draw_per_class(scores: Scores, path: str | Path) -> Path:
     axes = axes_at(figure, left, foot, 4.6, height - head - foot)
     handles = [
         axes.barh(rows, f1[order], height=0.72, color="#9ecae1", label="F1"),
-        *axes.plot(
-            precision[order], rows, "|", color=BLUE, markersize=7, markeredgewidth=1.6, label="precision"
-        ),
+        *axes.plot(precision[order], rows, "|", color=BLUE, markersize=7, markeredgewidth=1.6, label="precision"),
         *axes.plot(recall[order], rows, "o", color=ORANGE, markersize=3.2, label="recall"),
         axes.axvline(scores.macro_f1, color=INK, linewidth=0.9, linestyle="--", label=macro),
     ]
@@ -313,16 +301,10 @@ def draw_training_curves(results_csv: str | Path, path: str | Path) -> Path:
         )
     figure = new_figure(3.1 * len(drawn), 2.7)
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
-    for axes, (title, lines) in zip(
-        figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True
-    ):
-        for (name, label), colour in zip(
-            lines.items(), (BLUE, ORANGE, GREEN, INK) * len(lines), strict=False
-        ):
+    for axes, (title, lines) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
+        for (name, label), colour in zip(lines.items(), (BLUE, ORANGE, GREEN, INK) * len(lines), strict=False):
             marker = "o" if len(table["epoch"]) <= 30 else ""
-            axes.plot(
-                table["epoch"], table[name], color=colour, linewidth=1.3, marker=marker, ms=2.5, label=label
-            )
+            axes.plot(table["epoch"], table[name], color=colour, linewidth=1.3, marker=marker, ms=2.5, label=label)
         axes.set_title(title, fontsize=10, color=INK)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

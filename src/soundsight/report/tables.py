@@ -159,9 +159,7 @@ def read_results(results_csv: str | Path) -> dict[str, list[float]]:
         text = Path(results_csv).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(
-            f"{results_csv} cannot be read ({reason}); name the results.csv of a run."
-        ) from error
+        raise ConfigError(f"{results_csv} cannot be read ({reason}); name the results.csv of a run.") from error
     rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
     if len(rows) < 2 or "epoch" not in rows[0]:
         raise ConfigError(
