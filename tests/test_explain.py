@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from conftest import TINY_EARS
 from soundsight import cli, demo
 from soundsight.errors import ConfigError, ModelError
 from soundsight.explain import can_explain, class_index, explain, heat_of
@@ -23,8 +22,8 @@ def classifier(tiny_model: Path):
 
 
 @pytest.fixture(scope="module")
-def siren() -> np.ndarray:
-    return render(demo.synthesise("siren", seed=3, seconds=1.0), TINY_EARS)
+def siren(classifier) -> np.ndarray:
+    return render(demo.synthesise("siren", seed=3, seconds=1.0), classifier.ears.spectrogram)
 
 
 def test_credits_add_up_to_what_the_sound_changed(classifier, siren):
@@ -106,10 +105,11 @@ def test_an_export_is_refused(tiny_onnx: Path, siren):
         explain(exported, siren)
 
 
-def test_heat_must_fit_its_picture(tmp_path: Path, siren):
+def test_heat_must_fit_its_picture(tmp_path: Path, siren, classifier):
+    ears = classifier.ears.spectrogram
     with pytest.raises(ConfigError, match="same height and width"):
-        draw_heat(siren, np.zeros((32, 32), np.float32), TINY_EARS, tmp_path / "a.png")
-    assert draw_heat(siren, None, TINY_EARS, tmp_path / "b.svg").read_text(encoding="utf-8").startswith("<?xml")
+        draw_heat(siren, np.zeros((32, 32), np.float32), ears, tmp_path / "a.png")
+    assert draw_heat(siren, None, ears, tmp_path / "b.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
 def test_the_command_draws_a_heat_map(tmp_path: Path, tiny_model: Path, monkeypatch, capsys):

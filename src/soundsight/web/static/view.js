@@ -227,9 +227,10 @@ async function play() {
   if (shown.at >= shown.answer.duration_seconds - 0.05) go(0);
   try {
     await audio.play();
-  } catch {
+  } catch (error) {
+    if (error.name !== "NotSupportedError") return; // stopped before it had begun
     shown.mute = true;
-    say("This browser cannot play that format; the answer above is the service's all the same.");
+    say("This browser cannot play that format; the answers hold all the same.");
   }
 }
 
