@@ -22,14 +22,16 @@ import soundfile
 
 from soundsight import demo
 
-pytest.importorskip("playwright", reason="the package playwright is not installed")
-pytest.importorskip("uvicorn", reason="the extra soundsight[web] is not installed")
-
 PROGRAM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run", "--autoplay-policy=no-user-gesture-required",
 ]  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark of the tests here."""
+    config.addinivalue_line("markers", "browser: needs a Chromium program and the package playwright")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

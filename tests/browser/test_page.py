@@ -9,6 +9,9 @@ import soundfile
 from soundsight import demo
 from soundsight.predict import load
 
+pytest.importorskip("playwright", reason="the package playwright is not installed")
+pytest.importorskip("uvicorn", reason="the extra soundsight[web] is not installed")
+
 DESK = {"width": 1200, "height": 900}
 PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True, "device_scale_factor": 3}
 

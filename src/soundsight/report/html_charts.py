@@ -104,11 +104,10 @@ def reliability_chart(bins: ReliabilityBins) -> str:
 
 def fold_chart(folds: Mapping[str, Mapping[str, float]], mean: float) -> str:
     """Top-1 of each fold as a bar, and their mean as a line."""
-    low = max(0.0, math.floor(10 * min(f["top1"] for f in folds.values()) - 0.5) / 10)
-    place_y = lambda y: _HEIGHT - _BOTTOM - (y - low) / (1 - low) * (_HEIGHT - _TOP - _BOTTOM)  # noqa: E731
+    place_y = lambda y: _HEIGHT - _BOTTOM - y * (_HEIGHT - _TOP - _BOTTOM)  # noqa: E731
     step = (_WIDTH - _LEFT - _RIGHT) / len(folds)
     parts = []
-    for y in np.linspace(low, 1, 3):
+    for y in (0, 0.25, 0.5, 0.75, 1):
         parts.append(_gridline(place_y(y), f"{y:.0%}"))
     for index, (fold, scores) in enumerate(folds.items()):
         x, y = _LEFT + index * step, place_y(scores["top1"])
