@@ -2,8 +2,8 @@
 
 A heat map is the mean of two views, from `yolo.attention`: what each pixel is credited with, smoothed over a
 few pixels since single ones say little, and where the network's layers saw it; 1 is the place that counted
-most. Chosen by what masking does (benchmarks/masking.py): either view alone, and Grad-CAM with its 4 x 4 to
-7 x 7 places, point less well to what the answer hangs on. Why no library: grad-cam brings a second OpenCV
+most. Chosen by what masking does (benchmarks/masking.py, docs/page.md),
+where it led Grad-CAM by less than the intervals. Why no library: grad-cam brings a second OpenCV
 that overwrites the first, captum has one of the two views, and both are a page of PyTorch.
 
 Neighbours: `predict` and `report` supply and draw the pictures.
