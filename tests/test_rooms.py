@@ -8,7 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "soundsight"
 
 # Each room and the rooms it may import. `config`, `errors`, `files` and `settings` are open to all.
-OPEN = {"config", "errors", "files", "settings"}
+OPEN = {"checks", "config", "errors", "files", "settings"}
 ROOMS = {
     "config": {"errors"},
     "errors": set(),

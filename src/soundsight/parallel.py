@@ -66,8 +66,7 @@ def run(
         yield from _pool_run(function, queue, workers, max(1, chunk_size), retry)
         if not retry:
             return
-        for item in retry:
-            yield item, _alone(function, item)
+        yield from _one_by_one(function, retry)
 
 
 def warm_up(module: str) -> None:
@@ -123,20 +122,38 @@ def _pool_run(
         retry.extend(item for chunk in pending.values() for item in chunk)
         retry.extend(chunk)
     finally:
-        workers_left = list((getattr(pool, "_processes", None) or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in workers_left:
-            process.terminate()
-        for process in workers_left:  # outliving this process, they would complain of what it took along
-            process.join(5)
+        _stop(pool)
 
 
-def _alone(function: Callable[[Item], Result], item: Item) -> Result | WorkerLost:
-    with _pool(1, function.__module__) as pool:
-        try:
-            return pool.submit(function, item).result()
-        except BrokenProcessPool:
-            return WorkerLost("The process that worked on it was killed, twice (out of memory?).")
+def _one_by_one(
+    function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[tuple[Item, Result | WorkerLost]]:
+    """Give items singly to one worker, and start another when an item kills it."""
+    pool: ProcessPoolExecutor | None = None
+    try:
+        for item in items:
+            pool = pool or _pool(1, function.__module__)
+            try:
+                with _interrupts_later():
+                    future = pool.submit(function, item)
+                yield item, future.result()
+            except BrokenProcessPool:
+                _stop(pool)
+                pool = None
+                yield item, WorkerLost("The process that worked on it was killed, twice (out of memory?).")
+    finally:
+        if pool is not None:
+            _stop(pool)
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End a pool and its processes without waiting for what they do."""
+    processes = list((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:  # outliving this process, they would complain of what it took along
+        process.join(5)
 
 
 def _pool(workers: int, module: str) -> ProcessPoolExecutor:

@@ -29,11 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Go the whole way."""
-    from soundsight import demo
+    from soundsight import checks, demo
     from soundsight.config import DatasetConfig, SpectrogramConfig
     from soundsight.dataset.prepare import prepare
 
     out = Path(arguments.out)
+    checks.check_writable(out)
+    if lost := checks.lost_results():
+        console.say(f"soundsight: {lost}")
     words = key_values(arguments.settings)
     with step("Synthesising sounds"):
         sounds = demo.write_dataset(out / "sounds", clips_per_class=arguments.clips)

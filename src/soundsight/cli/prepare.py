@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from soundsight import checks
 from soundsight.cli import console, key_values
 from soundsight.dataset import manifest
 from soundsight.dataset.prepare import Prepared, prepare
@@ -36,6 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = folders[0] if folders else arguments.dataset
     config, spectrogram, rest = console.data_settings(dataset, arguments.spectrogram, words)
     console.refuse_unknown(rest)
+    checks.check_data(config.root)
+    checks.check_writable(config.data)
+    checks.check_writable(config.cache)
     with console.progress_bar("drawing", "clips") as show:
         done = prepare(config, spectrogram, workers=arguments.workers, progress=show)
     describe(done)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from soundsight import checks
 from soundsight import config as settings
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
@@ -46,6 +47,8 @@ def train(
     arguments = resolve_arguments(find_config(config or "train.yaml"), theirs)
     chosen = resolve_augment(augment, ours)
     data = Path(str(arguments.get("data") or "data"))
+    checks.check_data(data)
+    checks.check_writable(str(arguments.get("project") or "runs/classify"))
     spectrogram = spectrogram_of(data)
     if spectrogram is not None and int(arguments.get("imgsz") or 0) != spectrogram.image_size:
         raise ConfigError(

@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import numpy.typing as npt
 
+from soundsight import checks
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError
 from soundsight.yolo import checkpoint
@@ -155,7 +156,5 @@ def choose_device(device: str | None) -> torch.device:
     index = text.removeprefix("cuda").lstrip(":") or "0"
     if index.isdigit() and int(index) < torch.cuda.device_count():
         return torch.device(f"cuda:{index}")
-    raise ConfigError(
-        f"device={text} is not there: PyTorch sees {torch.cuda.device_count()} CUDA GPUs; use device=cpu, "
-        "or start the container with --gpus all."
-    )
+    checks.check_gpus(text)
+    raise ConfigError(f"device={text} is not understood; write cpu, mps, or the number of a GPU, such as 0.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
+from soundsight import checks
 from soundsight.config import AugmentConfig, SpectrogramConfig, read_yaml, unknown_key
-from soundsight.errors import ConfigError, ModelError
+from soundsight.errors import ConfigError, ModelError, SoundsightError
 
 WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
 
@@ -72,6 +74,7 @@ def train(
     options.pop("task", None)
     if "," not in str(options.get("device") or ""):
         options["device"] = _device_argument(choose_device(options.get("device")))
+    _check_machine(options, stock=stock)
     resume = options.get("resume")
     start = str(resume) if isinstance(resume, str | Path) and resume else str(options.pop("model", "yolov8n-cls.pt"))
     options.pop("model", None)
@@ -83,10 +86,29 @@ def train(
     trainer = None if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment())
     try:
         model.train(trainer=trainer, **options)
+    except subprocess.CalledProcessError as error:
+        raise SoundsightError(
+            f"One of the training processes for device={options['device']} failed; its messages are above."
+        ) from error
     except (ValueError, TypeError, SyntaxError) as error:
         raise ConfigError(f"Ultralytics does not accept the training arguments: {_plain(error)}") from error
     folder = Path(getattr(model.trainer, "save_dir"))  # noqa: B009  (typed as None before training)
     return Run(folder, folder / "weights" / "last.pt", folder / "weights" / "best.pt")
+
+
+def _check_machine(options: Mapping[str, Any], *, stock: bool) -> None:
+    """Say before any work what several GPUs, or Ultralytics' own loader, would stumble over."""
+    gpus = str(options["device"]).count(",") + 1
+    if gpus > 1:
+        checks.check_gpus(options["device"])
+    if options["device"] in ("cpu", "mps") or not (stock or gpus > 1):
+        return
+    checks.check_shared_memory(
+        workers=gpus * int(options.get("workers", 8)),
+        batch=max(1, int(options.get("batch", 16)) // gpus),
+        image_size=int(options.get("imgsz") or 224),
+        value_bytes=4 if stock else 1,
+    )
 
 
 def no_augment() -> AugmentConfig:

@@ -22,6 +22,7 @@ from ultralytics.data.augment import classify_transforms
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.utils import LOGGER, RANK
 
+from soundsight import checks
 from soundsight.augment import Augmenter
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.errors import ConfigError
@@ -179,6 +180,8 @@ class SpectrogramTrainer(ClassificationTrainer):
             )
         if mode != "train":
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
+        if rank == -1:
+            checks.check_shared_memory(workers=self.args.workers, batch=batch_size, image_size=self.args.imgsz)
         return build_dataloader(dataset, batch_size, self.args.workers, rank=rank, device=self.device)
 
     def preprocess_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
