@@ -101,7 +101,7 @@ def test_the_balanced_sampler_shows_each_class_as_often(tmp_path):
     import cv2
     import numpy as np
 
-    from soundsight.yolo.trainer import ImageSet, MemoryLoader
+    from soundsight.yolo.trainer import BalancedImages, ImageSet, MemoryLoader
 
     for name, count in (("common", 90), ("rare", 10)):
         (tmp_path / name).mkdir()
@@ -117,3 +117,6 @@ def test_the_balanced_sampler_shows_each_class_as_often(tmp_path):
             rare += sum(int((batch["cls"] == 1).sum()) for batch in loader)
         seen[balanced] = rare / (20 * len(images))
     assert seen[False] == pytest.approx(0.1) and seen[True] == pytest.approx(0.5, abs=0.05)
+    from_disk = BalancedImages(images)  # as several GPUs, or a set too large for memory, read it
+    drawn = [from_disk[index]["cls"].item() for index in range(len(from_disk))]
+    assert len(drawn) == 100 and sum(drawn) == 50

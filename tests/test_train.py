@@ -12,6 +12,7 @@ import yaml
 from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.errors import ConfigError, DatasetError, ModelError
 from soundsight.experiment.train import RUN_FILE, resolve_augment, train
+from soundsight.experiment.val import val
 from soundsight.yolo.checkpoint import load_checkpoint
 from soundsight.yolo.train import find_weights, resolve_arguments
 
@@ -63,6 +64,15 @@ def test_a_run_records_what_reproduces_it(tiny_data, tmp_path):
     assert record["data_fingerprint"] and record["spectrogram"]["image_size"] == 64
     for checkpoint in (run.last, run.best):  # calibrated on data/val
         assert load_checkpoint(checkpoint)["model"].soundsight["temperature"] > 0
+
+
+def test_the_model_card_gets_the_figures_of_the_test_split(tiny_data, tmp_path):
+    run = train(**QUICK, data=str(tiny_data), project=str(tmp_path), name="r")
+    card = run.folder / "model-card.md"
+    assert "Not scored yet" in card.read_text(encoding="utf-8")
+    assert val(run.last, data=tiny_data, split="val", folder=tmp_path / "v").card is None
+    scored = val(run.last, data=tiny_data, split="test", folder=tmp_path / "t")
+    assert scored.card == card and f"{scored.scores.top1:.2%}" in card.read_text(encoding="utf-8")
 
 
 def test_a_killed_run_resumes_where_it_was(tiny_data, tmp_path):

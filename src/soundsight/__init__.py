@@ -23,6 +23,7 @@ _API = {
     "train": "soundsight.experiment.train",
     "val": "soundsight.experiment.val",
     "crossval": "soundsight.experiment.crossval",
+    "inspect": "soundsight.experiment.inspect",
     "load": "soundsight.predict",
     "predict": "soundsight.predict",
 }
@@ -35,6 +36,7 @@ __all__ = [
     "SplitConfig",
     "__version__",
     "crossval",
+    "inspect",
     "load",
     "predict",
     "prepare",
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from soundsight.dataset.prepare import prepare
     from soundsight.errors import SoundsightError
     from soundsight.experiment.crossval import crossval
+    from soundsight.experiment.inspect import inspect
     from soundsight.experiment.train import train
     from soundsight.experiment.val import val
     from soundsight.predict import load, predict

@@ -14,6 +14,7 @@ from pathlib import Path
 from soundsight.errors import ConfigError, DatasetError
 
 SHARED_MEMORY = Path("/dev/shm")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 PREFETCHED = 4  # batches that Ultralytics lets each worker process draw ahead
 
 
@@ -135,6 +136,26 @@ def check_shared_memory(
         f"Shared memory is too small: {folder} has {_megabytes(free)} free, and workers={workers} with "
         f"batch={batch} and imgsz={image_size} may fill {_megabytes(need)}; {add}."
     )
+
+
+def free_memory(groups: str | Path = CONTROL_GROUPS) -> int:
+    """Main memory in bytes that is left to this process: the machine's, or less where its container is limited.
+
+    Control groups: version 2 and 1 as the Linux kernel documents them. Where the system tells nothing, 2 GiB.
+    """
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        free = 2 << 30
+    old = Path("memory")
+    second, first = ("memory.max", "memory.current"), (old / "memory.limit_in_bytes", old / "memory.usage_in_bytes")
+    for limit, used in (second, first):
+        try:
+            most, now = (int((Path(groups) / name).read_text()) for name in (limit, used))
+        except (OSError, ValueError):  # "max" stands for no limit
+            continue
+        free = min(free, max(0, most - now))
+    return free
 
 
 def is_mounted(place: Path, table: str | Path = "/proc/self/mountinfo") -> bool:

@@ -49,4 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"  top-1 {scores.top1:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {scores.top5:.2%}")
     print(f"  macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}")
     print(f"Confusion matrices, tables and predictions: {done.folder}")
+    if done.card:
+        print(f"Model card, now with these figures: {done.card}")
     return 0

@@ -12,6 +12,7 @@ from soundsight import config as settings
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
 from soundsight.errors import ConfigError, DatasetError
+from soundsight.experiment.card import write_card
 from soundsight.files import write_text
 from soundsight.settings import find_config, versions
 from soundsight.yolo.train import Run, no_augment, resolve_arguments
@@ -38,7 +39,7 @@ def train(
         overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
 
     Returns:
-        The run's folder and checkpoints.
+        The run's folder and checkpoints; the folder holds the model card too.
 
     Raises:
         SoundsightError: Settings, pictures or weights do not fit; the sentence says which.
@@ -64,6 +65,8 @@ def train(
         for checkpoint in {run.last, run.best}:
             if checkpoint.is_file():
                 calibrate_checkpoint(checkpoint, data)
+    if run.last.is_file():  # not with save=False
+        write_card(run.folder)
     return run
 
 

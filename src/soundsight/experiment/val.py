@@ -9,6 +9,7 @@ from pathlib import Path
 from soundsight import report
 from soundsight.config import SpectrogramConfig
 from soundsight.dataset import manifest
+from soundsight.experiment.card import CARD, write_card
 from soundsight.experiment.scoring import check_ears, list_pictures, logits_of
 from soundsight.report.metrics import Scores
 from soundsight.settings import versions
@@ -22,6 +23,7 @@ class Validation:
 
     scores: Scores
     folder: Path
+    card: Path | None = None  # the model card that shows these scores
 
 
 def val(
@@ -69,7 +71,16 @@ def val(
         folds=[row.fold if row else "" for row in rows],
         extra={**_origin(classifier, model), "data": str(data), "split": split, "shifts": shifts, **_data(data)},
     )
-    return Validation(scores, target)
+    plain = split == "test" and shifts == 1 and spectrogram is None
+    return Validation(scores, target, _update_card(Path(model), target) if plain else None)
+
+
+def _update_card(model: Path, scored: Path) -> Path | None:
+    """Put test figures into the card beside a trained model; `None` where there is none, or it is of another model."""
+    run = model.absolute().parent.parent
+    if not (run / CARD).is_file() or model.name != "last.pt":
+        return None
+    return write_card(run, scored=scored)
 
 
 def write_results(

@@ -28,7 +28,7 @@ from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.errors import ConfigError
 from soundsight.files import TEMP_PREFIX
 
-# A set of pictures above this share of the machine's free memory is read from disk batch by batch.
+# A set of pictures above this share of the free memory is read from disk batch by batch.
 MEMORY_SHARE = 0.4
 
 
@@ -47,7 +47,7 @@ class ImageSet(torch.utils.data.Dataset):
         self.labels = torch.tensor(labels)
         self.image_size = image_size
         size = len(self.files) * 3 * image_size**2
-        self.images = self._read_all() if size < MEMORY_SHARE * _free_memory() else None
+        self.images = self._read_all() if size < MEMORY_SHARE * checks.free_memory() else None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -73,6 +73,21 @@ class ImageSet(torch.utils.data.Dataset):
                 f"train with imgsz={width}, or prepare again with image_size={self.image_size}."
             )
         return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+class BalancedImages(torch.utils.data.Dataset):
+    """An `ImageSet` that shows every class as often: index i gives some picture of class i modulo their number."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+        self.members = [(images.labels == label).nonzero().flatten() for label in images.labels.unique()]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        members = self.members[index % len(self.members)]
+        return self.images[int(members[torch.randint(len(members), ())])]
 
 
 class MemoryLoader:
@@ -182,7 +197,8 @@ class SpectrogramTrainer(ClassificationTrainer):
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
         if rank == -1:
             checks.check_shared_memory(workers=self.args.workers, batch=batch_size, image_size=self.args.imgsz)
-        return build_dataloader(dataset, batch_size, self.args.workers, rank=rank, device=self.device)
+        shown = BalancedImages(dataset) if self.augment.balance == "sampler" else dataset
+        return build_dataloader(shown, batch_size, self.args.workers, rank=rank, device=self.device)
 
     def preprocess_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Augment the batch on the training device; labels become target probabilities."""
@@ -230,11 +246,3 @@ def _cores() -> int:
 def _cpu_has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 natively (AVX512-BF16 or AMX on x86)."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _free_memory() -> int:
-    """Free main memory in bytes; where the system does not tell, 2 GiB."""
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 2 << 30
