@@ -219,9 +219,9 @@ def test_predictions_read_back(scores, tmp_path):
     rows = tables.prediction_rows(scores, clips, sources=list("aabbc"), folds=[1, 1, 2, 2, 3])
     lines = read_csv(tables.write_predictions(tmp_path / "predictions.csv", rows))
     assert list(lines[0]) == [
-        "clip", "source", "fold", "target", "predicted", "probability", "rank", "correct",
+        "clip", "start_seconds", "source", "fold", "target", "predicted", "probability", "rank", "correct",
     ]  # fmt: skip
-    assert list(lines[4].values()) == ["clip, 4.wav", "c", "3", "dog", "cat", "0.550000", "3", "false"]
+    assert list(lines[4].values()) == ["clip, 4.wav", "0.000000", "c", "3", "dog", "cat", "0.550000", "3", "false"]
     assert [line["correct"] for line in lines] == ["true", "true", "false", "true", "false"]
     with pytest.raises(ConfigError, match="2 sources were given for 5 scored clips"):
         tables.prediction_rows(scores, clips, sources=["a", "b"])

@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="there is no program chromium"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(tiny_model: Path) -> Iterator[str]:
     """A running `soundsight serve`, as a user starts it."""
     with socket.socket() as free:
@@ -82,7 +82,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Chromium with a fake microphone that hears `rain.wav`."""
     from playwright.sync_api import sync_playwright

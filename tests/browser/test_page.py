@@ -242,7 +242,7 @@ def test_the_report_opens_from_disk(visit, tmp_path, tiny_model, tiny_data):
     val(tiny_model, data=tiny_data, split="train", folder=folder, device="cpu")
     text = (folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
     first = text[1].split(",")
-    first[4:] = ["rain" if first[3] != "rain" else "siren", "0.900000", "2", "false"]
+    first[5:] = ["rain" if first[4] != "rain" else "siren", "0.900000", "2", "false"]
     (folder / "predictions.csv").write_text("\n".join([text[0], ",".join(first), *text[2:]]) + "\n", encoding="utf-8")
     page = visit(report(folder, device="cpu").as_uri(), viewport=DESK)
     assert inked(page, "#matrix") > 3

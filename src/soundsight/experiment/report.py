@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -116,7 +115,7 @@ def _read_predictions(path: Path) -> list[PredictionRow]:
         return [
             PredictionRow(
                 row["clip"], row["source"], row["fold"], row["target"], row["predicted"],
-                float(row["probability"]), int(row["rank"]),
+                float(row["probability"]), int(row["rank"]), float(start) if (start := row["start_seconds"]) else None,
             )
             for row in csv.DictReader(file)
         ]  # fmt: skip
@@ -218,11 +217,10 @@ def _clips(
         where = root or _root(run.metrics) or "a folder that was not recorded"
         run.notes.append(f"There are no sounds and no spectrograms of clips: {where} is gone; name it with --root.")
         recordings = None
-    starts = _starts(run)
     models = _Models(run, device, trust, wanted=heat)
     budget, clips = AUDIO_BYTES, {}
     for index in needed:
-        clip = _clip(run.rows[index], recordings, starts.get(index), config, models, budget)
+        clip = _clip(run.rows[index], recordings, config, models, budget)
         budget -= len(clip.audio)
         clips[index] = clip
     silent = sum(bool(clip.picture is not None and not clip.audio) for clip in clips.values())
@@ -238,34 +236,18 @@ def _root(metrics: Mapping[str, Any]) -> str | None:
     return source or (metrics.get("dataset") or {}).get("root")
 
 
-def _starts(run: Run) -> dict[int, float]:
-    """Where each clip begins in its recording, in seconds; those that nobody knows are left out."""
-    counts = Counter(row.clip for row in run.rows)
-    starts = {i: 0.0 for i, row in enumerate(run.rows) if counts[row.clip] == 1}
-    data = None if run.crossed else run.found(run.metrics.get("data"))
-    if data is None:
-        return starts
-    order = {name: i for i, name in enumerate(run.scores.names)}
-    split = run.metrics.get("split")
-    listed = [r for r in manifest.read_rows(data / manifest.MANIFEST) if r.split == split and r.label in order]
-    listed.sort(key=lambda r: (order[r.label], Path(r.image)))
-    if [r.file for r in listed] != [row.clip for row in run.rows]:
-        return starts
-    return {i: r.start_seconds for i, r in enumerate(listed)}
-
-
 def _clip(
     row: PredictionRow,
     root: Path | None,
-    start: float | None,
     config: SpectrogramConfig | None,
     models: _Models,
     budget: int,
 ) -> Clip:
     if root is None or config is None:
         return Clip(row, 0.0)
+    start = row.start_seconds
     if start is None:
-        return Clip(row, 0.0, note="Where in its recording this clip begins is not known any more.")
+        return Clip(row, 0.0, note="Where in its recording this clip begins is not known.")
     try:
         waveform = audio.read(
             root / row.clip, sample_rate=config.sample_rate, start_seconds=start, duration_seconds=config.clip_seconds

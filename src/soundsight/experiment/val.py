@@ -69,6 +69,7 @@ def val(
         clips=[row.file if row else str(file) for row, file in zip(rows, found.files, strict=True)],
         sources=[row.source if row else "" for row in rows],
         folds=[row.fold if row else "" for row in rows],
+        starts=[row.start_seconds if row else None for row in rows],
         extra={**_origin(classifier, model), "data": str(data), "split": split, "shifts": shifts, **_data(data)},
     )
     plain = split == "test" and shifts == 1 and spectrogram is None
@@ -90,10 +91,11 @@ def write_results(
     clips: list[str],
     sources: list[str],
     folds: list[str],
+    starts: list[float | None],
     extra: Mapping[str, object],
 ) -> None:
     """Tables and pictures of a set of scores; `metrics.json` last."""
-    rows = report.prediction_rows(scores, clips, sources=sources, folds=folds)
+    rows = report.prediction_rows(scores, clips, sources=sources, folds=folds, starts=starts)
     report.write_predictions(folder / "predictions.csv", rows)
     report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix.png", normalize=False)
     report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True)

@@ -34,6 +34,7 @@ class PredictionRow:
     predicted: str  # most probable class
     probability: float  # probability of the predicted class, 0 to 1
     rank: int  # rank of the true class; 1 is right
+    start_seconds: float | None = 0.0  # where in its recording the clip begins; None: not known
 
     @property
     def correct(self) -> bool:
@@ -47,6 +48,7 @@ def prediction_rows(
     *,
     sources: Sequence[str] | None = None,
     folds: Sequence[int | str] | None = None,
+    starts: Sequence[float | None] | None = None,
 ) -> list[PredictionRow]:
     """One row for each scored clip, in the order of `scores`.
 
@@ -55,6 +57,7 @@ def prediction_rows(
         clips: N names of recordings or pictures.
         sources: N source recordings, if known.
         folds: N folds or splits, if there are any.
+        starts: N starts of the clips in their recordings, in seconds; `None` takes every clip as a whole recording.
 
     Raises:
         ConfigError: A list has another length than `scores`.
@@ -63,6 +66,7 @@ def prediction_rows(
         "clips": clips,
         "sources": [""] * scores.count if sources is None else sources,
         "folds": [""] * scores.count if folds is None else folds,
+        "starts": [0.0] * scores.count if starts is None else starts,
     }
     for name, column in columns.items():
         if len(column) != scores.count:
@@ -78,17 +82,19 @@ def prediction_rows(
             predicted=scores.names[scores.predictions[i]],
             probability=float(scores.probabilities[i, scores.predictions[i]]),
             rank=int(scores.ranks[i]),
+            start_seconds=columns["starts"][i],
         )
         for i in range(scores.count)
     ]
 
 
 def write_predictions(path: str | Path, rows: Iterable[PredictionRow]) -> Path:
-    """Write one CSV line a clip: clip, source, fold, target, predicted, probability, rank, correct."""
-    header = ("clip", "source", "fold", "target", "predicted", "probability", "rank", "correct")
+    """Write one CSV line a clip: clip, start_seconds, source, fold, target, predicted, probability, rank, correct."""
+    header = ("clip", "start_seconds", "source", "fold", "target", "predicted", "probability", "rank", "correct")
     lines = [
         (
             row.clip,
+            "" if row.start_seconds is None else _figure(row.start_seconds),
             row.source,
             row.fold,
             row.target,
