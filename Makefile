@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test check bench wheel clean
+.PHONY: demo test check bench wheel docker-check clean
 
 demo: .venv/.run
 	$(BIN)/soundsight demo
@@ -25,6 +25,9 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.prepare
 	$(BIN)/python -m benchmarks.answering
 	$(BIN)/python -m benchmarks.train_speed
+
+docker-check:
+	docker/check
 
 wheel: .venv/.dev
 	$(BIN)/python -m build --wheel
