@@ -8,7 +8,8 @@ before the run is in the results. Clips are synthesised (16 kHz, 16 bits); a lar
 links to a hundred of them, each drawn as if it were another recording.
 
 - start-up: from calling the command to the first finished picture in the cache;
-- cores: the same data set, 5 s clips at the default settings, drawn by one worker and by two, in turn;
+- cores: the same data set, 5 s clips at the default settings, drawn by one worker and by two, in turn; and the
+  limit, two commands of one worker at the same time;
 - growth: data sets of short clips and small pictures, drawn anew and then left alone in a second run; peak
   memory of the main process and of each worker; straight lines fitted to all but the largest data set.
 
@@ -29,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +150,32 @@ def cores(folder: Path, clips: int, repeat: int) -> dict[str, Any]:
             print(f"  {workers} workers: {measured[-1]['whole_s']:.2f} s", flush=True)
             clear(folder)
     ratios = [one["whole_s"] / two["whole_s"] for one, two in zip(runs[1], runs[2], strict=True)]
+    apart = [side_by_side(folder, root) for _ in range(repeat)]
     result = {
         "clips": clips,
         **{f"workers_{n}_s": round(statistics.median(run["whole_s"] for run in runs[n]), 3) for n in runs},
         **{f"workers_{n}_clips_per_s": round(clips / statistics.median(r["whole_s"] for r in runs[n])) for n in runs},
         "speedup": round(statistics.median(ratios), 3),
         "speedup_of_each": [round(ratio, 3) for ratio in ratios],
+        "limit": round(2 * statistics.median(run["whole_s"] for run in runs[1]) / statistics.median(apart), 3),
     }
-    print(f"  speed-up {result['speedup']:.2f} (aim {AIMS['speedup']})")
+    print(f"  speed-up {result['speedup']:.2f} (aim {AIMS['speedup']}; limit {result['limit']:.2f})")
     return result
+
+
+def side_by_side(folder: Path, root: Path) -> float:
+    """Seconds until two commands of one worker, each with the whole data set, are both done.
+
+    Twice the time of one over this is what two cores give to work that shares nothing: cores that are two threads of
+    one, or a shared memory bus, show here.
+    """
+    started = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda place: call(place, root, workers=1, settings={}), (folder / "left", folder / "right")))
+    took = time.perf_counter() - started
+    for place in (folder / "left", folder / "right"):
+        shutil.rmtree(place)
+    return took
 
 
 # -- growth ---------------------------------------------------------------------------------------------
