@@ -314,7 +314,7 @@ def test_without_ffmpeg_the_sentence_says_so(tmp_path, monkeypatch):
     path = tmp_path / "a.m4a"
     path.write_bytes(b"anything")
     if audio.is_audio(path):
-        assert "cannot be decoded by ffmpeg" in message(path)
+        assert "is no recording that can be read (ffmpeg: " in message(path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert not audio.is_audio(path)
     assert "needs the program ffmpeg, which is not installed" in message(path)

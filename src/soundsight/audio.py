@@ -1,7 +1,7 @@
 """Recordings: from a file, a pipe or an array to mono float32 samples at the rate a model hears at.
 
-Everything is read by seeking or streaming, never a whole long file at once. Formats that libsndfile does
-not know go through the `ffmpeg` program where it is installed. Knows nothing of pictures or labels.
+Everything is read by seeking or streaming, never a whole long file at once. What libsndfile does not know goes
+through the program ffmpeg where it is installed. Knows nothing of pictures or labels.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from soundsight import ffmpeg
 from soundsight.errors import AudioError
 
 Waveform = npt.NDArray[np.float32]
@@ -31,11 +30,11 @@ MIN_RATE, MAX_RATE, MAX_CHANNELS = 100, 1_000_000, 256
 BLOCK_SECONDS = 10.0
 # Source samples decoded beyond the end of a clip, so that the resampler sees what follows.
 MARGIN_SAMPLES = 4096
+_NOT_RECOGNISED = 1  # libsndfile's number for a format that it does not know
 
 EXTENSIONS = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .voc .sph .nist".split()
 )
-FFMPEG_EXTENSIONS = frozenset(".m4a .aac .mp4 .m4v .mov .mkv .webm .avi .wma .amr .3gp .mpg .mpeg .ac3".split())
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class AudioInfo:
 def is_audio(path: Path) -> bool:
     """Whether the name looks like a recording that can be read on this machine."""
     suffix = path.suffix.lower()
-    return suffix in EXTENSIONS or (suffix in FFMPEG_EXTENSIONS and shutil.which("ffmpeg") is not None)
+    return suffix in EXTENSIONS or (suffix in ffmpeg.EXTENSIONS and ffmpeg.installed())
 
 
 def probe(path: str | Path) -> AudioInfo:
@@ -169,19 +168,22 @@ def opened(
         block_seconds: Length of the blocks.
 
     Yields:
-        What the header says (the length of a piped recording is not known), and an iterator of mono float32
-        blocks `(samples,)` in [-1, 1], which raises `AudioError` where the recording is empty or damaged.
+        What the header says (the length is 0 where it is not known, as of a pipe or what ffmpeg decodes), and
+        an iterator of mono float32 blocks `(samples,)` in [-1, 1], which raises `AudioError` where the
+        recording is empty or damaged.
 
     Raises:
         AudioError: As `probe`.
     """
     name = source if isinstance(source, str | Path) else "Standard input"
-    with _open(source, raw_rate) as file:
-        info = _info(file, name, allow_empty=not isinstance(source, str | Path))
-        yield info, _blocks(file, name, max(1, round(block_seconds * info.sample_rate)))
+    with _open_once(source, raw_rate) as (file, check):
+        info = _info(file, name, length_known=check is None and isinstance(source, str | Path))
+        yield info, _blocks(file, name, max(1, round(block_seconds * info.sample_rate)), check)
 
 
-def _blocks(file: soundfile.SoundFile, name: str | Path, frames: int) -> Iterator[Waveform]:
+def _blocks(
+    file: soundfile.SoundFile, name: str | Path, frames: int, check: Callable[[], None] | None
+) -> Iterator[Waveform]:
     total = 0
     while True:
         try:
@@ -195,6 +197,8 @@ def _blocks(file: soundfile.SoundFile, name: str | Path, frames: int) -> Iterato
             yield _mono(data, name)
         if len(data) < frames:
             break
+    if check is not None:
+        check()
     if total == 0:
         raise AudioError(f"{name} holds no samples; replace it or leave it out.")
 
@@ -230,34 +234,59 @@ def _mono(data: npt.NDArray[np.float32], name: str | Path | object) -> Waveform:
     return np.ascontiguousarray(mono)
 
 
-def _info(file: soundfile.SoundFile, name: str | Path, *, allow_empty: bool = False) -> AudioInfo:
-    info = AudioInfo(file.samplerate, file.channels, file.frames, f"{file.format}/{file.subtype}")
+def _info(file: soundfile.SoundFile, name: str | Path, *, length_known: bool = True) -> AudioInfo:
+    frames = file.frames if length_known else 0
+    info = AudioInfo(file.samplerate, file.channels, frames, f"{file.format}/{file.subtype}")
     if not MIN_RATE <= info.sample_rate <= MAX_RATE:
         raise AudioError(
             f"{name} claims a sample rate of {info.sample_rate} Hz; {MIN_RATE} to {MAX_RATE} Hz can be read."
         )
     if info.channels > MAX_CHANNELS:
         raise AudioError(f"{name} has {info.channels} channels; at most {MAX_CHANNELS} can be read.")
-    if info.frames == 0 and not allow_empty:
+    if info.frames == 0 and length_known:
         raise AudioError(f"{name} holds no samples; replace it or leave it out.")
     return info
 
 
-def _open(source: str | Path | BinaryIO, raw_rate: int | None = None) -> soundfile.SoundFile:
+def _open(path: str | Path) -> soundfile.SoundFile:
+    """Open a file to seek in."""
+    path = _readable(Path(path))
+    return _libsndfile(path) or ffmpeg.decoded(path)
+
+
+@contextmanager
+def _open_once(
+    source: str | Path | BinaryIO, raw_rate: int | None
+) -> Iterator[tuple[soundfile.SoundFile, Callable[[], None] | None]]:
+    """Open a file or a stream to read once, with what tells at its end whether all of it came; `None`: it did."""
     if not isinstance(source, str | Path):
-        raw: dict[str, Any] = {}
-        if raw_rate is not None:
-            raw = {"format": "RAW", "subtype": "PCM_16", "endian": "LITTLE", "channels": 1}
-            raw["samplerate"] = raw_rate
-        try:
-            target = source if source.seekable() else source.fileno()
-            return soundfile.SoundFile(target, closefd=False, **raw)
-        except (soundfile.LibsndfileError, RuntimeError, TypeError, OSError, ValueError) as error:
-            raise AudioError(
-                f"Standard input is no recording that can be read from a pipe ({_reason(error)}); "
-                "send WAV, or name a file."
-            ) from error
-    path = Path(source)
+        with _open_stream(source, raw_rate) as file:
+            yield file, None
+        return
+    path = _readable(Path(source))
+    if (opened := _libsndfile(path)) is not None:
+        with opened:
+            yield opened, None
+        return
+    with ffmpeg.streaming(path) as (file, check):
+        yield file, check
+
+
+def _open_stream(source: BinaryIO, raw_rate: int | None) -> soundfile.SoundFile:
+    raw: dict[str, Any] = {}
+    if raw_rate is not None:
+        raw = {"format": "RAW", "subtype": "PCM_16", "endian": "LITTLE", "channels": 1, "samplerate": raw_rate}
+    try:
+        target = source if source.seekable() else source.fileno()
+        return soundfile.SoundFile(target, closefd=False, **raw)
+    except (soundfile.LibsndfileError, RuntimeError, TypeError, OSError, ValueError) as error:
+        raise AudioError(
+            f"Standard input is no recording that can be read from a pipe ({_reason(error)}); send WAV, or name a file."
+        ) from error
+
+
+def _readable(path: Path) -> Path:
+    """The path, unless there is no file to read."""
     if not path.exists():
         raise AudioError(f"{path} does not exist.")
     if not path.is_file():
@@ -265,32 +294,25 @@ def _open(source: str | Path | BinaryIO, raw_rate: int | None = None) -> soundfi
         raise AudioError(f"{path} is {kind}, not a recording.")
     if not os.access(path, os.R_OK):
         raise AudioError(f"{path} may not be read by this user; change its permissions.")
-    if path.suffix.lower() in FFMPEG_EXTENSIONS:
-        return _open_with_ffmpeg(path)
+    return path
+
+
+def _libsndfile(path: Path) -> soundfile.SoundFile | None:
+    """Open a file with libsndfile; `None` where ffmpeg has to try.
+
+    It tries what is known to be its own, and what libsndfile gives up on, unless that claims to be a format that
+    libsndfile would know, or claims nothing by having no ending.
+    """
+    suffix = path.suffix.lower()
+    if suffix in ffmpeg.EXTENSIONS:
+        return None
     try:
         return soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)  # any bytes
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        strange = suffix not in EXTENSIONS or getattr(error, "code", _NOT_RECOGNISED) != _NOT_RECOGNISED
+        if suffix and strange and path.stat().st_size and ffmpeg.installed():
+            return None
         raise AudioError(f"{path} is no recording that can be read ({_reason(error)}).") from error
-
-
-def _open_with_ffmpeg(path: Path) -> soundfile.SoundFile:
-    """Decode through a temporary WAV file: seekable, and on disk rather than in memory."""
-    import tempfile
-
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise AudioError(
-            f"{path} needs the program ffmpeg, which is not installed; install it, or convert the file to FLAC."
-        )
-    decoded = tempfile.NamedTemporaryFile(suffix=".wav", prefix="soundsight-")
-    command = [program, "-nostdin", "-v", "error", "-y", "-i", str(path.resolve()), "-vn", "-map", "0:a:0"]
-    result = subprocess.run(
-        [*command, "-rf64", "auto", "-c:a", "pcm_s16le", decoded.name], capture_output=True, check=False
-    )
-    if result.returncode != 0:
-        reason = result.stderr.decode(errors="replace").strip().splitlines()
-        raise AudioError(f"{path} cannot be decoded by ffmpeg ({reason[-1] if reason else 'no reason given'}).")
-    return soundfile.SoundFile(decoded)
 
 
 def _reason(error: Exception) -> str:

@@ -118,7 +118,7 @@ def _read(clip: Clip, clip_seconds: float) -> tuple[audio.AudioInfo, audio.Wavef
             waveform = next(blocks, None)
         if waveform is None:
             raise AudioError(f"{clip.path} holds no samples; replace it or leave it out.")
-        return info, waveform
+        return info if info.frames else audio.probe(clip.path), waveform
     info = audio.probe(clip.path)
     waveform = audio.read(
         clip.path,
