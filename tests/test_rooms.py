@@ -20,7 +20,7 @@ ROOMS = {
     "parallel": set(),
     "voices": set(),
     "demo": {"voices"},
-    "dataset": {"audio", "spectrogram", "parallel"},
+    "dataset": {"audio", "ffmpeg", "spectrogram", "parallel"},
     "augment": set(),
     "yolo": {"augment"},
     "predict": {"audio", "spectrogram", "parallel", "yolo"},

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from soundsight.audio import FFMPEG_EXTENSIONS, is_audio
+from soundsight import ffmpeg
+from soundsight.audio import is_audio
 from soundsight.dataset.catalogue import Catalogue, Clip
 from soundsight.dataset.manifest import SETTINGS
 from soundsight.errors import ConfigError, DatasetError
@@ -38,7 +39,7 @@ def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
             relative = path.relative_to(root).as_posix()
             if is_audio(path):
                 clips.append(_clip(path, relative, pattern))
-            elif path.suffix.lower() in FFMPEG_EXTENSIONS:
+            elif path.suffix.lower() in ffmpeg.EXTENSIONS:
                 failures.append((relative, "needs the program ffmpeg, which is not installed"))
             else:
                 continue
