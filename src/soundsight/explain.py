@@ -45,9 +45,7 @@ class Reason:
 
 def can_explain(classifier: Classifier) -> bool:
     """Whether a model has the gradients that this needs: checkpoints do, exports do not."""
-    from soundsight.yolo.classifier import Classifier
-
-    return type(classifier) is Classifier
+    return classifier.has_gradients
 
 
 def explain(classifier: Classifier, image: Image, label: str | None = None) -> Reason:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from soundsight.cli import console
+from soundsight.cli.predict import add_runtime
 from soundsight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--shifts", type=int, default=1, metavar="N", help="average over N time shifts (default: 1)")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
+    add_runtime(parser)
     console.add_model_options(parser)
 
 

@@ -188,6 +188,7 @@ def load(
     spectrogram: SpectrogramConfig | None = None,
     trust: bool = False,
     threads: int | None = None,
+    runtime: str = "auto",
 ) -> Listener:
     """Load a model to answer recordings with.
 
@@ -197,15 +198,19 @@ def load(
         spectrogram: Other ears than the model's own; answers then say so.
         trust: Load a checkpoint that holds more than data; a hostile file then runs code.
         threads: Processor threads to use; `None` takes all.
+        runtime: What computes the answers of a checkpoint: "pytorch", "onnxruntime", or "auto": ONNX Runtime on a
+            processor, where it is installed and agrees with PyTorch, which it is much quicker to load than.
 
     Raises:
         ModelError: The model is missing, unsafe, damaged, or has no ears and none were supplied.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads} is not allowed; it must be 1 or more.")
-    from soundsight.yolo.classifier import load_classifier
+    from soundsight.yolo.converted import load_fastest
 
-    classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust, threads=threads)
+    classifier = load_fastest(
+        model, runtime=runtime, device=device, spectrogram=spectrogram, trust=trust, threads=threads
+    )
     return Listener(classifier, threads=threads)
 
 
@@ -227,7 +232,7 @@ def predict(
         ConfigError: An option is not allowed.
         ModelError: See `load`.
     """
-    keys = ("device", "spectrogram", "trust", "threads")
+    keys = ("device", "spectrogram", "trust", "threads", "runtime")
     loading = {key: how.pop(key) for key in keys if key in how}
     options = _options({"top_k": top_k, **how})
     if isinstance(model, Listener) and loading:

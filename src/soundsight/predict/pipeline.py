@@ -1,17 +1,19 @@
 """Many recordings through one network: reading, drawing and computing at the same time, in order.
 
 One thread reads and cuts, a few draw, and the caller's thread computes. The queue between them is bounded,
-so memory does not grow with the length or the number of recordings. Batches are filled across recordings.
+so memory does not grow with the length or the number of recordings. Batches are filled across recordings. The
+first window is drawn by the caller's thread: where it is the only one, no thread is ever started.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -46,10 +48,17 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Cut:
     source: Source
+    stretch: Stretch
+
+
+@dataclass(frozen=True)
+class _Job:
+    recording: str
     start_seconds: float
     end_seconds: float
+    live: bool
     drawing: Future[tuple[Image, bool]]  # the samples are let go as soon as they are drawn
 
 
@@ -114,6 +123,40 @@ def _drawn(
     workers: int,
 ) -> Iterator[tuple[Drawn | Ended, bool]]:
     """Pictures and ends in order, each with whether it should not wait for a full batch."""
+    events = _cut_all(sources, config, window_seconds, hop_seconds)
+    drawn = threads = False
+    try:
+        for event in events:
+            if isinstance(event, Ended):
+                yield event, False
+            elif not drawn:
+                drawn = True
+                image, silent = draw(event.stretch, config)
+                stretch, name = event.stretch, event.source.name
+                yield Drawn(name, stretch.start_seconds, stretch.end_seconds, image, silent), event.source.live
+            else:
+                threads = True
+                yield from _drawn_by_threads(event, events, config, depth=depth, workers=workers)
+    finally:
+        if not threads:  # which close what they read
+            events.close()
+
+
+def _cut_all(
+    sources: Iterable[Source], config: SpectrogramConfig, window_seconds: float, hop_seconds: float
+) -> Generator[_Cut | Ended, None, None]:
+    for source in sources:
+        reader = _Reader(source, config)
+        with closing(reader.stretches(window_seconds, hop_seconds)) as stretches:
+            for stretch in stretches:
+                yield _Cut(source, stretch)
+        yield Ended(source.name, reader.seconds, reader.failure)
+
+
+def _drawn_by_threads(
+    first: _Cut, events: Generator[_Cut | Ended, None, None], config: SpectrogramConfig, *, depth: int, workers: int
+) -> Iterator[tuple[Drawn | Ended, bool]]:
+    """See `_drawn`."""
     waiting: queue.Queue[_Job | Ended | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -127,11 +170,14 @@ def _drawn(
 
     def read(pool: ThreadPoolExecutor) -> None:
         try:
-            for source in sources:
-                for stretch in (reader := _Reader(source, config)).stretches(window_seconds, hop_seconds):
-                    drawing = pool.submit(draw, stretch, config)
-                    put(_Job(source, stretch.start_seconds, stretch.end_seconds, drawing))
-                put(Ended(source.name, reader.seconds, reader.failure))
+            with closing(events):
+                for event in chain([first], events):
+                    if isinstance(event, Ended):
+                        put(event)
+                    else:
+                        cut, source = event.stretch, event.source
+                        drawing = pool.submit(draw, cut, config)
+                        put(_Job(source.name, cut.start_seconds, cut.end_seconds, source.live, drawing))
             put(None)
         except _Stopped:
             pass
@@ -150,8 +196,8 @@ def _drawn(
                     yield item, False
                     continue
                 image, silent = item.drawing.result()
-                drawn = Drawn(item.source.name, item.start_seconds, item.end_seconds, image, silent)
-                yield drawn, item.source.live and waiting.empty()
+                drawn = Drawn(item.recording, item.start_seconds, item.end_seconds, image, silent)
+                yield drawn, item.live and waiting.empty()
         finally:
             stop.set()
             thread.join(timeout=2)  # it may be waiting for a pipe; then it ends with the process
@@ -176,7 +222,7 @@ class _Reader:
     def seconds(self) -> float:
         return round(self.samples / self.rate, 6)
 
-    def stretches(self, window_seconds: float, hop_seconds: float) -> Iterator[Stretch]:
+    def stretches(self, window_seconds: float, hop_seconds: float) -> Generator[Stretch, None, None]:
         try:
             with self.source.open() as (info, blocks):
                 self.rate = info.sample_rate

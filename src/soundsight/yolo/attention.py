@@ -92,7 +92,7 @@ def _pixels(classifier: Classifier, image: Images) -> torch.Tensor:
     """A picture as the network takes it, `(3, height, width)` in [0, 1]."""
     import torch
 
-    if type(classifier) is not Classifier:
+    if not classifier.has_gradients:
         raise ModelError(
             "An exported model cannot say what it attended to, since it has no gradients; use the checkpoint "
             ".pt it was made from."

@@ -33,6 +33,8 @@ Floats = npt.NDArray[np.float32]
 class Classifier:
     """A network with its ears; made by `load_classifier`. This one is PyTorch's."""
 
+    has_gradients = True  # so that it can say what it attended to
+
     def __init__(self, network: Any, ears: checkpoint.Ears, *, device: Any, fingerprint: str) -> None:
         self.network = network
         self.ears = ears

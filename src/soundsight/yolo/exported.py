@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import os
 import sys
 import warnings
 import zipfile
@@ -45,6 +46,8 @@ _STRUCTURE = frozenset({
 
 class _Exported(Classifier):
     """A network that gives probabilities, and whose inner layers cannot be seen."""
+
+    has_gradients = False
 
     def probabilities_of(self, pixels: Floats) -> Floats:
         """Class probabilities `(batch, classes)` of float32 pictures `(batch, 3, H, W)` in [0, 1]."""
@@ -116,8 +119,8 @@ def read_onnx(
         raise ModelError(f"{path} keeps weights in another file, which is not read; export it into one file.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    if threads:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or parallel_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others draw meanwhile
     try:
         session = onnxruntime.InferenceSession(data, options, providers=_providers(onnxruntime, device))
         metadata = session.get_modelmeta().custom_metadata_map
@@ -244,6 +247,11 @@ READERS: dict[str, Reader] = {
     "folder": read_openvino,
     ".xml": read_openvino,
 }
+
+
+def parallel_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require(package: str, source: str) -> Any:

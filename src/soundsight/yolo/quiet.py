@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
 
-def _settings_folder() -> Path:
-    """A writable folder for Ultralytics' settings file and fonts, away from the user's own."""
+@cache
+def cache_folder() -> Path:
+    """A writable folder of our own: Ultralytics' settings file and fonts, converted models."""
     base = os.environ.get("SOUNDSIGHT_CACHE") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     folder = Path(base) / "soundsight"
     try:
@@ -24,7 +26,7 @@ def _settings_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="soundsight-"))
 
 
-os.environ.setdefault("YOLO_CONFIG_DIR", str(_settings_folder()))
+os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_folder()))
 os.environ.setdefault("YOLO_OFFLINE", "true")  # no update checks, no usage reporting
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # no pip at run time
 os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")  # checkpoints are data, not programs

@@ -1,0 +1,102 @@
+"""What computes a checkpoint's answers: ONNX Runtime where it agrees, PyTorch else; the same answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import TINY_EARS
+from soundsight.errors import ConfigError
+from soundsight.explain import can_explain, explain
+from soundsight.predict import load, predict
+from soundsight.yolo import converted, quiet
+from soundsight.yolo.checkpoint import file_fingerprint
+from soundsight.yolo.classifier import load_classifier
+from soundsight.yolo.converted import Converted
+
+for package in ("onnx", "onnxruntime", "onnxslim"):
+    pytest.importorskip(package, reason="the extra soundsight[export] is not installed")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(quiet, "cache_folder", lambda: tmp_path)
+    return tmp_path / "onnx"
+
+
+def test_the_second_command_loads_no_pytorch(tiny_model: Path, tiny_sounds: Path, tmp_path: Path) -> None:
+    clip = next((tiny_sounds / "audio").glob("1-*.wav"))
+    code = (
+        "import sys, soundsight; "
+        f"answer = soundsight.load({str(tiny_model)!r}, device='cpu')({str(clip)!r}); "
+        "print(answer.label, answer.windows[0].model.fingerprint, 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "SOUNDSIGHT_CACHE": str(tmp_path)}
+    environment.pop("YOLO_CONFIG_DIR", None)
+    lines = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, env=environment).stdout
+        for _ in range(2)
+    ]
+    (*first, loaded), (*second, again) = (line.split()[-3:] for line in lines)
+    assert first == second and first[1] == file_fingerprint(tiny_model)
+    assert (loaded, again) == ("True", "False")
+
+
+def test_both_answer_alike(tiny_model: Path, tiny_sounds: Path, cache: Path) -> None:
+    files = sorted((tiny_sounds / "audio").glob("5-*.wav"))
+    fast = list(predict(tiny_model, files, device="cpu"))
+    slow = list(predict(tiny_model, files, device="cpu", runtime="pytorch"))
+    for one, other in zip(fast, slow, strict=True):
+        assert one.label == other.label
+        assert one.summary.model == other.summary.model
+        np.testing.assert_allclose(one.windows[0].probabilities, other.windows[0].probabilities, atol=1e-5)
+
+
+def test_features_and_reasons_come_from_pytorch(tiny_model: Path, cache: Path) -> None:
+    fast = load(tiny_model, device="cpu").classifier
+    slow = load_classifier(tiny_model, device="cpu")
+    assert isinstance(fast, Converted) and "slow" not in vars(fast)
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    np.testing.assert_allclose(fast.features(picture[None]), slow.features(picture[None]), atol=1e-5)
+    assert can_explain(fast)
+    np.testing.assert_allclose(explain(fast, picture).heat, explain(slow, picture).heat, atol=1e-4)
+
+
+def test_a_runtime_that_differs_is_not_used(tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converted, "AGREEMENT", -1.0)
+    assert not isinstance(load(tiny_model, device="cpu").classifier, Converted)
+    assert [file.suffix for file in cache.iterdir()] == [".differs"]  # and it is not converted every time
+    assert not isinstance(load(tiny_model, device="cpu").classifier, Converted)
+
+
+def test_damaged_conversions_are_made_again(tiny_model: Path, cache: Path) -> None:
+    load(tiny_model, device="cpu")
+    (file,) = cache.iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    assert isinstance(load(tiny_model, device="cpu").classifier, Converted)
+    assert file.stat().st_size > 1000
+
+
+def test_only_some_conversions_are_kept(tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converted, "KEPT", 2)
+    cache.mkdir()
+    for age in range(3):
+        (cache / f"{age}.onnx").touch()
+        os.utime(cache / f"{age}.onnx", (age, age))
+    load(tiny_model, device="cpu")
+    assert sorted(file.name for file in cache.iterdir()) == ["2.onnx", f"{file_fingerprint(tiny_model)}-1.onnx"]
+
+
+def test_where_it_cannot_be_used(tiny_model: Path, tiny_onnx: Path, cache: Path) -> None:
+    for how in ({"trust": True}, {"spectrogram": TINY_EARS}, {"runtime": "pytorch"}):
+        assert not isinstance(load(tiny_model, device="cpu", **how).classifier, Converted)
+    assert not cache.exists()
+    with pytest.raises(ConfigError, match="runtime='fast' is not allowed; choose one of auto, pytorch, onnxruntime"):
+        load(tiny_model, runtime="fast")
+    with pytest.raises(ConfigError, match="runtime=onnxruntime is for a checkpoint"):
+        load(tiny_onnx, runtime="onnxruntime")
