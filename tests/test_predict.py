@@ -27,6 +27,7 @@ from soundsight.predict.sources import expand
 from soundsight.predict.windows import Source, array_source, cut, file_source
 from soundsight.yolo.checkpoint import load_checkpoint, update_ears
 from soundsight.yolo.classifier import softmax
+from soundsight.yolo.export import export
 
 RATE = TINY_EARS.sample_rate
 
@@ -123,6 +124,23 @@ def test_thresholds_make_unknown(listener: Listener, clip: Path) -> None:
     other = next(name for name in listener.names if name != label)
     assert listener(clip, threshold={other: 1.0}).label == label
     assert listener(clip, threshold={"": 1.0, label: 0.0}).label == label
+
+
+def test_the_models_own_threshold_holds_unless_another_is_given(
+    tiny_model: Path, clip: Path, tmp_path: Path, listener: Listener
+) -> None:
+    """What was never trained on must not come back as a sure class just because nobody set a threshold."""
+    path = shutil.copy(tiny_model, tmp_path / "careful.pt")
+    update_ears(path, threshold=0.9999)
+    careful = load(path, device="cpu")
+    label = listener(clip).label
+    assert careful(clip).label == "unknown" and careful(clip).top()[0][0] == label
+    assert careful(clip, threshold=0.0).label == label
+    assert careful(clip, threshold={label: 0.0}).label == label
+    other = next(name for name in listener.names if name != label)
+    assert careful(clip, threshold={other: 0.0}).label == "unknown"
+    exported = export(path, "torchscript", out=tmp_path / "careful.torchscript")
+    assert load(exported, device="cpu")(clip).label == "unknown"  # it travels with the ears
 
 
 def test_shifts_average_over_time(listener: Listener, clip: Path) -> None:

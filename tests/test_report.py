@@ -216,12 +216,16 @@ def test_extra_may_not_overwrite_a_figure(scores, tmp_path):
 
 def test_predictions_read_back(scores, tmp_path):
     clips = [f"clip, {i}.wav" for i in range(5)]
-    rows = tables.prediction_rows(scores, clips, sources=list("aabbc"), folds=[1, 1, 2, 2, 3])
+    places = {"starts": [0.0, 5.0, None, 0.0, 3600.5], "ends": [5.0, 7.25, None, None, 3605.5]}
+    rows = tables.prediction_rows(scores, clips, sources=list("aabbc"), folds=[1, 1, 2, 2, 3], **places)
     lines = read_csv(tables.write_predictions(tmp_path / "predictions.csv", rows))
     assert list(lines[0]) == [
-        "clip", "start_seconds", "source", "fold", "target", "predicted", "probability", "rank", "correct",
+        "clip", "start_seconds", "end_seconds", "source", "fold", "target", "predicted", "probability", "rank",
+        "correct",
     ]  # fmt: skip
-    assert list(lines[4].values()) == ["clip, 4.wav", "0.000000", "c", "3", "dog", "cat", "0.550000", "3", "false"]
+    rest = ["c", "3", "dog", "cat", "0.550000", "3", "false"]
+    assert list(lines[4].values()) == ["clip, 4.wav", "3600.500000", "3605.500000", *rest]
+    assert [line["end_seconds"] for line in lines[1:4]] == ["7.250000", "", ""]
     assert [line["correct"] for line in lines] == ["true", "true", "false", "true", "false"]
     with pytest.raises(ConfigError, match="2 sources were given for 5 scored clips"):
         tables.prediction_rows(scores, clips, sources=["a", "b"])

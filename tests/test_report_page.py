@@ -28,8 +28,8 @@ def scored(tiny_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
     text = (folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
     fields = [line.split(",") for line in text]
     for line in fields[1:4]:  # three clips at least are wrong, whatever the tiny model has learnt
-        line[5] = "rain" if line[4] != "rain" else "siren"
-        line[6:] = ["0.900000", "2", "false"]
+        line[6] = "rain" if line[5] != "rain" else "siren"
+        line[7:] = ["0.900000", "2", "false"]
     (folder / "predictions.csv").write_text("\n".join(",".join(f) for f in fields) + "\n", encoding="utf-8")
     return folder
 

@@ -63,7 +63,8 @@ def test_a_run_records_what_reproduces_it(tiny_data, tmp_path):
     assert record["arguments"]["epochs"] == 1 and record["versions"]["ultralytics"]
     assert record["data_fingerprint"] and record["spectrogram"]["image_size"] == 64
     for checkpoint in (run.last, run.best):  # calibrated on data/val
-        assert load_checkpoint(checkpoint)["model"].soundsight["temperature"] > 0
+        ears = load_checkpoint(checkpoint)["model"].soundsight
+        assert ears["temperature"] > 0 and 0 <= ears["threshold"] <= 1
 
 
 def test_the_model_card_gets_the_figures_of_the_test_split(tiny_data, tmp_path):

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from soundsight.audio import Waveform
 from soundsight.errors import AudioError, ConfigError
 from soundsight.predict.listener import Listener
-from soundsight.predict.options import Options, decide, resolve
+from soundsight.predict.options import Options, decide
 from soundsight.predict.windows import Stretch, draw
 
 _QUEUE_SECONDS = 10.0  # of sound that may wait while the model is busy; more is dropped and counted
@@ -186,7 +186,7 @@ def listen(
     """
     if not 0.05 <= every_seconds <= 3600:
         raise ConfigError(f"every={every_seconds:g} s is out of range: 0.05 to 3600 s are allowed.")
-    how = resolve(options or Options(), listener.spectrogram, listener.names)
+    how = listener.resolve(options or Options())
     config, rate = listener.spectrogram, source.sample_rate
     ring = Ring(math.ceil(config.clip_seconds * rate))
     due = step = max(1, round(every_seconds * rate))

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="P",
-        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated",
+        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's own)",
     )
     parser.add_argument("--shifts", type=int, default=1, metavar="N", help="average over N time shifts (default: 1)")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="P",
-        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated",
+        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's own)",
     )
     parser.add_argument("--merge", action="store_true", help="join neighbouring windows of one label")
     parser.add_argument(
@@ -88,7 +88,6 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Answer."""
     from soundsight.predict.answers import merge
-    from soundsight.predict.options import resolve
 
     chosen = format_of(arguments.format, arguments.out)
     sources = list_sources(arguments.sources, arguments.raw)
@@ -103,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     stdout = sys.stdout
     with redirect_stdout(sys.stderr), ExitStack() as stack:  # what libraries print is no answer
         listener = open_listener(arguments)
-        resolve(options, listener.spectrogram, listener.names)  # complain before anything is written
+        listener.resolve(options)  # complain before anything is written
         timelines = Timelines(arguments.timeline, len(sources), listener) if arguments.timeline else None
         writer = stack.enter_context(open_writer(chosen, arguments, sources, listener, stdout))
         show = stack.enter_context(progress(arguments.out is None and stdout.isatty()))
@@ -206,7 +205,7 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
 
 
 def parse_thresholds(words: list[str]) -> dict[str, float]:
-    """Least probabilities by class; "" is for all others.
+    """Least probabilities by class; "" is for all others, which else get the model's own.
 
     Raises:
         ConfigError: A word is neither a number nor CLASS=number.

@@ -41,6 +41,11 @@ class Row:
     split: str  # train, val, test, or empty for clips in the cache only
     image: str  # relative to the cache folder
 
+    def shown_until(self, clip_seconds: float) -> float:
+        """Where in the recording ends what a picture of `clip_seconds` shows, in seconds."""
+        last = float(self.end_seconds) if self.end_seconds else self.duration_seconds
+        return round(min(last, self.start_seconds + clip_seconds), 6)
+
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a manifest atomically."""

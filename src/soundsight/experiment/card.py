@@ -158,8 +158,8 @@ def _limits(known: Published | None, names: list[str]) -> str:
     lines = [
         "## Limits",
         "",
-        f"- It answers every sound with one of its {len(names)} classes: it does not know what it does not know. Use "
-        "`--threshold` to have unsure answers called unknown.",
+        f"- It answers every sound with one of its {len(names)} classes, or with unknown where it is unsure: it does "
+        "not know what it does not know. `--threshold` sets how sure it must be.",
         "- One class a window: of sounds at the same time it names the one it finds strongest.",
         "- Its figures hold for recordings like those it was scored on; other microphones, rooms and distances "
         "can be far worse. Score it on your own clips before you rely on it.",

@@ -325,6 +325,7 @@ def _summarise(plan: _Plan, done: dict[int, list[_Scored]], settings: dict[str, 
         sources=[row.source for row in rows],
         folds=[row.fold for row in rows],
         starts=[row.start_seconds for row in rows],
+        ends=[row.shown_until(plan.spectrogram.clip_seconds) for row in rows],
         extra=extra,
     )
     _write_folds(folder / "folds.csv", per_fold)

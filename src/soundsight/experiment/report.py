@@ -115,10 +115,14 @@ def _read_predictions(path: Path) -> list[PredictionRow]:
         return [
             PredictionRow(
                 row["clip"], row["source"], row["fold"], row["target"], row["predicted"],
-                float(row["probability"]), int(row["rank"]), float(start) if (start := row["start_seconds"]) else None,
+                float(row["probability"]), int(row["rank"]), _seconds(row["start_seconds"]), _seconds(row.get("end_seconds")),
             )
             for row in csv.DictReader(file)
         ]  # fmt: skip
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text else None
 
 
 def _scores(rows: Sequence[PredictionRow], names: Sequence[str]) -> Scores:

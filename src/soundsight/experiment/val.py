@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from soundsight import report
 from soundsight.config import SpectrogramConfig
 from soundsight.dataset import manifest
@@ -15,6 +17,9 @@ from soundsight.report.metrics import Scores
 from soundsight.settings import versions
 from soundsight.yolo.checkpoint import update_ears
 from soundsight.yolo.classifier import Classifier, load_classifier, softmax
+
+KEPT_ANSWERS = 0.95  # share of the right answers that must not become "unknown"
+FEWEST_ANSWERS = 40  # right answers without which no threshold is set
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def val(
     scores = report.score(found.targets, probabilities, classifier.ears.names)
     target = Path(folder) if folder else new_folder(Path("runs/classify"), f"val-{split}")
     target.mkdir(parents=True, exist_ok=True)
-    rows = found.rows
+    rows, seconds = found.rows, classifier.ears.spectrogram.clip_seconds
     write_results(
         scores,
         target,
@@ -70,6 +75,7 @@ def val(
         sources=[row.source if row else "" for row in rows],
         folds=[row.fold if row else "" for row in rows],
         starts=[row.start_seconds if row else None for row in rows],
+        ends=[row.shown_until(seconds) if row else None for row in rows],
         extra={**_origin(classifier, model), "data": str(data), "split": split, "shifts": shifts, **_data(data)},
     )
     plain = split == "test" and shifts == 1 and spectrogram is None
@@ -92,10 +98,11 @@ def write_results(
     sources: list[str],
     folds: list[str],
     starts: list[float | None],
+    ends: list[float | None],
     extra: Mapping[str, object],
 ) -> None:
     """Tables and pictures of a set of scores; `metrics.json` last."""
-    rows = report.prediction_rows(scores, clips, sources=sources, folds=folds, starts=starts)
+    rows = report.prediction_rows(scores, clips, sources=sources, folds=folds, starts=starts, ends=ends)
     report.write_predictions(folder / "predictions.csv", rows)
     report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix.png", normalize=False)
     report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True)
@@ -107,13 +114,20 @@ def write_results(
 def calibrate_checkpoint(model: str | Path, data: str | Path) -> float:
     """Fit the temperature on the `val` split (Guo et al., 2017) and store it in the checkpoint.
 
+    The threshold of "unknown" is stored as well: the probability that `KEPT_ANSWERS` of the right answers to the
+    split reach.
+
     Returns:
         The temperature; above 1 the network was too sure of itself.
     """
     classifier = load_classifier(model)
     found = list_pictures(data, "val", classifier.ears.names)
-    temperature = report.fit_temperature(logits_of(classifier, found.files), found.targets)
-    update_ears(model, temperature=temperature)
+    logits = logits_of(classifier, found.files)
+    temperature = report.fit_temperature(logits, found.targets)
+    probabilities = softmax(logits, temperature)
+    right = probabilities.max(axis=1)[probabilities.argmax(axis=1) == found.targets]
+    threshold = round(float(np.quantile(right, 1 - KEPT_ANSWERS)), 4) if len(right) >= FEWEST_ANSWERS else 0.0
+    update_ears(model, temperature=temperature, threshold=threshold)
     return temperature
 
 
@@ -131,6 +145,7 @@ def _origin(classifier: Classifier, model: str | Path) -> dict[str, object]:
         "model": str(model),
         "model_fingerprint": classifier.fingerprint,
         "temperature": ears.temperature,
+        "threshold": ears.threshold,
         "settings": "overridden" if ears.supplied else "the model's own",
         "device": str(classifier.device),
         "versions": versions(),

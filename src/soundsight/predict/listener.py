@@ -105,6 +105,14 @@ class Listener:
             elif event.failure:
                 raise AudioError(event.failure)
 
+    def resolve(self, options: Options) -> Resolved:
+        """Options with this model's own values filled in.
+
+        Raises:
+            ConfigError: A value is out of range, or a threshold names a class that the model does not know.
+        """
+        return resolve(options, self.spectrogram, self.names, self.classifier.ears.threshold)
+
     def answers(self, sources: Iterable[Source], options: Options) -> Iterator[Answer]:
         """One answer a recording; those that cannot be read say so in `Answer.failure`."""
         windows: list[Window] = []
@@ -127,7 +135,7 @@ class Listener:
             options: How to listen.
             watch: Called with each window and its picture.
         """
-        how = resolve(options, self.spectrogram, self.names)
+        how = self.resolve(options)
         tally: Tally | None = None
         for event in self._compute(sources, partial(self.classifier.probabilities, shifts=how.shifts), how):
             recording = event.recording if isinstance(event, Ended) else event[0].recording
@@ -144,7 +152,7 @@ class Listener:
 
     def vectors(self, sources: Iterable[Source], options: Options) -> Iterator[Vector | Ended]:
         """Feature vectors of many recordings, and the end of each."""
-        how = resolve(options, self.spectrogram, self.names)
+        how = self.resolve(options)
         for event in self._compute(sources, self.classifier.features, how):
             if isinstance(event, Ended):
                 yield event
@@ -239,7 +247,7 @@ def predict(
         raise ConfigError(f"{', '.join(loading)} belong to load(), and this model is loaded already.")
     listener = model if isinstance(model, Listener) else load(model, **loading)
     words = [sources] if isinstance(sources, str | Path) else sources
-    resolve(options, listener.spectrogram, listener.names)  # complain now, not at the first answer
+    listener.resolve(options)  # complain now, not at the first answer
     return listener.answers((file_source(path) for path in expand(words)), options)
 
 

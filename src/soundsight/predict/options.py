@@ -23,7 +23,8 @@ class Options:
     window_seconds: float | None = None  # length of a window; None is the model's clip length
     hop_seconds: float | None = None  # from one window to the next; None is the window's length
     top_k: int = 5  # classes that an answer names
-    threshold: float | Mapping[str, float] = 0.0  # least probability of a class; by class name, "" for the others
+    # Least probability of a class, below which it is "unknown"; by class name, "" for the others; None: the model's.
+    threshold: float | Mapping[str, float] | None = None
     shifts: int = 1  # circular time shifts of each picture whose probabilities are averaged
     batch: int = 32  # pictures that the network sees at once
 
@@ -40,8 +41,14 @@ class Resolved:
     batch: int
 
 
-def resolve(options: Options, config: SpectrogramConfig, names: Sequence[str]) -> Resolved:
+def resolve(options: Options, config: SpectrogramConfig, names: Sequence[str], own: float = 0.0) -> Resolved:
     """Check options against a model.
+
+    Args:
+        options: What the user asked for.
+        config: The model's ears.
+        names: Its classes.
+        own: The threshold that it carries.
 
     Raises:
         ConfigError: A value is out of range, or a threshold names a class that the model does not know.
@@ -62,22 +69,24 @@ def resolve(options: Options, config: SpectrogramConfig, names: Sequence[str]) -
         float(window),
         float(hop),
         min(options.top_k, len(names)),
-        thresholds(options.threshold, names),
+        thresholds(options.threshold, names, own),
         options.shifts,
         options.batch,
     )
 
 
-def thresholds(given: float | Mapping[str, float], names: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Least probability of each class, float32 `(classes,)`."""
-    by_class = given if isinstance(given, Mapping) else {"": given}
+def thresholds(
+    given: float | Mapping[str, float] | None, names: Sequence[str], own: float = 0.0
+) -> npt.NDArray[np.float32]:
+    """Least probability of each class, float32 `(classes,)`; `own` for those that nothing is said about."""
+    by_class = given if isinstance(given, Mapping) else {} if given is None else {"": given}
     for name, value in by_class.items():
         _check(f"threshold of {name!r}" if name else "threshold", value, 0, 1)
         if name and name not in names:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else f" It knows: {', '.join(sorted(names)[:60])}."
             raise ConfigError(f"This model knows no class {name!r}, so it can have no threshold.{hint}")
-    return np.array([by_class.get(name, by_class.get("", 0.0)) for name in names], np.float32)
+    return np.array([by_class.get(name, by_class.get("", own)) for name in names], np.float32)
 
 
 def decide(

@@ -35,6 +35,7 @@ class PredictionRow:
     probability: float  # probability of the predicted class, 0 to 1
     rank: int  # rank of the true class; 1 is right
     start_seconds: float | None = 0.0  # where in its recording the clip begins; None: not known
+    end_seconds: float | None = None
 
     @property
     def correct(self) -> bool:
@@ -49,6 +50,7 @@ def prediction_rows(
     sources: Sequence[str] | None = None,
     folds: Sequence[int | str] | None = None,
     starts: Sequence[float | None] | None = None,
+    ends: Sequence[float | None] | None = None,
 ) -> list[PredictionRow]:
     """One row for each scored clip, in the order of `scores`.
 
@@ -58,6 +60,7 @@ def prediction_rows(
         sources: N source recordings, if known.
         folds: N folds or splits, if there are any.
         starts: N starts of the clips in their recordings, in seconds; `None` takes every clip as a whole recording.
+        ends: N ends of the clips, likewise, where they are known.
 
     Raises:
         ConfigError: A list has another length than `scores`.
@@ -67,6 +70,7 @@ def prediction_rows(
         "sources": [""] * scores.count if sources is None else sources,
         "folds": [""] * scores.count if folds is None else folds,
         "starts": [0.0] * scores.count if starts is None else starts,
+        "ends": [None] * scores.count if ends is None else ends,
     }
     for name, column in columns.items():
         if len(column) != scores.count:
@@ -83,18 +87,20 @@ def prediction_rows(
             probability=float(scores.probabilities[i, scores.predictions[i]]),
             rank=int(scores.ranks[i]),
             start_seconds=columns["starts"][i],
+            end_seconds=columns["ends"][i],
         )
         for i in range(scores.count)
     ]
 
 
 def write_predictions(path: str | Path, rows: Iterable[PredictionRow]) -> Path:
-    """Write one CSV line a clip: clip, start_seconds, source, fold, target, predicted, probability, rank, correct."""
-    header = ("clip", "start_seconds", "source", "fold", "target", "predicted", "probability", "rank", "correct")
+    """Write one CSV line a clip, with its stretch of the recording, its true class and what was predicted."""
+    header = ("clip", "start_seconds", "end_seconds", "source", "fold", "target", "predicted", "probability", "rank")
     lines = [
         (
             row.clip,
             "" if row.start_seconds is None else _figure(row.start_seconds),
+            "" if row.end_seconds is None else _figure(row.end_seconds),
             row.source,
             row.fold,
             row.target,
@@ -105,7 +111,7 @@ def write_predictions(path: str | Path, rows: Iterable[PredictionRow]) -> Path:
         )
         for row in rows
     ]
-    return write_text(path, _csv(header, lines))
+    return write_text(path, _csv((*header, "correct"), lines))
 
 
 def write_scores(scores: Scores, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> list[Path]:

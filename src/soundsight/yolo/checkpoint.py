@@ -27,6 +27,7 @@ class Ears:
     names: tuple[str, ...]  # classes in the order of the model's outputs
     spectrogram: SpectrogramConfig
     temperature: float = 1.0  # logits are divided by it before the softmax
+    threshold: float = 0.0  # below it a probability counts as "unknown", unless the user says otherwise
     supplied: bool = False  # given by the user for a model that carries none
 
 
@@ -62,10 +63,11 @@ def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplie
         return Ears(names, supplied, supplied=True)
     try:
         config = from_dict(SpectrogramConfig, found["spectrogram"], where=f"{path}")
-        ears = Ears(tuple(map(str, found["names"])), config, float(found.get("temperature", 1.0)))
+        temperature, threshold = float(found.get("temperature", 1.0)), float(found.get("threshold", 0.0))
+        ears = Ears(tuple(map(str, found["names"])), config, temperature, threshold)
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"The spectrogram settings inside {path} are damaged ({error}).") from error
-    if len(ears.names) != len(names) or not ears.temperature > 0:
+    if len(ears.names) != len(names) or not ears.temperature > 0 or not 0 <= ears.threshold <= 1:
         raise ModelError(
             f"{path} names {len(ears.names)} classes but its network has {len(names)} outputs; it is damaged."
         )

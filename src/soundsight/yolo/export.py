@@ -83,6 +83,7 @@ def export(
             ears.spectrogram,
             list(ears.names),
             temperature=ears.temperature,
+            threshold=ears.threshold,
             checkpoint=checkpoint.file_fingerprint(path),
         )
     )

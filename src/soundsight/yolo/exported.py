@@ -285,6 +285,8 @@ def _ears(text: str | None, stated: object, path: Path, supplied: SpectrogramCon
     if not isinstance(data, dict) or type(data.get("format")) is not int:
         raise ModelError(damaged)
     given, temperature = data.get("names"), data.get("temperature", 1.0)
+    if type(data.get("threshold", 0.0)) not in (int, float) or not 0 <= data.get("threshold", 0.0) <= 1:
+        raise ModelError(damaged)
     if not isinstance(given, list) or not given or not all(isinstance(name, str) and name for name in given):
         raise ModelError(damaged)
     if type(temperature) not in (int, float) or not math.isfinite(temperature) or not 0.01 <= temperature <= 100:
