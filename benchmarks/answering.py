@@ -1,33 +1,47 @@
 """How fast answers come, and how much memory they take: one clip, ten hours, 2,000 short files.
 
-    python -m benchmarks.answering [--model last.pt] [--hours 10] [--files 2000] [--clips FOLDER --fold 1]
+    python -m benchmarks.answering [--model last.pt] [--hours 10] [--files 2000] [--parts latency,others] [--quick]
 
-Without --model, an untrained YOLOv8n-cls of 50 classes stands in: it is as fast as a trained one. With
---clips, a folder of ESC-50 clips, their answers through `val` on pictures, `predict` on files, the API on
-arrays, ONNX and TorchScript are compared too; that needs a trained model. Each measurement runs in a process
-of its own. Writes benchmarks/results/answering.json.
+Without --model, an untrained YOLOv8n-cls of 50 classes stands in: it is as fast as a trained one. The parts:
+
+commands   wall time of whole commands: --help, and one clip from a cold start
+latency    one 5-second clip, model loaded: file to answer, beside its own parts and the floor (decoding and
+           resampling by soundfile and soxr and nothing else, plus the network), for three runtimes, one and two
+           threads; a process that may use so many threads is pinned to so many cores
+agreement  the largest difference of a probability from PyTorch's, for every runtime
+short      a folder of 5-second files through the command
+long       one long FLAC file through the command: hours a minute, and whether memory grows with the length; by
+           the default runtime the whole of --hours, by the others an hour
+others     what one might use instead, from waveform to probabilities: see benchmarks/others.py
+
+Each measurement runs in a process of its own. benchmarks/results/answering.json is written after every part, so
+a run that is stopped leaves what it has measured.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 
-ROOT = Path(__file__).parents[1]
+from benchmarks import machine
+
 COMMAND = [sys.executable, "-m", "soundsight"]
 RATE = 44100  # Hz of the sounds that are written here; models resample to their own
+RUNTIMES = ("pytorch", "onnxruntime", "openvino")
+THREADS = (1, 2)
 
 
 def main() -> None:
@@ -35,102 +49,226 @@ def main() -> None:
     parser.add_argument("--model", type=Path)
     parser.add_argument("--hours", type=float, default=10)
     parser.add_argument("--files", type=int, default=2000)
-    parser.add_argument("--clips", type=Path, help="folder of ESC-50 clips, for the comparison of answers")
-    parser.add_argument("--fold", type=int, default=1, help="the fold that the model has not heard (default: 1)")
     parser.add_argument("--repeat", type=int, default=100)
-    parser.add_argument("--part", help=argparse.SUPPRESS)
+    parser.add_argument("--parts", default=",".join(PARTS), help="some of them, with commas (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
+    parser.add_argument("--out", type=Path, default=machine.RESULTS / "answering.json")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--runtime", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.part:
-        print(json.dumps(PARTS[arguments.part](arguments)))
+    if arguments.child:
+        print(json.dumps(CHILDREN[arguments.child](arguments)))
         return
+    if arguments.quick:
+        arguments.hours, arguments.files, arguments.repeat = 0.05, 40, 10
+    wanted = arguments.parts.split(",")
+    if unknown := set(wanted) - set(PARTS):
+        parser.error(f"there are no parts {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     with tempfile.TemporaryDirectory(prefix="soundsight-bench-") as folder:
-        result = measure(arguments, Path(folder))
-    target = Path(__file__).parent / "results" / "answering.json"
-    target.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
+        os.environ["SOUNDSIGHT_CACHE"] = str(Path(folder, "cache"))
+        measure(arguments, Path(folder), wanted)
 
 
-def measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
-    """All measurements."""
-    checkpoint = place / "model.pt"
-    if arguments.model:
-        shutil.copy(arguments.model, checkpoint)
-    else:
-        subprocess.run([*child(arguments, "untrained", place, checkpoint)], check=True, capture_output=True)
-    exported = place / "model.onnx"
-    subprocess.run([*COMMAND, "export", str(checkpoint), "--out", str(exported)], check=True, capture_output=True)
-    clips = write_clips(place / "clips")
-    load_before = os.getloadavg()[0]
+def measure(arguments: argparse.Namespace, place: Path, wanted: list[str]) -> None:
+    """Measure part after part, and write down each as soon as it is there."""
     result: dict[str, Any] = {
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "load_average_before": load_before,
+        **machine.describe(),
         "model": arguments.model.name if arguments.model else "untrained yolov8n-cls, 50 classes",
-        "command_seconds": command_seconds(checkpoint, exported, clips[0]),
     }
-    for model, engine in ((checkpoint, "pytorch"), (exported, "onnxruntime")):
-        for threads in (1, 2):
-            key = f"{engine}, {threads} thread{'s' * (threads > 1)}"
-            found = json.loads(output(child(arguments, "latency", place, model, "--threads", str(threads))))
-            result.setdefault("latency_of_a_5_s_clip", {})[key] = found
-            print(key, found, flush=True)
-    for model, engine in ((checkpoint, "pytorch"), (exported, "onnxruntime")):
-        short = many_files(model, place, arguments.files, clips)
-        result.setdefault("short_files", {})[engine] = short
-        long = {f"{hours:g} h": long_recording(model, place, hours, clips) for hours in (0.1, arguments.hours)}
-        result.setdefault("long_recording", {})[engine] = long
-        print(engine, short, long, flush=True)
-    if arguments.clips:
-        words = ["--clips", str(arguments.clips), "--fold", str(arguments.fold)]
-        result["agreement"] = json.loads(output(child(arguments, "agreement", place, checkpoint, *words)))
-    result["load_average_after"] = os.getloadavg()[0]
-    return result
+    model = place / "model.pt"
+    if arguments.model:
+        shutil.copy(arguments.model, model)
+    else:
+        child(arguments, "untrained", place, model)
+    write_clips(place / "clips")
+    models = {"pytorch": model}
+    for runtime, form, name in (("onnxruntime", "onnx", "model.onnx"), ("openvino", "openvino", "openvino")):
+        words = [*COMMAND, "export", str(model), "--format", form, "--out", str(place / name)]
+        if subprocess.run(words, capture_output=True, check=False).returncode == 0:
+            models[runtime] = place / name
+    for part in wanted:
+        begun = time.perf_counter()
+        result[part] = PARTS[part](arguments, place, models)
+        seconds = round(time.perf_counter() - begun, 1)
+        result.setdefault("seconds_of_the_parts", {})[part] = seconds
+        result["load_average_after"] = round(os.getloadavg()[0], 2)
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        print(f"{part} ({seconds} s): {json.dumps(result[part])}", flush=True)
+    print(f"Written: {arguments.out}")
 
 
-def child(arguments: argparse.Namespace, part: str, place: Path, model: Path, *more: str) -> list[str]:
-    """The command that measures one part in a process of its own."""
-    words = ["--part", part, "--place", str(place), "--model", str(model), "--repeat", str(arguments.repeat)]
-    return [sys.executable, "-m", "benchmarks.answering", *words, *more]
+def child(arguments: argparse.Namespace, what: str, place: Path, model: Path, *more: str, cores: int = 0) -> Any:
+    """What one measurement found in a process of its own, pinned to so many cores."""
+    words = ["--child", what, "--place", str(place), "--model", str(model), "--repeat", str(arguments.repeat), *more]
+    return json.loads(output([sys.executable, "-m", "benchmarks.answering", *words], cores=cores))
 
 
-def output(command: list[str]) -> str:
+def output(command: list[str], *, cores: int = 0) -> str:
     """The last line that a command prints."""
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    pin = None
+    if cores and hasattr(os, "sched_setaffinity"):
+        chosen = sorted(os.sched_getaffinity(0))[:cores]
+        pin = lambda: os.sched_setaffinity(0, chosen)  # noqa: E731
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=machine.ROOT, preexec_fn=pin)
     return done.stdout.splitlines()[-1]
 
 
-def write_clips(folder: Path, count: int = 50, seconds: float = 5.0) -> list[Path]:
+def write_clips(folder: Path, count: int = 50, seconds: float = 5.0) -> None:
     """Synthesised clips as 16-bit WAV."""
     from soundsight.demo import CLASSES, synthesise
 
     folder.mkdir()
-    paths = []
     for number in range(count):
         name = CLASSES[number % len(CLASSES)]
         clip = synthesise(name, seed=number, sample_rate=RATE, seconds=seconds)
-        paths.append(folder / f"{number:02d}-{name}.wav")
-        soundfile.write(paths[-1], clip, RATE, "PCM_16")
-    return paths
+        soundfile.write(folder / f"{number:02d}-{name}.wav", clip, RATE, "PCM_16")
 
 
-def command_seconds(checkpoint: Path, exported: Path, clip: Path) -> dict[str, float]:
-    """Wall time of whole commands, the median of five after one that fills the disk cache."""
+def clips_of(place: Path) -> list[Path]:
+    return sorted((place / "clips").glob("*.wav"))
 
-    def seconds(words: list[str]) -> float:
-        times = []
-        for _ in range(6):
-            start = time.perf_counter()
-            subprocess.run([*COMMAND, *words], check=True, capture_output=True)
-            times.append(time.perf_counter() - start)
-        return round(statistics.median(times[1:]), 3)
 
-    return {
-        "--help": seconds(["--help"]),
-        "predict --help": seconds(["predict", "--help"]),
-        "predict, checkpoint, one clip": seconds(["predict", str(checkpoint), str(clip)]),
-        "predict, ONNX, one clip": seconds(["predict", str(exported), str(clip)]),
+def commands(arguments: argparse.Namespace, place: Path, models: dict[str, Path]) -> dict[str, float]:
+    """Wall seconds of whole commands, the median of three after one that fills the disk cache."""
+    clip = str(clips_of(place)[0])
+    words = {
+        "--help": ["--help"],
+        "predict --help": ["predict", "--help"],
+        "first answer, checkpoint, converted before": ["predict", str(models["pytorch"]), clip],
+        "first answer, checkpoint, PyTorch": ["predict", str(models["pytorch"]), clip, "--runtime", "pytorch"],
     }
+    if "onnxruntime" in models:
+        words["first answer, ONNX file"] = ["predict", str(models["onnxruntime"]), clip]
+    found = {}
+    for name, line in words.items():
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            subprocess.run([*COMMAND, *line], check=True, capture_output=True)
+            times.append(time.perf_counter() - start)
+        if "converted" in name:
+            found["first answer, checkpoint, never used before"] = round(times[0], 3)
+        found[name] = round(statistics.median(times[1:]), 3)
+    return found
+
+
+def latency(arguments: argparse.Namespace, place: Path, models: dict[str, Path]) -> dict[str, Any]:
+    """One clip, by runtime and threads."""
+    found = {}
+    for runtime, model in models.items():
+        for threads in THREADS:
+            words = ("--threads", str(threads), "--runtime", "pytorch" if runtime == "pytorch" else "auto")
+            found[f"{runtime}, {threads} thread{'s' * (threads > 1)}"] = child(
+                arguments, "one_clip", place, model, *words, cores=threads
+            )
+    return found
+
+
+def agreement(arguments: argparse.Namespace, place: Path, models: dict[str, Path]) -> dict[str, Any]:
+    """Largest difference of a probability from PyTorch's over the clips, and how often the first class is the same."""
+    answers = {}
+    for runtime, model in models.items():
+        how = ("--runtime", "pytorch" if runtime == "pytorch" else "auto")
+        answers[runtime] = np.array(child(arguments, "probabilities", place, model, *how))
+    expected = answers.pop("pytorch")
+    return {
+        runtime: {
+            "clips": len(expected),
+            "largest_difference": float(f"{np.abs(found - expected).max():.2g}"),
+            "same_first_class": int((found.argmax(axis=1) == expected.argmax(axis=1)).sum()),
+        }
+        for runtime, found in answers.items()
+    }
+
+
+def short(arguments: argparse.Namespace, place: Path, models: dict[str, Path]) -> dict[str, Any]:
+    """A folder of 5-second files, through the command."""
+    folder, clips = place / "short", clips_of(place)
+    folder.mkdir()
+    for number in range(arguments.files):
+        os.link(clips[number % len(clips)], folder / f"{number:05d}.wav")
+    found = {}
+    for runtime, model in models.items():
+        seconds, peak = watched([*answer(runtime, model, folder), "--out", str(place / "short.csv")])
+        found[runtime] = {
+            "files": arguments.files,
+            "seconds": round(seconds, 1),
+            "files_per_second": round(arguments.files / seconds, 1),
+            "peak_mib": round(peak),
+        }
+    return found
+
+
+def long(arguments: argparse.Namespace, place: Path, models: dict[str, Path]) -> dict[str, Any]:
+    """One long FLAC file of clips in a row, through the command."""
+    default = "onnxruntime" if "onnxruntime" in models else "pytorch"
+    found: dict[str, Any] = {}
+    for runtime, model in models.items():
+        for hours in (0.1, arguments.hours if runtime == default else min(1.0, arguments.hours)):
+            path = place / f"{hours:g}-hours.flac"
+            if not path.exists():
+                write_long(path, clips_of(place), round(hours * 720))
+            csv = place / "long.csv"
+            seconds, peak = watched([*answer(runtime, model, path), "--top-k", "1", "--out", str(csv)])
+            with csv.open(encoding="utf-8") as lines:
+                windows = sum(1 for _ in lines) - 1
+            found.setdefault(runtime, {})[f"{hours:g} h"] = {
+                "windows": windows,
+                "seconds": round(seconds, 1),
+                "hours_a_minute": round(hours / seconds * 60, 2),
+                "peak_mib": round(peak),
+            }
+    return found
+
+
+def others(arguments: argparse.Namespace, place: Path, models: dict[str, Path]) -> dict[str, Any]:
+    """What one might use instead, in processes of their own."""
+    from benchmarks.others import NETWORKS
+
+    found = {}
+    for name in NETWORKS:
+        for threads in THREADS:
+            words = [sys.executable, "-m", "benchmarks.others", name, "--threads", str(threads)]
+            words += ["--repeat", str(max(3, min(20, arguments.repeat // 5)))]
+            found[f"{name}, {threads} thread{'s' * (threads > 1)}"] = json.loads(output(words, cores=threads))
+    return found
+
+
+def answer(runtime: str, model: Path, source: Path) -> list[str]:
+    """The command that answers."""
+    return [*COMMAND, "predict", str(model), str(source), "--device", "cpu"] + (
+        ["--runtime", "pytorch"] if runtime == "pytorch" else []
+    )
+
+
+def watched(command: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak memory in MiB of a command, found by its own parent."""
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
+    )
+    start = time.perf_counter()
+    peak = float(output([sys.executable, "-c", code, *command]))
+    return time.perf_counter() - start, peak
+
+
+def write_long(path: Path, clips: list[Path], count: int) -> None:
+    """So many clips in a row as one FLAC file."""
+    with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16", compression_level=0.0) as file:
+        for sound in endless(clips, count):
+            file.write(sound)
+
+
+def endless(clips: list[Path], count: int) -> Iterator[np.ndarray]:
+    sounds = [soundfile.read(clip, dtype="int16")[0] for clip in clips]
+    for number in range(count):
+        yield sounds[number % len(sounds)]
+
+
+# -- in processes of their own ----------------------------------------------------------------------------
 
 
 def untrained(arguments: argparse.Namespace) -> str:
@@ -151,135 +289,85 @@ def untrained(arguments: argparse.Namespace) -> str:
     return str(arguments.model)
 
 
-def latency(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds from a file to its answer, the model being loaded."""
-    from soundsight import load
+def probabilities(arguments: argparse.Namespace) -> list[list[float]]:
+    """Answers to all clips."""
+    listener = loaded(arguments)
+    return [listener(clip).summary.probabilities.tolist() for clip in clips_of(arguments.place)]
+
+
+def one_clip(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds from a file to its answer, of its parts, and of the floor, the model being loaded."""
+    import soxr
+
     from soundsight.predict.windows import cut, draw, file_source
 
-    clips = sorted((arguments.place / "clips").glob("*.wav"))
     start = time.perf_counter()
-    listener = load(arguments.model, device="cpu", threads=arguments.threads)
+    listener = loaded(arguments)
     loading = time.perf_counter() - start
-    for clip in clips[:10]:
-        listener(clip)
-    times, drawing = [], []
-    for number in range(arguments.repeat):
-        start = time.perf_counter()
-        listener(clips[number % len(clips)])
-        times.append(1000 * (time.perf_counter() - start))
-    for number in range(arguments.repeat):
-        start = time.perf_counter()
-        with file_source(clips[number % len(clips)]).open() as (info, blocks):
-            ears = listener.spectrogram
+    clips, ears = clips_of(arguments.place), listener.spectrogram
+    pictures: list[Any] = []
+
+    def read_and_draw(clip: Path) -> None:
+        with file_source(clip).open() as (info, blocks):
             for stretch in cut(blocks, info.sample_rate, ears, window_seconds=5.0, hop_seconds=5.0):
-                draw(stretch, ears)
-        drawing.append(1000 * (time.perf_counter() - start))
-    p50, p95 = np.percentile(times, [50, 95])
-    return {
-        "p50_ms": round(p50, 1),
-        "p95_ms": round(p95, 1),
-        "least_ms": round(min(times), 1),
-        "of_which_reading_and_drawing_p50_ms": round(statistics.median(drawing), 1),
-        "import_and_load_seconds": round(loading, 2),
-    }
+                pictures[:] = [draw(stretch, ears)[0]]
 
+    def decode_and_resample(clip: Path) -> None:
+        samples, rate = soundfile.read(clip, dtype="float32")
+        soxr.resample(samples, rate, ears.sample_rate, quality="HQ")
 
-def run_and_watch(command: list[str]) -> tuple[float, float]:
-    """Wall seconds and peak memory in MiB of a command, found by its own parent."""
-    code = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
-    )
     start = time.perf_counter()
-    peak = float(output([sys.executable, "-c", code, *command]))
-    return time.perf_counter() - start, peak
-
-
-def many_files(model: Path, place: Path, count: int, clips: list[Path]) -> dict[str, float]:
-    """A folder of 5-second files, through the command."""
-    folder = place / "many"
-    if not folder.exists():
-        folder.mkdir()
-        for number in range(count):
-            shutil.copy(clips[number % len(clips)], folder / f"{number:05d}.wav")
-    words = ["predict", str(model), str(folder), "--out", str(place / "many.csv"), "--device", "cpu"]
-    seconds, peak = run_and_watch([*COMMAND, *words])
+    listener(clips[0])
+    first = time.perf_counter() - start
+    whole = times(listener, clips, arguments.repeat)
+    drawing = times(read_and_draw, clips, arguments.repeat)
+    network = times(lambda _: listener.classifier.probabilities(pictures[0][None]), clips, arguments.repeat)
+    decoding = times(decode_and_resample, clips, arguments.repeat)
+    p50, p95 = np.percentile(whole, [50, 95])
+    floor = statistics.median(network) + statistics.median(decoding)
     return {
-        "files": count,
-        "seconds": round(seconds, 1),
-        "files_per_second": round(count / seconds, 1),
-        "peak_mib": round(peak),
+        "p50_ms": round(p50, 2),
+        "p95_ms": round(p95, 2),
+        "least_ms": round(min(whole), 2),
+        "read_and_draw_p50_ms": round(statistics.median(drawing), 2),
+        "network_p50_ms": round(statistics.median(network), 2),
+        "decode_and_resample_p50_ms": round(statistics.median(decoding), 2),
+        "times_the_floor": round(p50 / floor, 2),
+        "import_and_load_seconds": round(loading, 2),
+        "first_answer_seconds": round(first, 3),
     }
 
 
-def long_recording(model: Path, place: Path, hours: float, clips: list[Path]) -> dict[str, float]:
-    """One long FLAC file of clips in a row, through the command."""
-    path = place / f"{hours:g}-hours.flac"
-    if not path.exists():
-        with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
-            for block in endless(clips, round(hours * 720)):
-                file.write(block)
-    words = ["predict", str(model), str(path), "--out", str(place / "long.csv"), "--device", "cpu"]
-    seconds, peak = run_and_watch([*COMMAND, *words])
-    lines = sum(1 for _ in (place / "long.csv").open(encoding="utf-8"))
-    return {
-        "windows": (lines - 1) // 5,
-        "seconds": round(seconds, 1),
-        "hours_a_minute": round(hours / seconds * 60, 2),
-        "peak_mib": round(peak),
-    }
+def times(function: Callable[[Path], Any], clips: list[Path], repeat: int) -> list[float]:
+    """Milliseconds of each call, after ten that warm up."""
+    found = []
+    for number in range(-10, repeat):
+        start = time.perf_counter()
+        function(clips[number % len(clips)])
+        if number >= 0:
+            found.append(1000 * (time.perf_counter() - start))
+    return found
 
 
-def endless(clips: list[Path], count: int) -> Iterator[np.ndarray]:
-    """So many clips in a row."""
-    sounds = [soundfile.read(clip, dtype="int16")[0] for clip in clips]
-    for number in range(count):
-        yield sounds[number % len(sounds)]
-
-
-def agreement(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Answers to all clips of one fold, by five ways; the first is `val` on pictures."""
+def loaded(arguments: argparse.Namespace) -> Any:
     from soundsight import load
-    from soundsight.dataset.catalogue import Clip
-    from soundsight.dataset.pictures import draw_clip, encode_png
-    from soundsight.experiment.scoring import logits_of
-    from soundsight.yolo.classifier import softmax
-    from soundsight.yolo.export import export
 
-    files = sorted(arguments.clips.glob(f"{arguments.fold}-*.wav"))
-    listener = load(arguments.model, device="cpu")
-    pictures = []
-    (arguments.place / "png").mkdir(exist_ok=True)
-    for number, file in enumerate(files):
-        pictures.append(arguments.place / "png" / f"{number:04d}.png")
-        image = draw_clip(Clip(file, file.name, "", "", ""), listener.spectrogram)
-        pictures[-1].write_bytes(encode_png(image, "benchmark"))
-    temperature = listener.classifier.ears.temperature
-    by_way = {"val on pictures": softmax(logits_of(listener.classifier, pictures), temperature)}
-
-    def answers(model: Any, sources: list[Any]) -> np.ndarray:
-        return np.stack([model(*source).windows[0].probabilities for source in sources])
-
-    paths = [(file,) for file in files]
-    by_way["predict on files"] = answers(listener, paths)
-    by_way["API on arrays"] = answers(listener, [soundfile.read(file, dtype="int16") for file in files])
-    for form in ("onnx", "torchscript"):
-        made = export(arguments.model, form, out=arguments.place / f"agree.{form}")
-        by_way[form] = answers(load(made, device="cpu"), paths)
-    first = by_way["val on pictures"]
-    return {
-        "clips": len(files),
-        **{
-            way: {
-                "same_top_1": int((found.argmax(1) == first.argmax(1)).sum()),
-                "largest_difference": float(f"{np.abs(found - first).max():.2g}"),
-            }
-            for way, found in by_way.items()
-        },
-    }
+    return load(arguments.model, device="cpu", threads=arguments.threads, runtime=arguments.runtime)
 
 
-PARTS = {"untrained": untrained, "latency": latency, "agreement": agreement}
+PARTS: dict[str, Callable[..., Any]] = {
+    "commands": commands,
+    "latency": latency,
+    "agreement": agreement,
+    "short": short,
+    "others": others,
+    "long": long,
+}
+CHILDREN: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "untrained": untrained,
+    "one_clip": one_clip,
+    "probabilities": probabilities,
+}
 
 if __name__ == "__main__":
     main()

@@ -87,3 +87,16 @@ def test_exported_files_agree(
         for one, other in zip(answers, expected, strict=True):
             assert one.label == other.label
             np.testing.assert_allclose(one.windows[0].probabilities, other.windows[0].probabilities, atol=1e-3)
+
+
+def test_the_figure_of_the_benchmark(tiny_model: Path, tiny_data: Path) -> None:
+    """`python -m benchmarks.parity`, whose figures stand in the docs, on the tiny model."""
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from benchmarks.parity import measure
+
+    result = measure(tiny_model, tiny_data, "test")
+    assert result["clips"] == 16 and result["all_hold"]
+    assert len(result["ways"]) == 6
+    assert all(way.get("same_top_1", 16) == 16 for way in result["ways"].values())

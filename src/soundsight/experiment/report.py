@@ -115,7 +115,8 @@ def _read_predictions(path: Path) -> list[PredictionRow]:
         return [
             PredictionRow(
                 row["clip"], row["source"], row["fold"], row["target"], row["predicted"],
-                float(row["probability"]), int(row["rank"]), _seconds(row["start_seconds"]), _seconds(row.get("end_seconds")),
+                float(row["probability"]), int(row["rank"]), _seconds(row["start_seconds"]),
+                _seconds(row.get("end_seconds")),
             )
             for row in csv.DictReader(file)
         ]  # fmt: skip
