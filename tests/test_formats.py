@@ -18,7 +18,8 @@ import yaml
 
 from conftest import TINY_EARS
 from soundsight.cli import main
-from soundsight.config import to_dict
+from soundsight.config import DatasetConfig, to_dict
+from soundsight.dataset.catalogue import read_catalogue
 from soundsight.predict import load
 
 RATE = TINY_EARS.sample_rate
@@ -117,6 +118,22 @@ def test_raven_selection_tables(
     assert first["Label"] == "rain" and 0 < float(first["Score"]) <= 1
     assert run(capfdbinary, "predict", tiny_onnx, three, "--format", "raven", "--out", tmp_path)[0] == 0
     assert sorted(os.listdir(tmp_path))[0] == "a siren.selections.txt"
+
+
+@pytest.mark.parametrize("form", ["audacity", "raven"])
+def test_answers_are_labels_to_train_on(
+    capfdbinary: pytest.CaptureFixture[bytes], tiny_onnx: Path, three: Path, tmp_path: Path, form: str
+) -> None:
+    """What is written can be corrected in Audacity or Raven, and read back as a data set."""
+    shutil.copy(three / "rain.flac", tmp_path / "rain.flac")
+    assert run(capfdbinary, "predict", tiny_onnx, tmp_path / "rain.flac", "--format", form, "--out", tmp_path)[0] == 0
+    config = DatasetConfig(kind="table", root=str(tmp_path), table="*.txt", label_column="Label")
+    catalogue = read_catalogue(config)
+    assert [(c.file, c.label, c.start_seconds, c.end_seconds) for c in catalogue.clips] == [
+        ("rain.flac", "rain", 0, 1),
+        ("rain.flac", "rain", 1, 2),
+        ("rain.flac", "rain", 2, 2.5),
+    ]
 
 
 def test_files_of_one_name_do_not_replace_each_other(
