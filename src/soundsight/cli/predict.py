@@ -69,7 +69,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", type=int, metavar="RATE", help="standard input is 16-bit mono of this rate in Hz")
     parser.add_argument("--window", type=float, metavar="S", help="seconds a window (default: the model's clip)")
     parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: the window)")
-    parser.add_argument("--batch", type=int, default=32, metavar="N", help="windows at once (default: 32)")
+    parser.add_argument("--batch", type=int, metavar="N", help="windows at once (default: 8, on a GPU 32)")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
     add_runtime(parser)
     console.add_model_options(parser)

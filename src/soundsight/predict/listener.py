@@ -15,7 +15,7 @@ from soundsight import parallel
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import AudioError, ConfigError
 from soundsight.predict.answers import OVERRIDE, OWN, Answer, Model, Summary, Tally, Vector, Window
-from soundsight.predict.options import Options, Resolved, decide, resolve
+from soundsight.predict.options import GPU_BATCH, PROCESSOR_BATCH, Options, Resolved, decide, resolve
 from soundsight.predict.pipeline import Drawn, Ended, compute
 from soundsight.predict.sources import expand
 from soundsight.predict.windows import Source, array_source, file_source
@@ -111,7 +111,8 @@ class Listener:
         Raises:
             ConfigError: A value is out of range, or a threshold names a class that the model does not know.
         """
-        return resolve(options, self.spectrogram, self.names, self.classifier.ears.threshold)
+        batch = PROCESSOR_BATCH if str(self.classifier.device) == "cpu" else GPU_BATCH
+        return resolve(options, self.spectrogram, self.names, self.classifier.ears.threshold, batch=batch)
 
     def answers(self, sources: Iterable[Source], options: Options) -> Iterator[Answer]:
         """One answer a recording; those that cannot be read say so in `Answer.failure`."""

@@ -14,6 +14,8 @@ from soundsight.errors import ConfigError
 
 SILENCE, UNKNOWN = "silence", "unknown"
 MIN_SECONDS = 0.01  # shortest window and hop
+# Pictures at once: more of them fall out of a processor's cache, fewer leave a GPU idle.
+PROCESSOR_BATCH, GPU_BATCH = 8, 32
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Options:
     # Least probability of a class, below which it is "unknown"; by class name, "" for the others; None: the model's.
     threshold: float | Mapping[str, float] | None = None
     shifts: int = 1  # circular time shifts of each picture whose probabilities are averaged
-    batch: int = 32  # pictures that the network sees at once
+    batch: int | None = None  # pictures that the network sees at once; None: what suits the processor or GPU
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,14 @@ class Resolved:
     batch: int
 
 
-def resolve(options: Options, config: SpectrogramConfig, names: Sequence[str], own: float = 0.0) -> Resolved:
+def resolve(
+    options: Options,
+    config: SpectrogramConfig,
+    names: Sequence[str],
+    own: float = 0.0,
+    *,
+    batch: int = PROCESSOR_BATCH,
+) -> Resolved:
     """Check options against a model.
 
     Args:
@@ -49,6 +58,7 @@ def resolve(options: Options, config: SpectrogramConfig, names: Sequence[str], o
         config: The model's ears.
         names: Its classes.
         own: The threshold that it carries.
+        batch: Pictures at once where the options do not say.
 
     Raises:
         ConfigError: A value is out of range, or a threshold names a class that the model does not know.
@@ -64,14 +74,14 @@ def resolve(options: Options, config: SpectrogramConfig, names: Sequence[str], o
     _check("hop", hop, MIN_SECONDS, 86400, " s")
     _check("top_k", options.top_k, 1, 100_000)
     _check("shifts", options.shifts, 1, config.image_size)
-    _check("batch", options.batch, 1, 4096)
+    _check("batch", batch if options.batch is None else options.batch, 1, 4096)
     return Resolved(
         float(window),
         float(hop),
         min(options.top_k, len(names)),
         thresholds(options.threshold, names, own),
         options.shifts,
-        options.batch,
+        batch if options.batch is None else options.batch,
     )
 
 
