@@ -34,6 +34,8 @@ PACKAGES = [
     "torch",
     "torchaudio",
     "ultralytics",
+    "onnxruntime",
+    "openvino",
 ]
 
 
