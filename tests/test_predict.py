@@ -139,6 +139,9 @@ def test_the_models_own_threshold_holds_unless_another_is_given(
     assert careful(clip, threshold={label: 0.0}).label == label
     other = next(name for name in listener.names if name != label)
     assert careful(clip, threshold={other: 0.0}).label == "unknown"
+    samples, rate = soundfile.read(clip, dtype="float32")
+    mixed = careful(np.concatenate([samples, noise(1)]), rate, threshold={label: 0.0})
+    assert mixed.label in listener.names  # a mean is not held to the threshold of a window
     exported = export(path, "torchscript", out=tmp_path / "careful.torchscript")
     assert load(exported, device="cpu")(clip).label == "unknown"  # it travels with the ears
 

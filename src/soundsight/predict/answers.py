@@ -204,8 +204,8 @@ class Tally:
         mean = (self.total / max(self.heard, 1)).astype(np.float32)
         silent = self.heard == 0
         label, probability = decide(mean, silent, self.model.names, thresholds)
-        if silent and not self.counts:
-            label = UNKNOWN  # nothing was read, so nothing is known
+        if set(self.counts) <= {SILENCE, UNKNOWN} and not (silent and self.counts):
+            label = UNKNOWN  # no window was named, or none was read
         return Summary(
             self.recording, duration_seconds, label, probability, mean, dict(self.counts), self.model, failure
         )

@@ -142,7 +142,7 @@ class Listener:
             recording = event.recording if isinstance(event, Ended) else event[0].recording
             tally = tally or Tally(recording, self.model)
             if isinstance(event, Ended):
-                yield tally.summary(event.duration_seconds, event.failure, how.thresholds)
+                yield tally.summary(event.duration_seconds, event.failure, how.summary_thresholds)
                 tally = None
                 continue
             window = self._window(*event, how.thresholds)

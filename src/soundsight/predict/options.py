@@ -38,7 +38,8 @@ class Resolved:
     window_seconds: float
     hop_seconds: float
     top_k: int
-    thresholds: npt.NDArray[np.float32]  # (classes,)
+    thresholds: npt.NDArray[np.float32]  # (classes,), of windows
+    summary_thresholds: npt.NDArray[np.float32]  # (classes,), of a mean over windows: the model's own does not count
     shifts: int
     batch: int
 
@@ -80,6 +81,7 @@ def resolve(
         float(hop),
         min(options.top_k, len(names)),
         thresholds(options.threshold, names, own),
+        thresholds(options.threshold, names),
         options.shifts,
         batch if options.batch is None else options.batch,
     )
