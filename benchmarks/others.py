@@ -73,9 +73,13 @@ def measure(name: str, threads: int, repeat: int) -> dict[str, Any]:
 
 def mel_filters(rate: int, n_fft: int, bands: int = 128) -> np.ndarray:
     """Triangular filters `(bands, n_fft // 2 + 1)`."""
-    from librosa.filters import mel
+    from soundsight.spectrogram import hz_to_mel, mel_to_hz
 
-    return mel(sr=rate, n_fft=n_fft, n_mels=bands).astype(np.float32)
+    edges = mel_to_hz(np.linspace(hz_to_mel(0), hz_to_mel(rate / 2), bands + 2))[:, None]
+    bins = np.fft.rfftfreq(n_fft, 1 / rate)
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 
 
 def ast_base() -> Any:
