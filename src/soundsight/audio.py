@@ -40,6 +40,8 @@ EXTENSIONS = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .voc .sph .nist".split()
 )
 FFMPEG_EXTENSIONS = frozenset(".m4a .aac .mp4 .m4v .mov .mkv .webm .avi .wma .amr .3gp .mpg .mpeg .ac3".split())
+# A damaged file can also leave the library at an impossible place, where it asks for fewer than no samples.
+DECODING_ERRORS = (soundfile.LibsndfileError, RuntimeError, ValueError)
 FFMPEG_DEMUXERS = "mov,matroska,avi,asf,aac,amr,mpeg,mpegts,ac3,eac3,mp3,wav,flac,ogg,aiff,caf"
 
 
@@ -118,7 +120,7 @@ def read(
             if start:
                 file.seek(start)
             data = _read_mono(file, wanted + margin, path)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
+        except DECODING_ERRORS as error:
             raise AudioError(f"{path} cannot be decoded ({_reason(error)}).") from error
     waveform = resample(data, info.sample_rate, sample_rate)
     waveform = waveform[: math.ceil(wanted * sample_rate / info.sample_rate)]
@@ -203,7 +205,7 @@ def _blocks(file: soundfile.SoundFile, name: str | Path, frames: int) -> Iterato
     while True:
         try:
             data = file.read(frames, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
+        except DECODING_ERRORS as error:
             raise AudioError(
                 f"{name} cannot be decoded after {total / file.samplerate:.1f} s ({_reason(error)})."
             ) from error
