@@ -8,11 +8,12 @@ from __future__ import annotations
 import http.server
 import io
 import json
+import os
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import soundfile
 from torture import hostile, models, sounds
 
 COMMANDS = ("predict", "embed", "explain", "val", "export", "serve", "listen", "train", "resume", "crossval")
+LEARNING = ("train", "crossval")
 
 
 def main() -> None:
@@ -34,8 +36,11 @@ def run(commands: tuple[str, ...] = COMMANDS, only: tuple[str, ...] = ()) -> dic
         Counts, and what went wrong: an effect, a traceback, an exit code of 0, or no sentence.
     """
     started, problems, tried = time.monotonic(), [], 0
-    with tempfile.TemporaryDirectory(prefix="soundsight-torture-") as name, _listening() as server:
+    with tempfile.TemporaryDirectory(prefix="soundsight-torture-") as name, _listening() as server, ExitStack() as stack:
         place = Path(name)
+        before = os.getcwd()
+        stack.callback(os.chdir, before)
+        os.chdir(place)  # crossval writes below the folder that it is called in
         bench = _Bench(place)
         marker = place / "marker"
         crafted = place / "crafted"
@@ -45,6 +50,8 @@ def run(commands: tuple[str, ...] = COMMANDS, only: tuple[str, ...] = ()) -> dic
             for command in commands:
                 tried += 1
                 problem = bench.try_one(command, path)
+                if problem == "it was accepted" and command in LEARNING and technique in hostile.ONLY_EARS:
+                    problem = ""  # a training takes the weights only
                 if marker.exists():
                     problem = "it made its marker"
                     marker.unlink() if marker.is_file() else marker.rmdir()
@@ -98,8 +105,8 @@ class _Bench:
             "listen": ["listen", str(model)],
             "train": ["train", f"model={model}", f"data={place / 'data'}", f"project={place / 'runs'}", *quick],
             "resume": ["train", f"resume={model}", f"data={place / 'data'}", f"project={place / 'runs'}", *quick],
-            "crossval": ["crossval", str(place / "sounds"), f"cache={place / 'cv'}", f"model={model}", "--runs",
-                         str(place / "cvruns"), "--name", "x", "--groups", "2", *quick[:-3], *self.ears],
+            "crossval": ["crossval", str(place / "sounds"), f"cache={place / 'cv'}", f"model={model}", "--name", "x",
+                         "--groups", "2", "epochs=1", "batch=4", "workers=0", "device=cpu", *self.ears],
         }[command]  # fmt: skip
 
     def try_one(self, command: str, model: Path) -> str:

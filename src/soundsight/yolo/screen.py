@@ -80,6 +80,9 @@ def screen_content(checkpoint: Any, path: str | Path) -> None:
         model = checkpoint.get(key)
         if not isinstance(model, torch.nn.Module):
             continue
+        layers = getattr(model, "model", None)
+        if not isinstance(layers, torch.nn.Sequential) or not len(layers):
+            raise ModelError(f"{path} holds a network without layers; it is damaged.")
         plan = getattr(model, "yaml", None)
         activation = plan.get("activation") if isinstance(plan, dict) else None
         if activation and not (isinstance(activation, str) and _ACTIVATION.fullmatch(activation)):
@@ -87,6 +90,8 @@ def screen_content(checkpoint: Any, path: str | Path) -> None:
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if tensor.is_meta or tensor.numel() > size:
                 raise ModelError(f"{path} claims more numbers in {name[:60]} than its {size} bytes can hold; it is damaged.")
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise ModelError(f"{path} holds weights that are no numbers ({name[:60]}); its training has failed.")
     arguments = checkpoint.get("train_args") or {}
     if not isinstance(arguments, dict):
         raise ModelError(f"{path} holds training arguments that are no settings; it is damaged.")
