@@ -1,6 +1,6 @@
 """Hostile checkpoints against every command that takes a model: none may have an effect, each gets one sentence.
 
-    python -m torture.checkpoints
+python -m torture.checkpoints
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ def run(commands: tuple[str, ...] = COMMANDS, only: tuple[str, ...] = ()) -> dic
         Counts, and what went wrong: an effect, a traceback, an exit code of 0, or no sentence.
     """
     started, problems, tried = time.monotonic(), [], 0
-    with tempfile.TemporaryDirectory(prefix="soundsight-torture-") as name, _listening() as server, ExitStack() as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="soundsight-torture-") as name,
+        _listening() as server,
+        ExitStack() as stack,
+    ):
         place = Path(name)
         before = os.getcwd()
         stack.callback(os.chdir, before)
@@ -106,7 +110,7 @@ class _Bench:
             "train": ["train", f"model={model}", f"data={place / 'data'}", f"project={place / 'runs'}", *quick],
             "resume": ["train", f"resume={model}", f"data={place / 'data'}", f"project={place / 'runs'}", *quick],
             "crossval": ["crossval", str(place / "sounds"), f"cache={place / 'cv'}", f"model={model}", "--name", "x",
-                         "--groups", "2", "epochs=1", "batch=4", "workers=0", "device=cpu", *self.ears],
+                         "--groups", "2", "--workers", "1", "epochs=1", "batch=4", "device=cpu", *self.ears],
         }[command]  # fmt: skip
 
     def try_one(self, command: str, model: Path) -> str:
@@ -169,7 +173,7 @@ def _listening() -> Iterator[_Server]:
             state.requests.append(self.path)
             self.send_error(404)
 
-        do_HEAD = do_GET  # noqa: N815
+        do_HEAD = do_GET
 
         def log_message(self, *_: object) -> None:
             pass

@@ -290,4 +290,6 @@ _CHANGES: dict[str, Callable[[dict[str, Any], str, int], None]] = {
     "ears with too many classes": _ears(names=["x"] * 100_000),
 }
 # Of these, only what `train` and `crossval` do not read is changed.
-ONLY_EARS = frozenset({name for name in _CHANGES if name.startswith("ears") or "temperature" in name or "names" in name})
+ONLY_EARS = frozenset(
+    {name for name in _CHANGES if name.startswith("ears") or "temperature" in name or "names" in name}
+)

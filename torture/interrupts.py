@@ -38,7 +38,8 @@ def interrupt(place: Path, count: int, seed: int) -> dict[str, Any]:
         "prepare": ["prepare", f"root={config.root}", f"cache={config.cache}", f"data={config.data}", *ears, "--workers", "2"],
         "predict": ["predict", model, str(place / "sounds" / "audio"), "--out", str(place / "answers.csv")],
         "train": ["train", f"data={few.data}", "epochs=1000", f"project={place / 'runs'}", *quick, "imgsz=32"],
-        "crossval": ["crossval", f"root={place / 'few'}", f"cache={few.cache}", *ears, "epochs=300", *quick, "--name", "k"],
+        "crossval": ["crossval", f"root={place / 'few'}", f"cache={few.cache}", *ears, "epochs=300", *[word for word in quick if "workers" not in word],
+                     "--name", "k"],
         "serve": ["serve", model, "--port", "0"],
     }  # fmt: skip
     problems, slowest, cases = [], 0.0, 0
@@ -56,9 +57,7 @@ def interrupt(place: Path, count: int, seed: int) -> dict[str, Any]:
 def _one(words: list[str], sent: signal.Signals, after: float, place: Path) -> tuple[float, str]:
     command = [sys.executable, "-m", "soundsight", *words]
     with open(place / "said", "w+", encoding="utf-8") as said:
-        process = subprocess.Popen(
-            command, cwd=place, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
         time.sleep(after)
         started = time.monotonic()
         if sent == signal.SIGINT:

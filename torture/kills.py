@@ -80,9 +80,7 @@ def write_clips(root: Path, count: int, *, labels: tuple[str, ...] = LABELS, fol
 def config_of(place: Path) -> DatasetConfig:
     """Settings for the clips of `write_clips` in `place`/sounds."""
     split = SplitConfig(train=(1,), val=(2,), test=(3,))
-    return DatasetConfig(
-        root=str(place / "sounds"), cache=str(place / "cache"), data=str(place / "data"), split=split
-    )
+    return DatasetConfig(root=str(place / "sounds"), cache=str(place / "cache"), data=str(place / "data"), split=split)
 
 
 def kill_prepare(place: Path, count: int, seed: int) -> dict[str, Any]:
@@ -153,7 +151,7 @@ QUICK = {
 def kill_train(place: Path, count: int, seed: int) -> dict[str, Any]:
     """Kill a training of three epochs; go on with `resume`, or from the start where nothing was saved."""
     import soundsight.experiment.train  # (loaded before forking)
-    import soundsight.yolo.trainer  # noqa: F401
+    import soundsight.yolo.trainer
     from soundsight.dataset.prepare import prepare
     from soundsight.errors import ConfigError
 
@@ -165,7 +163,15 @@ def kill_train(place: Path, count: int, seed: int) -> dict[str, Any]:
 
     def fresh() -> object:
         return soundsight.experiment.train.train(
-            None, augment=None, data=config.data, imgsz=32, epochs=3, project=str(runs), name="k", exist_ok=True, **QUICK
+            None,
+            augment=None,
+            data=config.data,
+            imgsz=32,
+            epochs=3,
+            project=str(runs),
+            name="k",
+            exist_ok=True,
+            **QUICK,
         )
 
     def again() -> object:
@@ -222,14 +228,20 @@ def _bad_checkpoints(folder: Path, place: Path) -> list[str]:
 def kill_crossval(place: Path, count: int, seed: int) -> dict[str, Any]:
     """Kill a cross-validation of three folds; the same call goes on, and must end with the same answers."""
     import soundsight.experiment.crossval
-    import soundsight.yolo.trainer  # noqa: F401  (loaded before forking)
+    import soundsight.yolo.trainer
 
     write_clips(place / "sounds", 6)
     config, log, runs = config_of(place), place / "log", place / "runs"
 
     def work() -> object:
         return soundsight.experiment.crossval.crossval(
-            config, models.EARS, augment=None, name="k", runs=runs, workers=1, epochs=1, **QUICK
+            config,
+            models.EARS,
+            augment=None,
+            name="k",
+            runs=runs,
+            epochs=1,
+            **QUICK,  # (workers=0 draws with all cores)
         )
 
     started = time.monotonic()

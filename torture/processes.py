@@ -96,7 +96,11 @@ def difference(found: dict[str, str], wanted: dict[str, str]) -> str:
     """How two trees differ, in a few words; nothing if they do not."""
     parts = [f"{len(more)} files more" for more in [set(found) - set(wanted)] if more]
     parts += [f"{len(less)} files fewer" for less in [set(wanted) - set(found)] if less]
-    parts += [f"{len(other)} files differ" for other in [[k for k in set(found) & set(wanted) if found[k] != wanted[k]]] if other]
+    parts += [
+        f"{len(other)} files differ"
+        for other in [[k for k in set(found) & set(wanted) if found[k] != wanted[k]]]
+        if other
+    ]
     return ", ".join(parts)
 
 

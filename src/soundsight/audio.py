@@ -243,9 +243,11 @@ def to_mono(samples: npt.ArrayLike) -> Waveform:
 
 def _mono(data: npt.NDArray[np.float32], name: str | Path | object, *, first: int = 0) -> Waveform:
     mono = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
-    if not (-LOUDEST <= mono.min() and mono.max() <= LOUDEST):
+    if not (mono.min() >= -LOUDEST and mono.max() <= LOUDEST):
         if np.isfinite(mono).all():
-            raise AudioError(f"{name} holds values beyond {LOUDEST:g} times full scale, which are no sound; replace it.")
+            raise AudioError(
+                f"{name} holds values beyond {LOUDEST:g} times full scale, which are no sound; replace it."
+            )
         where = first + int(np.flatnonzero(~np.isfinite(mono))[0])
         raise AudioError(f"{name} holds values that are no numbers (NaN or infinity, first at sample {where}).")
     return np.ascontiguousarray(mono)

@@ -156,7 +156,9 @@ def check_answer(classifier: Classifier, path: Path, ears: checkpoint.Ears) -> C
         answer = classifier.logits(np.zeros((1, size, size, 3), np.uint8))
     except Exception as error:  # whatever layers that do not fit together provoke
         text = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ModelError(f"{path} does not accept the {size} x {size} pictures that its settings draw ({text}).") from error
+        raise ModelError(
+            f"{path} does not accept the {size} x {size} pictures that its settings draw ({text})."
+        ) from error
     if answer.shape != (1, len(ears.names)) or not np.isfinite(answer).all():
         raise ModelError(
             f"{path} names {len(ears.names)} classes, but answers with shape {answer.shape} or values that are no "

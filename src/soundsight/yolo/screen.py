@@ -89,7 +89,9 @@ def screen_content(checkpoint: Any, path: str | Path) -> None:
             raise ModelError(f"{path} names {str(activation)[:60]!r} as an activation, which is no layer of PyTorch.")
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if tensor.is_meta or tensor.numel() > size:
-                raise ModelError(f"{path} claims more numbers in {name[:60]} than its {size} bytes can hold; it is damaged.")
+                raise ModelError(
+                    f"{path} claims more numbers in {name[:60]} than its {size} bytes can hold; it is damaged."
+                )
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 raise ModelError(f"{path} holds weights that are no numbers ({name[:60]}); its training has failed.")
     arguments = checkpoint.get("train_args") or {}
