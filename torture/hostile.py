@@ -97,7 +97,8 @@ def programs(marker: Path, port: int) -> dict[str, Program]:
         "open": call(named("builtins", "open"), text(str(marker)), text("w")),
         "import and getattr": call(attribute(imported, "system"), text(shell)),
         "getattr through a layer": call(
-            call(attribute(attribute(attribute(layer, "__init__"), "__globals__"), "get"), text("__builtins__")), text("x")
+            call(attribute(attribute(attribute(layer, "__init__"), "__globals__"), "get"), text("__builtins__")),
+            text("x"),
         ),
         "importlib": call(attribute(call(named("importlib", "import_module"), text("os")), "system"), text(shell)),
         "compile and exec": call(
@@ -126,7 +127,9 @@ def programs(marker: Path, port: int) -> dict[str, Program]:
         ),
         "torch.ops": call(named("torch.utils.cpp_extension", "load_inline"), text("x"), text("int f();")),
         "numpy.load": call(named("numpy", "load"), text(str(marker.with_suffix(".npy"))), b"N\x88"),
-        "numpy object array": call(named("numpy._core.multiarray", "_reconstruct"), named("numpy", "ndarray"), group(number(0)), raw(b"b")),
+        "numpy object array": call(
+            named("numpy._core.multiarray", "_reconstruct"), named("numpy", "ndarray"), group(number(0)), raw(b"b")
+        ),
         "numpy runstring": call(named("numpy.testing._private.utils", "runstring"), text(python), b"}"),
         "timeit": call(named("timeit", "timeit"), text(python)),
         "cProfile": call(named("cProfile", "run"), text(python)),
@@ -145,14 +148,17 @@ def programs(marker: Path, port: int) -> dict[str, Program]:
         "OBJ": b"(" + named("os", "system") + text(shell) + b"o",
         "STACK_GLOBAL": text("os") + text("system") + b"\x93" + group(text(shell)) + b"R",
         "NEWOBJ": named("subprocess", "Popen") + group(text(shell)) + b"\x81",
-        "extension code": call(named("copyreg", "add_extension"), text("os"), text("system"), number(240)) + b"0\x82\xf0" + group(text(shell)) + b"R",
+        "extension code": call(named("copyreg", "add_extension"), text("os"), text("system"), number(240))
+        + b"0\x82\xf0" + group(text(shell)) + b"R",
         "persistent name": b"(" + text("storage") + call(named("os", "system"), text(shell)) + b"tQ",
         "a hook": mapping(hook=call(named("functools", "partial"), named("os", "system"), text(shell))),
         "Ultralytics pip": call(named("ultralytics.utils.checks", "check_requirements"), text("nothing-at-all")),
         "Ultralytics download": call(named("ultralytics.utils.downloads", "safe_download"), text(url)),
         "Ultralytics model from an address": call(named("ultralytics.nn.tasks", "ClassificationModel"), text(url)),
         "Ultralytics detector from an address": call(named("ultralytics.nn.tasks", "DetectionModel"), text(url)),
-        "Ultralytics layer that downloads": call(named("ultralytics.nn.modules.block", "TorchVision"), text("resnet18")),
+        "Ultralytics layer that downloads": call(
+            named("ultralytics.nn.modules.block", "TorchVision"), text("resnet18")
+        ),
         "Ultralytics YOLO": call(named("ultralytics.models.yolo.model", "YOLO"), text(url)),
         "a layer of 40 TB": call(layer, number(10_000_000), number(1_000_000)),
         "memo of 64 GB": b"N" + b"r" + struct.pack("<I", 0xFFFFFFF0),

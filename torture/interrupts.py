@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,12 @@ def interrupt(place: Path, count: int, seed: int) -> dict[str, Any]:
     ears = [f"{k}={getattr(models.EARS, k)}" for k in ("sample_rate", "clip_seconds", "image_size", "n_fft")]
     quick = [f"{key}={value}" for key, value in kills.QUICK.items()]
     commands = {
-        "prepare": ["prepare", f"root={config.root}", f"cache={config.cache}", f"data={config.data}", *ears, "--workers", "2"],
+        "prepare": ["prepare", f"root={config.root}", f"cache={config.cache}", f"data={config.data}", *ears,
+                    "--workers", "2"],
         "predict": ["predict", model, str(place / "sounds" / "audio"), "--out", str(place / "answers.csv")],
         "train": ["train", f"data={few.data}", "epochs=1000", f"project={place / 'runs'}", *quick, "imgsz=32"],
-        "crossval": ["crossval", f"root={place / 'few'}", f"cache={few.cache}", *ears, "epochs=300", *[word for word in quick if "workers" not in word],
-                     "--name", "k"],
+        "crossval": ["crossval", f"root={place / 'few'}", f"cache={few.cache}", *ears, "epochs=300", "--name", "k",
+                     *[word for word in quick if "workers" not in word]],
         "serve": ["serve", model, "--port", "0"],
     }  # fmt: skip
     problems, slowest, cases = [], 0.0, 0
@@ -64,10 +66,8 @@ def _one(words: list[str], sent: signal.Signals, after: float, place: Path) -> t
             os.killpg(process.pid, sent)  # as a terminal does
         else:
             process.send_signal(sent)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
         gone = all_gone(process.pid, seconds=SECONDS)
         took = time.monotonic() - started
         left = survivors(process.pid)

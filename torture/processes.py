@@ -98,7 +98,7 @@ def difference(found: dict[str, str], wanted: dict[str, str]) -> str:
     parts += [f"{len(less)} files fewer" for less in [set(wanted) - set(found)] if less]
     parts += [
         f"{len(other)} files differ"
-        for other in [[k for k in set(found) & set(wanted) if found[k] != wanted[k]]]
+        for other in [{k for k in set(found) & set(wanted) if found[k] != wanted[k]}]
         if other
     ]
     return ", ".join(parts)

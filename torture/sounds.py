@@ -137,8 +137,10 @@ def _other_files() -> Iterator[Case]:
         "empty": b"", "newline": b"\n", "text": b"this is no sound\n" * 40, "zip": archive.getvalue(),
         "png": b"\x89PNG\r\n\x1a\n" + bytes(200), "html": b"<html><body>404</body></html>", "nul": bytes(4096),
         "ff": b"\xff" * 4096, "playlist": b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.wav\n",
-        "concat": b"ffconcat version 1.0\nfile /etc/hostname\n", "pickle": b"\x80\x02cos\nsystem\n.", "id3": b"ID3" + bytes(64),
-        "double": wav + wav, "inside": bytes(100) + wav, "riff-only": b"RIFF", "riff-list": b"RIFF\xff\xff\xff\xffLIST" * 50,
+        "concat": b"ffconcat version 1.0\nfile /etc/hostname\n", "pickle": b"\x80\x02cos\nsystem\n.",
+        "id3": b"ID3" + bytes(64),
+        "double": wav + wav, "inside": bytes(100) + wav, "riff-only": b"RIFF",
+        "riff-list": b"RIFF\xff\xff\xff\xffLIST" * 50,
     }  # fmt: skip
     for name, data in contents.items():
         for ending in WHOLE:
