@@ -191,9 +191,11 @@ def kill_train(place: Path, count: int, seed: int) -> dict[str, Any]:
         raise RuntimeError(f"train fails: {log.read_text(encoding='utf-8')[-500:]}")
     length = time.monotonic() - started
     problems, hits, resumed = [], 0, 0
-    for number, moment in enumerate(moments(count, 1.02 * length, seed)):
+    for number, moment in enumerate(moments(count, 0.2 * length, seed)):
         shutil.rmtree(runs, ignore_errors=True)
-        hits += killed(fresh, moment, log=log)
+        epochs = number % 4  # finished before the kill; the last ones fall into the end of the training
+        once = lambda epochs=epochs: _epochs(runs / "k" / "results.csv") >= epochs  # noqa: E731
+        hits += killed(fresh, moment, log=log, once=once)
         resumed += last.is_file()
         problems += [f"kill {number}: {text}" for text in _bad_checkpoints(runs, place)]
         if finish(forked(again, log=log)):
@@ -212,6 +214,14 @@ def kill_train(place: Path, count: int, seed: int) -> dict[str, Any]:
         "problems": problems,
         "length_s": round(length, 2),
     }
+
+
+def _epochs(table: Path) -> int:
+    """Epochs that a run has finished, by its table of results."""
+    try:
+        return max(0, table.read_text(encoding="utf-8").count("\n") - 1)
+    except OSError:
+        return 0
 
 
 def _bad_checkpoints(folder: Path, place: Path) -> list[str]:
@@ -250,9 +260,12 @@ def kill_crossval(place: Path, count: int, seed: int) -> dict[str, Any]:
     length = time.monotonic() - started
     wanted = (runs / "k" / "predictions.csv").read_bytes()
     problems, hits = [], 0
-    for number, moment in enumerate(moments(count, 1.02 * length, seed)):
+    for number, moment in enumerate(moments(count, 0.2 * length, seed)):
         shutil.rmtree(runs, ignore_errors=True)
-        hits += killed(work, moment, log=log)
+        fold, trained = 1 + number // 2 % 3, number % 2  # the kill falls into this fold, its training or its scoring
+        place_of = runs / "k" / f"fold{fold}-seed0"
+        sign = place_of / "run" / "results.csv" if trained else place_of
+        hits += killed(work, moment, log=log, once=sign.exists)
         problems += [f"kill {number}: {text}" for text in _bad_checkpoints(runs, place)]
         if finish(forked(work, log=log)):
             problems.append(f"kill {number}: the restart fails: {log.read_text(encoding='utf-8')[-400:]}")

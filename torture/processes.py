@@ -50,9 +50,14 @@ def finish(pid: int, *, seconds: float = 300) -> int:
     raise TimeoutError(f"process {pid} hung")
 
 
-def killed(work: Callable[[], object], after_seconds: float, *, log: Path) -> bool:
-    """Start `work` and send it SIGKILL; whether it was still at work."""
+def killed(
+    work: Callable[[], object], after_seconds: float, *, log: Path, once: Callable[[], bool] = lambda: True
+) -> bool:
+    """Start `work`, wait until `once` holds and some time more, and send it SIGKILL; whether it was still at work."""
     pid = forked(work, log=log)
+    until = time.monotonic() + 300
+    while not once() and time.monotonic() < until and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.002)
     time.sleep(after_seconds)
     os.kill(pid, signal.SIGKILL)
     return finish(pid) == -signal.SIGKILL
