@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test check bench wheel docker-check clean
+.PHONY: demo test check bench torture wheel docker-check clean
 
 demo: .venv/.run
 	$(BIN)/soundsight demo
@@ -26,6 +26,10 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.answering
 	$(BIN)/python -m benchmarks.train_speed
 
+# About two hours on two cores; writes torture/results.json. SHARE=0.1 runs a tenth of the cases.
+torture: .venv/.torture
+	$(BIN)/python -m torture --share $(or $(SHARE),1)
+
 docker-check:
 	docker/check
 
@@ -43,6 +47,10 @@ wheel: .venv/.dev
 .venv/.dev: .venv/bin/uv pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
 	touch $@ .venv/.run
+
+.venv/.torture: .venv/.dev
+	$(INSTALL) -e '.[torture]'
+	touch $@
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

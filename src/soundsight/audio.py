@@ -28,6 +28,10 @@ Waveform = npt.NDArray[np.float32]
 # Below, a second holds no sound worth a picture; above, no sound card records.
 MIN_RATE, MAX_RATE, MAX_CHANNELS = 100, 1_000_000, 256
 BLOCK_SECONDS = 10.0
+BLOCK_VALUES = 1 << 22  # samples of all channels decoded at once, at most: 16 MB
+LOUDEST = 1e15  # full scale is 1; beyond, the power of a sound is no number that a float32 can hold
+# No codec packs more samples of digital silence into a byte; a header that claims more lies.
+MAX_FRAMES_PER_BYTE = 8192
 # Source samples decoded beyond the end of a clip, so that the resampler sees what follows.
 MARGIN_SAMPLES = 4096
 _NOT_RECOGNISED = 1  # libsndfile's number for a format that it does not know
@@ -35,6 +39,8 @@ _NOT_RECOGNISED = 1  # libsndfile's number for a format that it does not know
 EXTENSIONS = frozenset(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .voc .sph .nist".split()
 )
+# A damaged file can also leave the library at an impossible place, where it asks for fewer than no samples.
+DECODING_ERRORS = (soundfile.LibsndfileError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -111,14 +117,26 @@ def read(
         try:
             if start:
                 file.seek(start)
-            data = file.read(wanted + margin, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
+            data = _read_mono(file, wanted + margin, path)
+        except DECODING_ERRORS as error:
             raise AudioError(f"{path} cannot be decoded ({_reason(error)}).") from error
-    waveform = resample(_mono(data, path), info.sample_rate, sample_rate)
+    waveform = resample(data, info.sample_rate, sample_rate)
     waveform = waveform[: math.ceil(wanted * sample_rate / info.sample_rate)]
     if len(waveform) == 0:
         raise AudioError(f"{path} holds no samples; replace it or leave it out.")
     return waveform
+
+
+def _read_mono(file: soundfile.SoundFile, frames: int, name: str | Path) -> Waveform:
+    """Up to `frames` samples from here on; channels are averaged block by block, however many there are."""
+    parts, left = [np.zeros(0, np.float32)], frames
+    while left > 0:
+        block = file.read(min(left, max(1, BLOCK_VALUES // file.channels)), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        parts.append(_mono(block, name, first=frames - left))
+        left -= len(block)
+    return parts[1] if len(parts) == 2 else np.concatenate(parts)
 
 
 def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform:
@@ -184,17 +202,17 @@ def opened(
 def _blocks(
     file: soundfile.SoundFile, name: str | Path, frames: int, check: Callable[[], None] | None
 ) -> Iterator[Waveform]:
-    total = 0
+    total, frames = 0, min(frames, max(1, BLOCK_VALUES // file.channels))
     while True:
         try:
             data = file.read(frames, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
+        except DECODING_ERRORS as error:
             raise AudioError(
                 f"{name} cannot be decoded after {total / file.samplerate:.1f} s ({_reason(error)})."
             ) from error
-        total += len(data)
         if len(data):
-            yield _mono(data, name)
+            yield _mono(data, name, first=total)
+        total += len(data)
         if len(data) < frames:
             break
     if check is not None:
@@ -226,10 +244,14 @@ def to_mono(samples: npt.ArrayLike) -> Waveform:
     return _mono(array.reshape(len(array), -1).astype(np.float32), "The array")
 
 
-def _mono(data: npt.NDArray[np.float32], name: str | Path | object) -> Waveform:
+def _mono(data: npt.NDArray[np.float32], name: str | Path | object, *, first: int = 0) -> Waveform:
     mono = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
-    if not np.isfinite(mono).all():
-        where = int(np.flatnonzero(~np.isfinite(mono))[0])
+    if not (mono.min() >= -LOUDEST and mono.max() <= LOUDEST):
+        if np.isfinite(mono).all():
+            raise AudioError(
+                f"{name} holds values beyond {LOUDEST:g} times full scale, which are no sound; replace it."
+            )
+        where = first + int(np.flatnonzero(~np.isfinite(mono))[0])
         raise AudioError(f"{name} holds values that are no numbers (NaN or infinity, first at sample {where}).")
     return np.ascontiguousarray(mono)
 
@@ -245,6 +267,8 @@ def _info(file: soundfile.SoundFile, name: str | Path, *, length_known: bool = T
         raise AudioError(f"{name} has {info.channels} channels; at most {MAX_CHANNELS} can be read.")
     if info.frames == 0 and length_known:
         raise AudioError(f"{name} holds no samples; replace it or leave it out.")
+    if length_known and info.frames > MAX_FRAMES_PER_BYTE * (size := os.path.getsize(name)):
+        raise AudioError(f"{name} claims to last {info.duration_seconds:.0f} s, which {size} bytes cannot hold.")
     return info
 
 

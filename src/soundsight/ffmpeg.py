@@ -25,6 +25,11 @@ EXTENSIONS = frozenset(
     ".m4a .m4b .aac .mp4 .m4v .mov .mkv .mka .webm .avi .wma .wmv .asf .amr .3gp .3g2 .mpg .mpeg .ts .mts .flv .f4v "
     ".ac3 .eac3 .dts .mp2 .wv .ape .tta .tak .mpc .dsf .dff .ra .rm .spx .qoa".split()
 )
+# No playlists and no scripts, which could have other files read.
+_DEMUXERS = (
+    "mov,matroska,avi,asf,aac,amr,amrnb,amrwb,mpeg,mpegts,mpegvideo,flv,ac3,eac3,dts,mp3,wv,ape,tta,tak,mpc,mpc8,"
+    "dsf,iff,rm,qoa,wav,w64,flac,ogg,aiff,caf,au"
+)
 _kept = threading.local()  # `.key` and `.file` of the recording that this thread decoded last
 
 
@@ -113,7 +118,7 @@ def _command(path: Path) -> list[Any]:
         raise AudioError(
             f"{path} needs the program ffmpeg, which is not installed; install it, or convert the file to FLAC."
         )
-    words = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"]
+    words = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-format_whitelist", _DEMUXERS]
     return [*words, "-i", f"file:{path.resolve()}", "-vn", "-sn", "-dn", "-map", "0:a:0"]
 
 

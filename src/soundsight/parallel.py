@@ -167,6 +167,15 @@ def _start() -> None:
     """Leave Ctrl-C to the parent, and one thread to each numerical library that is not loaded yet."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(ONE_THREAD)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End with the parent, even if it was killed: a worker that waits for work would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _ignore_interrupts() -> Any:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from soundsight import __version__
 from soundsight.errors import SoundsightError
+from soundsight.files import printable
 
 # name: one line for `soundsight --help`; the module has the same name (with `_` for `-`)
 COMMANDS = {
@@ -105,7 +106,7 @@ def _guarded(run: object, arguments: argparse.Namespace) -> int:
     except SoundsightError as error:
         if arguments.debug:
             raise
-        print(f"soundsight: {error}", file=sys.stderr)
+        print(f"soundsight: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

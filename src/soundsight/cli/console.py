@@ -13,6 +13,7 @@ from typing import Any
 from soundsight import config as settings
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig, unknown_key
 from soundsight.errors import ConfigError, DatasetError
+from soundsight.files import printable
 from soundsight.settings import find_config
 
 
@@ -91,7 +92,7 @@ def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
 def say(text: str) -> None:
     """A line for the user, apart from results on standard output."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def list_failures(failures: list[tuple[str, str]], where: Path, limit: int = 10) -> int:

@@ -6,6 +6,7 @@ import argparse
 
 from soundsight.cli import console, key_values
 from soundsight.dataset import manifest
+from soundsight.errors import ConfigError
 
 SUMMARY = "Train and score every fold once: the true score of a recipe, in one command."
 EXAMPLES = [
@@ -16,6 +17,7 @@ EXAMPLES = [
     "soundsight crossval --dataset urbansound8k",
     "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
 ]
+OPTIONS = frozenset({"augment", "config", "groups", "name", "protocol", "seeds", "shifts", "workers"})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     dataset, spectrogram, rest = console.data_settings(
         folders[0] if folders else arguments.dataset, arguments.spectrogram, words
     )
+    for key in rest.keys() & OPTIONS:
+        raise ConfigError(f"{key}={rest[key]} is no training argument of crossval; write --{key} {rest[key]}.")
     from soundsight.experiment.crossval import crossval
 
     done = crossval(

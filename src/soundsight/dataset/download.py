@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import filecmp
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,13 +58,14 @@ def download(
         raise ConfigError(f"The archive {archive} does not exist; name a file downloaded from {record.url}.")
     if (place / record.table).is_file():
         _keep(place, record, checksums, progress)
+        _sweep(place, record)
         return place
     with _locked(place):
         if archive:
             _check_archive(Path(archive), record, checksums, progress)
             _install(Path(archive), place, record, checksums, progress)
             return place
-        file = place.parent / f"{record.archive}.part"
+        file = _part(place, record)
         fetch(
             archive_url(record, mirror),
             file,
@@ -81,6 +83,20 @@ def download(
             raise
         discard(file)
     return place
+
+
+def _part(place: Path, record: Published) -> Path:
+    """Where an archive is fetched to."""
+    return place.parent / f"{record.archive}.part"
+
+
+def _sweep(place: Path, record: Published) -> None:
+    """Remove what a call left behind that was killed after its work was done, unless another one is at work."""
+    lock = _lock_of(place)
+    if lock.exists() and os.access(place.parent, os.W_OK):
+        with _locked(place):
+            discard(_part(place, record))
+            shutil.rmtree(_temporary(place), ignore_errors=True)
 
 
 def archive_url(record: Published, mirror: str | None) -> str:
@@ -121,7 +137,7 @@ def _check_archive(file: Path, record: Published, checksums: bool, progress: Pro
 
 def _install(archive: Path, place: Path, record: Published, checksums: bool, progress: Progress | None) -> None:
     """Unpack beside the place, check there, and move."""
-    temporary = place.parent / f"{TEMP_PREFIX}{place.name}"
+    temporary = _temporary(place)
     shutil.rmtree(temporary, ignore_errors=True)  # of a killed run
     try:
         temporary.mkdir()
@@ -177,10 +193,18 @@ def _refuse_strangers(former: Path, new: Path) -> None:
             )
 
 
+def _temporary(place: Path) -> Path:
+    return place.parent / f"{TEMP_PREFIX}{place.name}"
+
+
+def _lock_of(place: Path) -> Path:
+    return place.parent / f"{TEMP_PREFIX}{place.name}.lock"
+
+
 @contextlib.contextmanager
 def _locked(place: Path) -> Iterator[None]:
     """One download to a place at a time, by an advisory lock that ends with the process."""
-    lock = place.parent / f"{TEMP_PREFIX}{place.name}.lock"
+    lock = _lock_of(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         file = open(lock, "w")

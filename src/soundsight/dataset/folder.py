@@ -12,6 +12,7 @@ from soundsight.audio import is_audio
 from soundsight.dataset.catalogue import Catalogue, Clip
 from soundsight.dataset.manifest import SETTINGS
 from soundsight.errors import ConfigError, DatasetError
+from soundsight.files import printable
 
 
 def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
@@ -35,9 +36,11 @@ def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
         if (folder / SETTINGS).is_file():  # a cache or a data folder of `prepare`
             continue
         found = 0
-        for path in _files_below(folder):
-            relative = path.relative_to(root).as_posix()
-            if is_audio(path):
+        for path, problem in _files_below(folder):
+            relative = printable(path.relative_to(root).as_posix())
+            if problem:
+                failures.append((relative, problem))
+            elif is_audio(path):
                 clips.append(_clip(path, relative, pattern))
             elif path.suffix.lower() in ffmpeg.EXTENSIONS:
                 failures.append((relative, "needs the program ffmpeg, which is not installed"))
@@ -45,9 +48,9 @@ def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
                 continue
             found += 1
         if not found:
-            failures.append((f"{folder.name}/", "the class folder holds no recordings"))
+            failures.append((f"{printable(folder.name)}/", "the class folder holds no recordings"))
     for path in sorted(p for p in root.iterdir() if p.is_file() and is_audio(p) and p.name[0] != "."):
-        loose.append((path.name, "lies beside the class folders, so it has no label"))
+        loose.append((printable(path.name), "lies beside the class folders, so it has no label"))
     if loose and not clips:
         raise DatasetError(
             f"{root} holds {len(loose)} recordings but no class folders with recordings; move each to "
@@ -89,14 +92,22 @@ def _subfolders(root: Path) -> Iterator[Path]:
     return (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All files that are not hidden, in a fixed order; links to folders are followed, each folder once."""
+def _files_below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """All files that are not hidden, in a fixed order, and folders with the reason why they cannot be read.
+
+    Links to folders are followed, each folder once.
+    """
     seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    refused: list[OSError] = []
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refused.append):
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        if not names and not folders and is_audio(Path(parent)):
+            yield Path(parent), "is an empty folder, not a recording"
+        yield from ((Path(parent, name), "") for name in sorted(names) if not name.startswith("."))
+    for error in refused:
+        yield Path(error.filename), f"the folder cannot be read ({error.strerror})"

@@ -76,6 +76,7 @@ def prepare(
     labels = class_order(catalogue.labels)
     cache, data = Path(config.cache), Path(config.data)
     with _locked(cache), _locked(data):
+        files.remove_temporary([data])
         rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress)
         split_of = {images[clip]: split for clip, split in splits.items()}
         rows = [replace(row, split=split_of.get(row.image, "")) for row in rows]

@@ -200,7 +200,8 @@ def _drawn_by_threads(
                 yield drawn, item.live and waiting.empty()
         finally:
             stop.set()
-            thread.join(timeout=2)  # it may be waiting for a pipe; then it ends with the process
+            if thread is not threading.current_thread():  # which may collect what others dropped
+                thread.join(timeout=2)  # it may be waiting for a pipe; then it ends with the process
             pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -24,10 +24,10 @@ def expand(words: Iterable[str | Path]) -> list[Path]:
 
 
 def _expand(path: Path) -> Iterator[Path]:
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, no error for a name that is too long
         recordings = list(_recordings(path))
         yield from recordings or [path]
-    elif not path.exists() and glob.has_magic(str(path)):
+    elif not os.path.exists(path) and glob.has_magic(str(path)):
         matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
         for match in matches or [path]:
             if match.is_dir():
@@ -39,9 +39,13 @@ def _expand(path: Path) -> Iterator[Path]:
 
 
 def _recordings(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+    refused: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=refused.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if not names and not folders and is_audio(Path(parent)):
+            yield Path(parent)  # a folder that looks like a recording: reading it tells what is wrong
         for name in sorted(names):
             path = Path(parent, name)
             if not name.startswith(".") and is_audio(path):
                 yield path
+    yield from (Path(error.filename) for error in refused)

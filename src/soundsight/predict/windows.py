@@ -22,6 +22,7 @@ from soundsight import audio
 from soundsight.audio import AudioInfo, Waveform
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import AudioError, ConfigError
+from soundsight.files import printable
 from soundsight.spectrogram import Image, render
 
 # A window whose samples span less than this, of full scale 1, is digital silence: no sound, whatever a
@@ -55,7 +56,7 @@ class Stretch:
 
 def file_source(path: str | Path) -> Source:
     """A recording on disk."""
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         return Source(printable(path), lambda: _nothing(f"The folder {path} holds no recordings that can be read."))
     return Source(printable(path), lambda: audio.opened(path, block_seconds=BLOCK_SECONDS))
 
@@ -87,11 +88,6 @@ def array_source(samples: npt.ArrayLike, rate: int | None, *, name: str = "array
 
 def _nothing(reason: str) -> Opened:
     raise AudioError(reason)
-
-
-def printable(path: str | Path) -> str:
-    """A path as text that any encoding of Unicode can hold: bytes that are no UTF-8 become `\\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def cut(

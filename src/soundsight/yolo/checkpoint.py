@@ -16,6 +16,7 @@ import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
 from soundsight.config import SpectrogramConfig, from_dict, to_dict
 from soundsight.errors import ConfigError, ModelError
 from soundsight.files import write_bytes
+from soundsight.yolo.screen import screen, screen_content
 
 FORMAT = 1
 
@@ -67,7 +68,9 @@ def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplie
         ears = Ears(tuple(map(str, found["names"])), config, temperature, threshold)
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"The spectrogram settings inside {path} are damaged ({error}).") from error
-    if len(ears.names) != len(names) or not ears.temperature > 0 or not 0 <= ears.threshold <= 1:
+    if not 0.01 <= ears.temperature <= 100:
+        raise ModelError(f"The temperature inside {path} is {ears.temperature:g}; 0.01 to 100 is allowed.")
+    if len(ears.names) != len(names) or not 0 <= ears.threshold <= 1:
         raise ModelError(
             f"{path} names {len(ears.names)} classes but its network has {len(names)} outputs; it is damaged."
         )
@@ -87,6 +90,8 @@ def load_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
         ModelError: The file is missing, damaged, no YOLO classifier, or holds more than data and known layers.
     """
     require_file(path)
+    if not trust:
+        screen(path)
     from ultralytics.nn.tasks import torch_safe_load
 
     try:
@@ -96,15 +101,32 @@ def load_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
             f"{path} is not a checkpoint that can be loaded safely ({_first_line(error)}); use a file from "
             "`soundsight train`, or, if you trust its origin, add --trust-checkpoint."
         ) from error
-    model = checkpoint.get("ema") or checkpoint.get("model") if isinstance(checkpoint, dict) else None
+    model = checkpoint_model(checkpoint) if isinstance(checkpoint, dict) else None
     if type(model).__name__ != "ClassificationModel":
         raise ModelError(f"{path} holds no YOLO classifier (found {type(model).__name__}); use a `-cls` model.")
+    if not trust:
+        screen_content(checkpoint, path)
     return checkpoint
 
 
 def checkpoint_model(checkpoint: dict[str, Any]) -> Any:
     """The network of a checkpoint: its running average where there is one."""
-    return checkpoint.get("ema") or checkpoint["model"]
+    average = checkpoint.get("ema")
+    return checkpoint.get("model") if average is None else average
+
+
+def class_names(model: Any, path: str | Path) -> tuple[str, ...]:
+    """The classes that a network states, in the order of its outputs.
+
+    Raises:
+        ModelError: They are not a list of texts, numbered from 0.
+    """
+    names = getattr(model, "names", None)
+    if isinstance(names, dict) and list(names) == list(range(len(names))):
+        names = list(names.values())
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ModelError(f"{path} does not name its classes, numbered from 0; it is damaged.")
+    return tuple(names)
 
 
 def update_ears(path: str | Path, **values: Any) -> None:

@@ -133,13 +133,40 @@ def _load_checkpoint(
 
     chosen = choose_device(device)
     data = checkpoint.load_checkpoint(path, trust=trust)
-    model = checkpoint.checkpoint_model(data).float().eval()
-    names = tuple(model.names[i] for i in sorted(model.names))
-    ears = checkpoint.read_ears(getattr(model, "soundsight", None), path, names, supplied=spectrogram)
+    model = checkpoint.checkpoint_model(data)
+    ears = checkpoint.read_ears(
+        getattr(model, "soundsight", None), path, checkpoint.class_names(model, path), supplied=spectrogram
+    )
     if threads:
         torch.set_num_threads(threads)
-    network = model.fuse(verbose=False).to(chosen).to(memory_format=torch.channels_last)
-    return Classifier(network, ears, device=chosen, fingerprint=checkpoint.file_fingerprint(path))
+    try:
+        network = model.float().eval().fuse(verbose=False).to(chosen).to(memory_format=torch.channels_last)
+    except Exception as error:  # whatever layers that lack their parts provoke
+        raise ModelError(f"{path} holds a network that does not fit together; it is damaged.") from error
+    classifier = Classifier(network, ears, device=chosen, fingerprint=checkpoint.file_fingerprint(path))
+    return check_answer(classifier, path, ears)
+
+
+def check_answer(classifier: Classifier, path: Path, ears: checkpoint.Ears) -> Classifier:
+    """Ask for one black picture, so that a file that lies about its network is found out.
+
+    Raises:
+        ModelError: The network fails, or answers with something else than one number a class.
+    """
+    size = ears.spectrogram.image_size
+    try:
+        answer = classifier.logits(np.zeros((1, size, size, 3), np.uint8))
+    except Exception as error:  # whatever layers that do not fit together provoke
+        text = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ModelError(
+            f"{path} does not accept the {size} x {size} pictures that its settings draw ({text})."
+        ) from error
+    if answer.shape != (1, len(ears.names)) or not np.isfinite(answer).all():
+        raise ModelError(
+            f"{path} names {len(ears.names)} classes, but answers with shape {answer.shape} or values that are no "
+            "numbers; it is damaged."
+        )
+    return classifier
 
 
 def choose_device(device: str | None) -> torch.device:

@@ -75,7 +75,7 @@ def export(
     if path.suffix.lower() != ".pt" or not path.is_file():
         raise ModelError(f"{path} is no checkpoint; only a .pt file can be exported.")
     network = checkpoint.checkpoint_model(checkpoint.load_checkpoint(path, trust=trust))
-    names = tuple(network.names[i] for i in sorted(network.names))
+    names = checkpoint.class_names(network, path)
     ears = checkpoint.read_ears(getattr(network, "soundsight", None), path, names, supplied=spectrogram)
     given = _arguments(format, arguments or {}, ears.spectrogram.image_size)
     text = json.dumps(

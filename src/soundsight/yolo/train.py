@@ -82,7 +82,12 @@ def train(
         options["project"] = str(Path("runs/classify").absolute())
     elif not Path(options["project"]).is_absolute():
         options["project"] = str(Path(options["project"]).absolute())
-    model = YOLO(find_weights(start), task="classify")
+    weights = find_weights(start)
+    if resume:
+        options["save_dir"] = str(_run_folder(Path(weights)))  # not where its file says, which may have moved
+        if (done := _finished(Path(weights))) is not None:
+            return done
+    model = YOLO(weights, task="classify")
     trainer = None if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment())
     try:
         model.train(trainer=trainer, **options)
@@ -94,6 +99,36 @@ def train(
         raise ConfigError(f"Ultralytics does not accept the training arguments: {_plain(error)}") from error
     folder = Path(getattr(model.trainer, "save_dir"))  # noqa: B009  (typed as None before training)
     return Run(folder, folder / "weights" / "last.pt", folder / "weights" / "best.pt")
+
+
+def _run_folder(checkpoint: Path) -> Path:
+    parent = checkpoint.absolute().parent
+    return parent.parent if parent.name == "weights" else parent
+
+
+def _finished(last: Path) -> Run | None:
+    """The run of a checkpoint whose training has no epoch left, brought to its end if it was killed just before it.
+
+    Raises:
+        ConfigError: It was at its end already, so there is nothing to resume.
+    """
+    from ultralytics.utils.torch_utils import strip_optimizer
+
+    from soundsight.yolo.checkpoint import load_checkpoint
+    from soundsight.yolo.trainer import smaller
+
+    found = load_checkpoint(last)
+    epochs, done = found.get("train_args", {}).get("epochs", 0), found.get("epoch", -1) + 1
+    if found.get("optimizer") is None or not isinstance(epochs, int) or done < 1:
+        raise ConfigError(f"{last} is at the end of its training; train on from it with model={last}.")
+    if done < epochs:
+        return None
+    folder = last.absolute().parent
+    for name in ("last.pt", "best.pt"):
+        if (folder / name).is_file():
+            with smaller(folder / name) as draft:
+                strip_optimizer(draft)
+    return Run(_run_folder(last), folder / "last.pt", folder / "best.pt")
 
 
 def _check_machine(options: Mapping[str, Any], *, stock: bool) -> None:

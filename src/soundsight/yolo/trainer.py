@@ -7,7 +7,9 @@ is patched. It also writes the model's ears (spectrogram settings, class names) 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -220,9 +222,36 @@ class SpectrogramTrainer(ClassificationTrainer):
             self.last, self.best = goals
         return saved
 
+    def final_eval(self) -> None:
+        """Make the checkpoints smaller at the end, on copies, so that a kill leaves the former ones whole."""
+        if RANK not in (-1, 0):
+            super().final_eval()
+            return
+        goals = self.last, self.best
+        with smaller(self.last) as last, smaller(self.best) as best:
+            self.last, self.best = last, best
+            try:
+                super().final_eval()
+            finally:
+                self.last, self.best = goals
+
     def plot_training_samples(self, batch: dict[str, torch.Tensor], ni: int) -> None:
         """Draw a few augmented pictures, each with its strongest label."""
         super().plot_training_samples({**batch, "cls": batch["cls"].argmax(1)}, ni)
+
+
+@contextmanager
+def smaller(checkpoint: Path) -> Iterator[Path]:
+    """Lend a copy of a checkpoint to change; it takes the place of the checkpoint if the block ends well."""
+    draft = checkpoint.with_name(f"{TEMP_PREFIX}{checkpoint.name}")
+    try:
+        if checkpoint.exists():
+            shutil.copyfile(checkpoint, draft)
+        yield draft
+        if draft.exists():
+            os.replace(draft, checkpoint)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _mix_precision(trainer: SpectrogramTrainer) -> None:

@@ -1,0 +1,153 @@
+"""The quick part of `make torture`: some of every kind of damage, and every hostile checkpoint."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from torture import checkpoints, disks, hostile, kills, models, names, processes, recordings, sounds
+
+from soundsight import audio, files
+from soundsight.cli import main
+from soundsight.errors import AudioError, ConfigError, ModelError
+
+
+def test_damaged_recordings_are_answered_or_listed_with_a_reason():
+    found = recordings.run(400, seed=3, limited=False)
+    assert found["problems"] == [] and found["cases"] >= 300
+    assert found["prepare_drawn"] > 50 and found["prepare_refused"] > 50
+
+
+def test_odd_names_and_things_that_are_no_files(tmp_path):
+    found = names.run(tmp_path, str(models.make_onnx(tmp_path)))
+    assert found == {"good": 25, "bad": 7, "problems": []}
+
+
+def test_a_header_that_claims_more_than_the_file_can_hold(tmp_path):
+    """Two kilobytes that claim to last 93 days."""
+    data = bytearray(sounds.whole()["flac"])
+    data[21] = 0xFF  # the upper bits of the number of samples
+    path = tmp_path / "long.flac"
+    path.write_bytes(data)
+    with pytest.raises(AudioError, match=r"claims to last \d+ s, which \d+ bytes cannot hold"):
+        audio.probe(path)
+
+
+def test_samples_whose_power_is_no_number(tmp_path):
+    path = tmp_path / "huge.wav"
+    soundfile.write(path, np.full(100, 1e20, np.float32), 8000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="beyond 1e\\+15 times full scale"):
+        audio.read(path, sample_rate=8000)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX users")
+def test_a_folder_that_may_not_be_read_is_told(tmp_path):
+    """Asked as another user, since nothing is closed to root."""
+    folder = tmp_path / "sounds" / "bark" / "closed"
+    folder.mkdir(parents=True)
+    (folder.parent / "a.wav").write_bytes(sounds.whole()["wav"])
+    folder.chmod(0)
+    code = (
+        "import os, sys; from pathlib import Path; from soundsight.dataset.folder import read_folder\n"
+        "os.geteuid() or os.seteuid(65534)\n"
+        "print(read_folder(Path(sys.argv[1])).failures)"
+    )
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.is_relative_to(tmp_path.parents[1]):
+            parent.chmod(0o755)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "sounds")], capture_output=True, text=True)
+    folder.chmod(0o700)
+    assert "bark/closed" in done.stdout and "the folder cannot be read (Permission denied)" in done.stdout, done.stderr
+
+
+def test_outputs_cannot_steer_a_terminal():
+    assert files.printable("a\x1b[2Jb\nc\u202ed") == r"a\x1b[2Jb\nc\u202ed"
+    assert files.printable("größe 🐕‍🦺.wav") == "größe 🐕‍🦺.wav"
+
+
+@pytest.fixture(scope="module")
+def crafted(tmp_path_factory):
+    """All hostile checkpoints, and the marker that none of them may make."""
+    folder = tmp_path_factory.mktemp("crafted")
+    with checkpoints._listening() as server:
+        found = dict(hostile.files(folder, folder / "marker", server.port))
+        yield found, folder / "marker", server
+
+
+def test_no_hostile_checkpoint_has_an_effect(crafted):
+    from soundsight.yolo.classifier import load_classifier
+
+    found, marker, server = crafted
+    assert len(found) >= 80
+    for technique, path in found.items():
+        with pytest.raises(ModelError) as refused:
+            load_classifier(path, device="cpu")
+        assert "\n" not in str(refused.value) and str(path) in str(refused.value), technique
+        assert not marker.exists() and not server.requests, technique
+
+
+def test_no_command_believes_a_hostile_checkpoint():
+    few = ("os.system", "Ultralytics layer that downloads", "activation that is evaluated")
+    found = checkpoints.run(only=few)
+    assert found["problems"] == [] and found["cases"] == 3 * len(checkpoints.COMMANDS)
+
+
+def test_a_training_killed_just_before_its_end_is_finished(tmp_path):
+    """All epochs are done, but the optimizer is still in the checkpoint."""
+    import torch
+
+    from soundsight.yolo.checkpoint import load_checkpoint
+    from soundsight.yolo.train import train
+
+    last = tmp_path / "run" / "weights" / "last.pt"
+    last.parent.mkdir(parents=True)
+    content = models.make_content()
+    content["train_args"]["epochs"] = 3
+    torch.save({**content, "epoch": 2, "optimizer": {"state": {}, "param_groups": []}}, last)
+    done = train({"resume": str(last), "device": "cpu"}, spectrogram=None, augment=None)
+    assert done.last == last and done.folder == tmp_path / "run"
+    assert load_checkpoint(last)["optimizer"] is None and os.listdir(last.parent) == ["last.pt"]
+    with pytest.raises(ConfigError, match="is at the end of its training; train on from it with model="):
+        train({"resume": str(last), "device": "cpu"}, spectrogram=None, augment=None)
+
+
+def test_options_of_crossval_are_no_training_arguments(tmp_path, capsys):
+    assert main(["crossval", str(tmp_path), "workers=0"]) == 2
+    assert "workers=0 is no training argument of crossval; write --workers 0" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's list of processes")
+def test_a_killed_prepare_leaves_no_workers(tmp_path):
+    kills.write_clips(tmp_path / "sounds", 300)
+    config = kills.config_of(tmp_path)
+    words = [f"root={config.root}", f"cache={config.cache}", f"data={config.data}", *recordings.SETTINGS[:4]]
+    command = [
+        sys.executable,
+        "-m",
+        "soundsight",
+        "prepare",
+        *words,
+        "split.train=[1]",
+        "split.val=[2]",
+        "split.test=[3]",
+    ]
+    with subprocess.Popen([*command, "--workers", "2"], start_new_session=True, stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 60
+        while len(processes.survivors(process.pid)) < 4 and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)  # itself, the server of workers, two workers
+        process.kill()
+    assert processes.all_gone(process.pid, seconds=10), processes.survivors(process.pid)
+
+
+def test_full_and_vanished_disks():
+    found = disks.run(training=False)
+    assert found["problems"] == []
+    if found.get("left_out"):
+        pytest.skip(found["left_out"])
