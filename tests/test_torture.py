@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from torture import checkpoints, disks, hostile, kills, models, names, processes, recordings, sounds
 
 from soundsight import audio, files
 from soundsight.cli import main
 from soundsight.errors import AudioError, ConfigError, ModelError
-from torture import checkpoints, disks, hostile, kills, models, names, processes, recordings, sounds
 
 
 def test_damaged_recordings_are_answered_or_listed_with_a_reason():
@@ -128,7 +128,16 @@ def test_a_killed_prepare_leaves_no_workers(tmp_path):
     kills.write_clips(tmp_path / "sounds", 300)
     config = kills.config_of(tmp_path)
     words = [f"root={config.root}", f"cache={config.cache}", f"data={config.data}", *recordings.SETTINGS[:4]]
-    command = [sys.executable, "-m", "soundsight", "prepare", *words, "split.train=[1]", "split.val=[2]", "split.test=[3]"]
+    command = [
+        sys.executable,
+        "-m",
+        "soundsight",
+        "prepare",
+        *words,
+        "split.train=[1]",
+        "split.val=[2]",
+        "split.test=[3]",
+    ]
     with subprocess.Popen([*command, "--workers", "2"], start_new_session=True, stderr=subprocess.DEVNULL) as process:
         until = time.monotonic() + 60
         while len(processes.survivors(process.pid)) < 4 and process.poll() is None and time.monotonic() < until:

@@ -85,10 +85,14 @@ def full_prepare(place: Path, model: str) -> list[str]:
         ballast.unlink()
         code, said, more = _prepare(place, disk)
         problems += [*more, *([f"it does not go on: {said[-200:]}"] if code else [])]
-        found = {path.replace(str(disk), ""): digest for path, digest in tree(disk / "data").items() if path.endswith(".png")}
+        found = {
+            path.replace(str(disk), ""): digest for path, digest in tree(disk / "data").items() if path.endswith(".png")
+        }
     with small_disk(place / "disk", 8) as disk:
         _prepare(place, disk)
-        wanted = {path.replace(str(disk), ""): digest for path, digest in tree(disk / "data").items() if path.endswith(".png")}
+        wanted = {
+            path.replace(str(disk), ""): digest for path, digest in tree(disk / "data").items() if path.endswith(".png")
+        }
     differs = difference(found, wanted)
     return problems + ([f"after making room {differs}"] if differs else [])
 
@@ -97,7 +101,9 @@ def full_predict(place: Path, model: str) -> list[str]:
     """The answers do not fit: no file of answers is left."""
     with small_disk(place / "disk", 1) as disk:
         (disk / "ballast").write_bytes(bytes(1_044_000))
-        code, _, said, problems = _command("predict", model, str(place / "sounds" / "audio"), "--out", str(disk / "a.csv"))
+        code, _, said, problems = _command(
+            "predict", model, str(place / "sounds" / "audio"), "--out", str(disk / "a.csv")
+        )
         problems += _sentence(code, said, "No space left on device")
         if (left := [path.name for path in disk.iterdir()]) != ["ballast"]:
             problems.append(f"these are left: {left}")
@@ -174,7 +180,9 @@ def vanished_source(place: Path, model: str) -> list[str]:
 
         found = room.prepare(config, models.EARS, workers=1, progress=gone)
     count = sum(found.counts.values()) + len(found.failures)
-    return [] if count == 120 and len(found.failures) >= 60 else [f"{count} of 120 clips, {len(found.failures)} failures"]
+    return (
+        [] if count == 120 and len(found.failures) >= 60 else [f"{count} of 120 clips, {len(found.failures)} failures"]
+    )
 
 
 def models_config(disk: Path, place: Path) -> kills.DatasetConfig:

@@ -47,7 +47,9 @@ def run(seconds: int) -> dict[str, Any]:
         for number, (ending, data) in enumerate(sounds.whole().items()):
             (corpus / ending).write_bytes(bytes([number]) + data)
         command = [sys.executable, "-m", "torture.fuzz", "--child", str(corpus), "--seconds", str(seconds)]
-        done = subprocess.run([*command, "--finds", name], capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            [*command, "--finds", name], capture_output=True, text=True, errors="replace", check=False
+        )
         cases = re.findall(r"^#(\d+)", done.stderr, re.MULTILINE)
         covered = re.findall(r"cov: (\d+)", done.stderr)
         problems = [] if done.returncode == 0 else [done.stderr[-1500:]]

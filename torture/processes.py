@@ -56,7 +56,11 @@ def killed(
     """Start `work`, wait until `once` holds and some time more, and send it SIGKILL; whether it was still at work."""
     pid = forked(work, log=log)
     until = time.monotonic() + 300
-    while not once() and time.monotonic() < until and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    while (
+        not once()
+        and time.monotonic() < until
+        and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    ):
         time.sleep(0.002)
     time.sleep(after_seconds)
     os.kill(pid, signal.SIGKILL)

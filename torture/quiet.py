@@ -1,0 +1,104 @@
+"""Nothing is sent anywhere: every command under `strace`, which shows each attempt to connect, in a home of its own.
+
+    python -m torture.quiet
+
+The user's own Ultralytics settings file must be the same afterwards, byte for byte. Needs Linux and `strace`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from torture import kills, models
+
+# Connections that leave the process but not the machine are files, not network.
+_CALL = re.compile(r"(connect|sendto|sendmsg)\(\d+, .*sa_family=(AF_INET6?).*")
+SERVE_SECONDS = 40
+
+
+def main() -> None:
+    print(json.dumps(run(), indent=2))
+
+
+def run() -> dict[str, Any]:
+    """Run the commands; attempts to reach the network, and changes to the user's settings."""
+    if shutil.which("strace") is None:
+        return {"commands": 0, "left_out": "strace is not installed", "problems": []}
+    problems = []
+    with tempfile.TemporaryDirectory(prefix="soundsight-torture-") as name:
+        place = Path(name)
+        kills.write_clips(place / "sounds", 9)
+        model = models.make_checkpoint(place / "model.pt", names=kills.LABELS)
+        home = place / "home"
+        settings = home / ".config" / "Ultralytics" / "settings.json"
+        settings.parent.mkdir(parents=True)
+        settings.write_text('{"sync": true, "mine": "as it was"}', encoding="utf-8")
+        before = settings.read_bytes()
+        commands = _commands(place, str(model))
+        for command, words in commands.items():
+            problems += [f"{command}: {text}" for text in _watch(words, place, home)]
+            if settings.read_bytes() != before:
+                problems.append(f"{command} changed the user's Ultralytics settings")
+        known = {".config", ".cache"}
+        problems += [f"{path.name} was written to the home" for path in home.iterdir() if path.name not in known]
+    return {"commands": len(commands), "names": list(commands), "problems": problems}
+
+
+def _commands(place: Path, model: str) -> dict[str, list[str]]:
+    config = kills.config_of(place)
+    clip = str(next((place / "sounds" / "audio").glob("*.wav")))
+    ears = [f"{k}={getattr(models.EARS, k)}" for k in ("sample_rate", "clip_seconds", "image_size", "n_fft")]
+    split = ["split.train=[1]", "split.val=[2]", "split.test=[3]"]
+    quick = [f"{key}={value}" for key, value in kills.QUICK.items()]
+    return {
+        "prepare": ["prepare", f"root={config.root}", f"cache={config.cache}", f"data={config.data}", *ears, *split],
+        "train": ["train", f"data={config.data}", "epochs=1", f"project={place / 'runs'}", *quick, "imgsz=32"],
+        "val": ["val", model, "--data", config.data, "--out", str(place / "val")],
+        "predict": ["predict", model, clip],
+        "explain": ["explain", model, clip, "--out", str(place / "reasons.png")],
+        "export": ["export", model, "--format", "onnx", "--out", str(place / "model.onnx")],
+        "predict with ONNX": ["predict", str(place / "model.onnx"), clip],
+        "serve": ["serve", model, "--port", "0"],
+    }
+
+
+def _watch(words: list[str], place: Path, home: Path) -> list[str]:
+    log = place / "calls"
+    traced = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=connect,sendto,sendmsg",
+        "-o",
+        str(log),
+        sys.executable,
+        "-m",
+        "soundsight",
+    ]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("YOLO_", "ULTRALYTICS", "XDG_"))}
+    kept.pop("SOUNDSIGHT_CACHE", None)
+    process = subprocess.Popen(
+        [*traced, *words], cwd=place, env={**kept, "HOME": str(home)}, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    if words[0] == "serve":
+        time.sleep(SERVE_SECONDS)
+        os.killpg(process.pid, 2)
+    said, _ = process.communicate(timeout=900)
+    problems = [] if process.returncode in (0, 130) else [f"it fails: {said[-300:]}"]
+    calls = [line for line in log.read_text(errors="replace").splitlines() if _CALL.search(line)]
+    return problems + [f"it calls out: {line[:160]}" for line in calls[:3]]
+
+
+if __name__ == "__main__":
+    main()
