@@ -112,7 +112,7 @@ def full_predict(place: Path, model: str) -> list[str]:
 
 def full_train(place: Path, model: str) -> list[str]:
     """A checkpoint does not fit: one sentence, and none that is half written."""
-    code, said, problems = _prepare(place, place)
+    _, _, problems = _prepare(place, place)
     with small_disk(place / "disk", 4) as disk:
         words = [f"{key}={value}" for key, value in kills.QUICK.items()]
         words += [f"data={place / 'data'}", "imgsz=32", "epochs=2", f"project={disk}", "name=k", "--augment", "none"]
