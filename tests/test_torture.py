@@ -118,6 +118,15 @@ def test_a_training_killed_just_before_its_end_is_finished(tmp_path):
         train({"resume": str(last), "device": "cpu"}, spectrogram=None, augment=None)
 
 
+def test_rows_of_epochs_that_are_trained_again_are_taken_out(tmp_path):
+    from soundsight.yolo.train import _forget_epochs
+
+    table = tmp_path / "results.csv"
+    table.write_text("epoch,loss\n1,0.5\n2,0.4\n3,0.3\n4,0.", encoding="utf-8")
+    _forget_epochs(table, 2)
+    assert table.read_text(encoding="utf-8") == "epoch,loss\n1,0.5\n2,0.4\n"
+
+
 def test_options_of_crossval_are_no_training_arguments(tmp_path, capsys):
     assert main(["crossval", str(tmp_path), "workers=0"]) == 2
     assert "workers=0 is no training argument of crossval; write --workers 0" in capsys.readouterr().err
