@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import time
@@ -47,7 +48,8 @@ def main() -> int:
         done = subprocess.run(
             [sys.executable, "-m", f"torture.{name}", *words], stdout=subprocess.PIPE, text=True, check=False
         )
-        text = done.stdout[done.stdout.find("{\n") :]
+        begin = re.search(r"^\{$", done.stdout, re.MULTILINE)  # below what libraries print
+        text = done.stdout[begin.start() :] if begin else "{}"
         result = json.loads(text) if done.returncode == 0 else {"problems": [f"the part ended with {done.returncode}"]}
         found[name] = {"machine": describe(), "seconds": round(time.monotonic() - started), **result}
         RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

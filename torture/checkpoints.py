@@ -110,7 +110,8 @@ class _Bench:
             "train": ["train", f"model={model}", f"data={place / 'data'}", f"project={place / 'runs'}", *quick],
             "resume": ["train", f"resume={model}", f"data={place / 'data'}", f"project={place / 'runs'}", *quick],
             "crossval": ["crossval", str(place / "sounds"), f"cache={place / 'cv'}", f"model={model}", "--name",
-                         model.stem, "--groups", "2", "--workers", "1", "epochs=1", "batch=4", "device=cpu", *self.ears],
+                         model.stem, "--groups", "2", "--workers", "1", "epochs=1", "batch=4", "device=cpu",
+                         *self.ears],
         }[command]  # fmt: skip
 
     def try_one(self, command: str, model: Path) -> str:

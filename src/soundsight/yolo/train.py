@@ -12,6 +12,7 @@ import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
 from soundsight import checks
 from soundsight.config import AugmentConfig, SpectrogramConfig, read_yaml, unknown_key
 from soundsight.errors import ConfigError, ModelError, SoundsightError
+from soundsight.files import write_text
 
 WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
 
@@ -106,6 +107,18 @@ def _run_folder(checkpoint: Path) -> Path:
     return parent.parent if parent.name == "weights" else parent
 
 
+def _forget_epochs(table: Path, done: int) -> None:
+    """Take epochs out of a table of results that are trained again: their row was written before their checkpoint."""
+    try:
+        header, *rows = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, ValueError):
+        return
+    kept = [row for row in rows if row.endswith("\n") and row.partition(",")[0].strip().isdigit()]
+    kept = [row for row in kept if int(row.partition(",")[0]) <= done]
+    if kept != rows:
+        write_text(table, "".join([header, *kept]))
+
+
 def _finished(last: Path) -> Run | None:
     """The run of a checkpoint whose training has no epoch left, brought to its end if it was killed just before it.
 
@@ -122,6 +135,7 @@ def _finished(last: Path) -> Run | None:
     if found.get("optimizer") is None or not isinstance(epochs, int) or done < 1:
         raise ConfigError(f"{last} is at the end of its training; train on from it with model={last}.")
     if done < epochs:
+        _forget_epochs(_run_folder(last) / "results.csv", done)
         return None
     folder = last.absolute().parent
     for name in ("last.pt", "best.pt"):
