@@ -44,8 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
-        print("soundsight: stopped.", file=sys.stderr)
+        if not _is_child():
+            print("soundsight: stopped.", file=sys.stderr)
         return 130
+    finally:
+        if _is_child():
+            from soundsight.cluster import supervise
+
+            supervise.finished()
+
+
+def _is_child() -> bool:
+    """Whether a command of a cluster started this process to do its work; see `cluster.supervise`."""
+    return "SOUNDSIGHT_ENGINE_CHILD" in os.environ
 
 
 def _dispatch(words: list[str]) -> int:
@@ -67,6 +78,7 @@ def _dispatch(words: list[str]) -> int:
         arguments = parser.parse_intermixed_args(words)  # options and settings in any order
     except SystemExit as stop:
         return int(stop.code or 0)
+    arguments.words = [command, *words]  # for a command that starts itself again
     return _guarded(module.run, arguments)
 
 

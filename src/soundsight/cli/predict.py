@@ -9,10 +9,12 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from soundsight.cli import console
+from soundsight.cli import console, engine
+from soundsight.cli.tracks import OneEach, Timelines
 from soundsight.errors import ConfigError
 
 if TYPE_CHECKING:
+    from soundsight.config import ClusterConfig
     from soundsight.predict import Listener, Options, Summary, Window
     from soundsight.predict.windows import Source
     from soundsight.predict.writers import Writer
@@ -26,6 +28,7 @@ EXAMPLES = [
     "soundsight predict last.pt field/ --format raven --out tables/            # one file a recording",
     "soundsight predict last.onnx night.flac --summary --timeline night.png",
     "arecord -f S16_LE -r 16000 -c 1 | soundsight predict last.pt -            # WAV from a pipe",
+    "soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out answers/",
     "nc -l 5000 | soundsight predict last.pt - --raw 16000 --format jsonl      # 16-bit mono, no header",
 ]
 FORMATS = ("table", "csv", "jsonl", "parquet", "audacity", "raven")
@@ -59,12 +62,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PNG",
         help="draw spectrogram and class tracks; with several recordings a folder",
     )
+    engine.add_arguments(parser)
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Accept a model, recordings, and how to cut them."""
     parser.add_argument("model", help="a checkpoint .pt, or an exported .onnx, .torchscript or OpenVINO folder")
-    parser.add_argument("sources", nargs="+", metavar="source", help="files, folders, globs, or - for standard input")
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="source",
+        help="files, folders, globs, @FILE for a list of recordings, or - for standard input",
+    )
+    parser.add_argument(
+        "--sources", dest="lists", action="append", default=[], metavar="FILE", help="the same as @FILE"
+    )
     parser.add_argument("--raw", type=int, metavar="RATE", help="standard input is 16-bit mono of this rate in Hz")
     parser.add_argument("--window", type=float, metavar="S", help="seconds a window (default: the model's clip)")
     parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: the window)")
@@ -77,14 +89,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Answer."""
     from soundsight.predict.answers import merge
     from soundsight.predict.options import resolve
+    from soundsight.predict.writers import write_answers
 
     chosen = format_of(arguments.format, arguments.out)
-    sources = list_sources(arguments.sources, arguments.raw)
+    cluster = engine.cluster_settings(arguments)
+    if cluster.engine == "ray":
+        return run_on_cluster(arguments, cluster, chosen)
+    sources = list_sources(source_words(arguments), arguments.raw)
     options = make_options(
         arguments,
         top_k=arguments.top_k,
         threshold=parse_thresholds(arguments.threshold),
         shifts=arguments.shifts,
+        steady=len(sources) > 1,
     )
     check_output(chosen, arguments, len(sources))
     failures: list[str] = []
@@ -98,100 +115,44 @@ def run(arguments: argparse.Namespace) -> int:
         events: Iterable[Window | Summary] = listener.stream(
             show(sources), options, watch=timelines.add if timelines else None
         )
-        write(merge(events) if arguments.merge else events, writer, arguments.summary, failures, timelines)
+        write_answers(
+            merge(events) if arguments.merge else events,
+            writer,
+            summary=arguments.summary,
+            failed=lambda _, reason: failures.append(reason),
+            ended=timelines.end if timelines else None,
+        )
+        writer.close()
     return report_failures(failures, len(sources))
 
 
-def write(
-    events: Iterable[Window | Summary],
-    writer: Writer,
-    summary: bool,
-    failures: list[str],
-    timelines: Timelines | None,
-) -> None:
-    """Hand windows, or else summaries, to the writer; gather failures."""
-    from soundsight.predict.answers import Window
+def run_on_cluster(arguments: argparse.Namespace, cluster: ClusterConfig, chosen: str) -> int:
+    """Answer on a Ray cluster, in shards."""
+    from soundsight.cluster.gather import FORMATS as WRITTEN
+    from soundsight.cluster.gather import gather_answers
 
-    for event in events:
-        if isinstance(event, Window):
-            if not summary:
-                writer.write(event)
-            continue
-        if event.failure:
-            failures.append(event.failure)
-        if summary and event.counts:
-            writer.write(event.as_window())
-        writer.end(event.recording)
-        if timelines:
-            timelines.end(event)
-    writer.close()
-
-
-class Timelines:
-    """Draws one picture a recording."""
-
-    def __init__(self, path: str, count: int, listener: Listener) -> None:
-        self.path = Path(path)
-        self.folder = count > 1 or self.path.is_dir()
-        self.config = listener.spectrogram
-        self.taken: set[str] = set()
-        self._start()
-
-    def _start(self) -> None:
-        from soundsight.predict.timeline import Timeline
-
-        self.current = Timeline(self.config)
-
-    def add(self, window: Window, image: Any) -> None:
-        """Take a window and its picture."""
-        self.current.add(window, image)
-
-    def end(self, summary: Summary) -> None:
-        """Draw what was gathered, unless nothing was."""
-        from soundsight.report.pictures import draw_timeline
-
-        if self.current.windows:
-            path = self.path / own_name(summary.recording, ".png", self.taken) if self.folder else self.path
-            classes = self.current.classes()
-            draw_timeline(
-                self.current.levels(summary.duration_seconds),
-                self.current.scores(classes),
-                classes,
-                self.config,
-                path,
-                summary.duration_seconds,
-                title=Path(summary.recording).name,
-            )
-        self._start()
-
-
-class _OneEach:
-    """A label track or selection table of its own for each recording, in a folder."""
-
-    def __init__(self, folder: Path, make: Callable[[Any], Writer], suffix: str) -> None:
-        self.folder, self.make, self.suffix = folder, make, suffix
-        self.taken: set[str] = set()
-        self.stack = ExitStack()
-        self.writer: Writer | None = None
-
-    def write(self, window: Window) -> None:
-        self._open(window.recording).write(window)
-
-    def end(self, recording: str) -> None:
-        self._open(recording)
-        self.stack.close()
-        self.writer = None
-
-    def close(self) -> None:
-        self.stack.close()
-
-    def _open(self, recording: str) -> Writer:
-        from soundsight.predict.writers import writing
-
-        if self.writer is None:
-            name = own_name(recording, self.suffix, self.taken)
-            self.writer = self.make(self.stack.enter_context(writing(self.folder / name)))
-        return self.writer
+    code = engine.outlive(arguments, cluster)
+    if code is not None:
+        return code
+    if arguments.timeline or (arguments.format and chosen not in WRITTEN):
+        raise ConfigError(
+            f"The engine ray writes {', '.join(WRITTEN)}, and no timelines; use the local engine for them."
+        )
+    options = make_options(
+        arguments,
+        top_k=arguments.top_k,
+        threshold=parse_thresholds(arguments.threshold),
+        shifts=arguments.shifts,
+    )
+    return engine.answer(
+        arguments,
+        cluster,
+        source_words(arguments),
+        options,
+        lambda store, stream: gather_answers(store, stream, chosen, arguments.top_k),
+        merge=arguments.merge,
+        summary=arguments.summary,
+    )
 
 
 @contextmanager
@@ -209,7 +170,7 @@ def open_writer(
             make = lambda stream: writers.RavenWriter(stream, listener.spectrogram)  # noqa: E731
         if out is not None and (len(sources) > 1 or out.is_dir()):
             suffix = writers.RavenWriter.suffix if chosen == "raven" else writers.AudacityWriter.suffix
-            each = _OneEach(out, make, suffix)
+            each = OneEach(out, make, suffix)
             with each.stack:
                 yield each
             return
@@ -273,6 +234,18 @@ def make_options(arguments: argparse.Namespace, **more: Any) -> Options:
     return Options(window_seconds=arguments.window, hop_seconds=arguments.hop, batch=arguments.batch, **more)
 
 
+def source_words(arguments: argparse.Namespace) -> list[str]:
+    """What names the recordings; lists as `@FILE`.
+
+    Raises:
+        ConfigError: Nothing does.
+    """
+    words = [*arguments.sources, *(f"@{path}" for path in arguments.lists)]
+    if not words:
+        raise ConfigError("No recordings are named; add files, folders, @FILE for a list, or - for standard input.")
+    return words
+
+
 def list_sources(words: list[str], raw: int | None) -> list[Source]:
     """The recordings that words mean.
 
@@ -280,7 +253,7 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
         ConfigError: Standard input is a terminal, or --raw is given without it.
     """
     from soundsight.audio import MAX_RATE, MIN_RATE
-    from soundsight.predict.sources import expand
+    from soundsight.predict.sources import expand_words
     from soundsight.predict.windows import file_source, pipe_source
 
     if "-" in words and (sys.stdin is None or sys.stdin.isatty()):
@@ -289,7 +262,7 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
         raise ConfigError("--raw describes standard input; add - to the sources.")
     if raw is not None and not MIN_RATE <= raw <= MAX_RATE:
         raise ConfigError(f"--raw {raw} is out of range: {MIN_RATE} to {MAX_RATE} Hz are allowed.")
-    files = [file_source(path) for path in expand(word for word in words if word != "-")]
+    files = [file_source(path) for path in expand_words(word for word in words if word != "-")]
     return [pipe_source(sys.stdin.buffer, raw_rate=raw), *files] if "-" in words else files
 
 
@@ -309,16 +282,6 @@ def parse_thresholds(words: list[str]) -> dict[str, float]:
                 f"--threshold {word} is not understood; write a number from 0 to 1, or CLASS=NUMBER."
             ) from None
     return found
-
-
-def own_name(recording: str, suffix: str, taken: set[str]) -> str:
-    """A file name for what belongs to a recording; recordings of one name get numbers."""
-    stem = "stdin" if recording == "-" else Path(recording).stem
-    name, number = f"{stem}{suffix}", 2
-    while name.lower() in taken:
-        name, number = f"{stem}-{number}{suffix}", number + 1
-    taken.add(name.lower())
-    return name
 
 
 @contextmanager

@@ -26,6 +26,7 @@ class Options:
     threshold: float | Mapping[str, float] = 0.0  # least probability of a class; by class name, "" for the others
     shifts: int = 1  # circular time shifts of each picture whose probabilities are averaged
     batch: int = 32  # pictures that the network sees at once
+    steady: bool = False  # fill every batch up, so that no digit of an answer depends on what is listed beside it
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Resolved:
     thresholds: npt.NDArray[np.float32]  # (classes,)
     shifts: int
     batch: int
+    steady: bool
 
 
 def resolve(options: Options, config: SpectrogramConfig, names: Sequence[str]) -> Resolved:
@@ -65,6 +67,7 @@ def resolve(options: Options, config: SpectrogramConfig, names: Sequence[str]) -
         thresholds(options.threshold, names),
         options.shifts,
         options.batch,
+        options.steady,
     )
 
 

@@ -1,0 +1,89 @@
+"""Files of their own for each recording: timelines, label tracks, selection tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from soundsight.predict import Listener, Summary, Window
+    from soundsight.predict.writers import Writer
+
+
+class Timelines:
+    """Draws one picture a recording."""
+
+    def __init__(self, path: str, count: int, listener: Listener) -> None:
+        self.path = Path(path)
+        self.folder = count > 1 or self.path.is_dir()
+        self.config = listener.spectrogram
+        self.taken: set[str] = set()
+        self._start()
+
+    def _start(self) -> None:
+        from soundsight.predict.timeline import Timeline
+
+        self.current = Timeline(self.config)
+
+    def add(self, window: Window, image: Any) -> None:
+        """Take a window and its picture."""
+        self.current.add(window, image)
+
+    def end(self, summary: Summary) -> None:
+        """Draw what was gathered, unless nothing was."""
+        from soundsight.report.pictures import draw_timeline
+
+        if self.current.windows:
+            path = self.path / own_name(summary.recording, ".png", self.taken) if self.folder else self.path
+            classes = self.current.classes()
+            draw_timeline(
+                self.current.levels(summary.duration_seconds),
+                self.current.scores(classes),
+                classes,
+                self.config,
+                path,
+                summary.duration_seconds,
+                title=Path(summary.recording).name,
+            )
+        self._start()
+
+
+class OneEach:
+    """A label track or selection table of its own for each recording, in a folder."""
+
+    def __init__(self, folder: Path, make: Callable[[Any], Writer], suffix: str) -> None:
+        self.folder, self.make, self.suffix = folder, make, suffix
+        self.taken: set[str] = set()
+        self.stack = ExitStack()
+        self.writer: Writer | None = None
+
+    def write(self, window: Window) -> None:
+        self._open(window.recording).write(window)
+
+    def end(self, recording: str) -> None:
+        self._open(recording)
+        self.stack.close()
+        self.writer = None
+
+    def close(self) -> None:
+        self.stack.close()
+
+    def _open(self, recording: str) -> Writer:
+        from soundsight.predict.writers import writing
+
+        if self.writer is None:
+            name = own_name(recording, self.suffix, self.taken)
+            self.writer = self.make(self.stack.enter_context(writing(self.folder / name)))
+        return self.writer
+
+
+def own_name(recording: str, suffix: str, taken: set[str]) -> str:
+    """A file name for what belongs to a recording; recordings of one name get numbers."""
+    stem = "stdin" if recording == "-" else Path(recording).stem
+    name, number = f"{stem}{suffix}", 2
+    while name.lower() in taken:
+        name, number = f"{stem}-{number}{suffix}", number + 1
+    taken.add(name.lower())
+    return name
