@@ -134,7 +134,7 @@ def answer(
         work = replace(work, spectrogram=supplied)
         what = {"command": command, "model": _model_mark(arguments.model), "options": asdict(options), **more}
         what |= {"spectrogram": settings.to_dict(supplied) if supplied else None, "version": _version()}
-        store = Shards(Place(out), listed, config.shard or min(500, -(-listed.count // 64)), what)
+        store = Shards(Place(out), listed, config.shard or min(500, max(options.batch, -(-listed.count // 64))), what)
         work = replace(work, fingerprint=store.fingerprint)
         totals = _work(store, work, config, listed, arguments.model)
         if one_file:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import secrets
 import socket
 import threading
 import time
@@ -141,6 +142,9 @@ def connect(config: ClusterConfig, needs: Needs) -> Cluster:
             f"`ray start --head --port={address.rpartition(':')[2]}`, or correct the address."
         )
     ray = load_ray()
+    if address is None:  # a Ray of our own has a token of its own, which is left in nobody's home
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     own: dict[str, Any] = {"num_cpus": parallel.cores(), "object_store_memory": STORE_BYTES}
     own["include_dashboard"] = False
     with _limit(address):
@@ -151,7 +155,7 @@ def connect(config: ClusterConfig, needs: Needs) -> Cluster:
                 logging_level="ERROR",
                 **({} if address else own),
             )
-        except (RuntimeError, ConnectionError, ValueError, OSError, AssertionError) as error:
+        except (RuntimeError, ValueError, OSError, AssertionError, ray.exceptions.RayError) as error:
             raise ConfigError(_refused(address, error)) from error
     cluster = Cluster(ray, address or "this machine", needs)
     if address:
@@ -173,6 +177,11 @@ def _refused(address: str | None, error: BaseException) -> str:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     if address is None:
         return f"Ray does not start on this machine ({reason})."
+    if "AuthenticationError" in type(error).__name__ or "token" in reason:
+        return (
+            f"The cluster at {address} asks for a token that this machine does not have: set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN_PATH to a copy of the head's ~/.ray/auth_token."
+        )
     if "ersion mismatch" in reason:
         return (
             f"The cluster at {address} runs another Ray or Python than this machine ({reason}); install the same "

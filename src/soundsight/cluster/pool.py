@@ -28,9 +28,11 @@ SLOW_SECONDS, SLOW_TIMES = 10.0, 3.0  # a job is slow that takes this long, and 
 class Hands:
     """A worker's process: makes its function once, with the first job, and applies it to job after job."""
 
-    def __init__(self, make: Make, cpus: int) -> None:
+    def __init__(self, make: Make, cpus: int, folder: str) -> None:
         if cpus == 1:
             os.environ.update(parallel.ONE_THREAD)  # before numerical libraries are loaded
+        if os.path.isdir(folder):
+            os.chdir(folder)  # paths mean the same as where the command was given
         self.make = make
         self.function: Callable[[Any], Any] | None = None
 
@@ -51,6 +53,7 @@ class _Worker:
     node: str
     ready: bool = False
     flying: list[Any] = field(default_factory=list)  # references, the oldest first
+    since: float = 0.0  # when it began with the oldest
 
 
 @dataclass(eq=False)
@@ -111,6 +114,7 @@ class Pool:
                     time.sleep(0.5)
                     continue
                 self.idle_since = None
+                self._end_hanging()
                 done, _ = ray.wait(list(self.of_ref), num_returns=1, timeout=1.0)
                 for ref in done:
                     yield from self._settle(ref)
@@ -141,9 +145,18 @@ class Pool:
             for _ in range(count - sum(worker.node == node["NodeID"] for worker in self.workers)):
                 strategy = on_node(self.cluster.ray, node["NodeID"])
                 options = {"num_cpus": self.config.cpus, "num_gpus": gpus, "scheduling_strategy": strategy}
-                worker = _Worker(hands.options(**options).remote(self.make, self.config.cpus), node["NodeID"])
+                handle = hands.options(**options).remote(self.make, self.config.cpus, self.cluster.needs.folder)
+                worker = _Worker(handle, node["NodeID"])
                 self.workers.append(worker)
                 self.of_ref[worker.handle.ready.remote()] = worker, None
+
+    def _end_hanging(self) -> None:
+        """Kill workers that are stuck, as in a file that never ends; their jobs then count as lost."""
+        now = time.monotonic()
+        for worker in self.workers:
+            if worker.flying and now - worker.since > self.config.job_seconds:
+                self.cluster.ray.kill(worker.handle)
+                worker.since = now
 
     def _feed(self, next_job: Callable[[], Any | None]) -> bool:
         """Give jobs to whoever has room, evenly; whether there may be more."""
@@ -177,6 +190,8 @@ class Pool:
         task.since = task.since if task.flying else time.monotonic()
         task.flying.add(ref)
         worker.flying.append(ref)
+        if len(worker.flying) == 1:
+            worker.since = time.monotonic()
         self.of_ref[ref] = worker, task
 
     def _settle(self, ref: Any) -> Iterator[tuple[Any, Any]]:
@@ -196,6 +211,7 @@ class Pool:
             worker.ready = True
             return
         worker.flying.remove(ref)
+        worker.since = time.monotonic()
         task.flying.discard(ref)
         if task in self.open:
             self.open.remove(task)

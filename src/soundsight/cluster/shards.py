@@ -123,8 +123,7 @@ class Shards:
         """The recordings that could not be read, each with its reason, in the order of the list."""
         for index in sorted(self.done):
             if self.done[index]["failures"]:
-                for source, reason in self._inspect(shard_name(index))["failures"]:
-                    yield source, reason
+                yield from map(tuple, self._inspect(shard_name(index))["failures"])
 
     def _write_failures(self) -> None:
         text = io.StringIO(newline="")

@@ -181,7 +181,8 @@ def _system(scheme: str, bucket: str, query: str) -> Any:
         from pyarrow import fs
     except ImportError as error:
         raise ConfigError(
-            'Addresses such as s3:// need the package pyarrow, which is not installed; run pip install "soundsight[ray]".'
+            "Addresses such as s3:// need the package pyarrow, which is not installed; "
+            'run pip install "soundsight[ray]".'
         ) from error
     if scheme in ("s3", "gs", "hdfs", "abfs"):
         return fs.FileSystem.from_uri(f"{scheme}://{bucket}" + (f"?{query}" if query else ""))[0]
