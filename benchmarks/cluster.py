@@ -143,7 +143,10 @@ def _gap(shards: Path, since: Any) -> float | None:
 
 
 def _wait_for(shards: Path, count: int) -> None:
+    until = time.monotonic() + 900
     while not shards.is_dir() or sum(not name.startswith(".") for name in os.listdir(shards)) < count:
+        if time.monotonic() > until:
+            raise TimeoutError(f"{count} shards are not there after 900 s")
         time.sleep(0.2)
 
 

@@ -6,6 +6,7 @@ Needs root and Linux. Every node gets one core in Ray's books; on what processor
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 
 PORT = 6379
 NETWORK = "10.77.0"
+_NUMBERS = itertools.count()
 RAY = "import sys; from ray.scripts.scripts import main; sys.argv[0] = 'ray'; sys.exit(main())"
 
 
@@ -30,11 +32,19 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
+def _must(*words: str) -> None:
+    done = _run(*words)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+
+
 class Nodes:
     """Machines 0 (the head) to `count - 1`; a context manager that leaves nothing behind."""
 
-    def __init__(self, count: int, *, tag: str = "sound", prefix: Sequence[str] = (), folder: str = "/tmp") -> None:
-        self.count, self.tag, self.prefix, self.folder = count, tag, list(prefix), Path(folder)
+    def __init__(self, count: int, *, tag: str = "", prefix: Sequence[str] = (), folder: str = "/tmp") -> None:
+        # Namespaces vanish some time after they are deleted, so names are used once.
+        self.tag = tag or f"n{os.getpid() % 100_000}{next(_NUMBERS)}"
+        self.count, self.prefix, self.folder = count, list(prefix), Path(folder)
         self.machines: dict[int, subprocess.Popen[bytes]] = {}
         self.address = f"{NETWORK}.1:{PORT}"
         # A cluster answers those who know its token.
@@ -42,17 +52,17 @@ class Nodes:
         self.environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 
     def __enter__(self) -> Nodes:
-        _run("ip", "link", "add", f"{self.tag}br", "type", "bridge")
-        _run("ip", "addr", "add", f"{NETWORK}.254/24", "dev", f"{self.tag}br")
-        _run("ip", "link", "set", f"{self.tag}br", "up")
+        _must("ip", "link", "add", f"{self.tag}br", "type", "bridge")
+        _must("ip", "addr", "add", f"{NETWORK}.254/24", "dev", f"{self.tag}br")
+        _must("ip", "link", "set", f"{self.tag}br", "up")
         for number in range(self.count):
             space, link = f"{self.tag}{number}", f"{self.tag}v{number}"
-            _run("ip", "netns", "add", space)
-            _run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
-            _run("ip", "link", "set", link, "master", f"{self.tag}br", "up")
-            _run("ip", "-n", space, "addr", "add", f"{NETWORK}.{number + 1}/24", "dev", "eth0")
-            _run("ip", "-n", space, "link", "set", "eth0", "up")
-            _run("ip", "-n", space, "link", "set", "lo", "up")
+            _must("ip", "netns", "add", space)
+            _must("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
+            _must("ip", "link", "set", link, "master", f"{self.tag}br", "up")
+            _must("ip", "-n", space, "addr", "add", f"{NETWORK}.{number + 1}/24", "dev", "eth0")
+            _must("ip", "-n", space, "link", "set", "eth0", "up")
+            _must("ip", "-n", space, "link", "set", "lo", "up")
             self.power_on(number)
         return self
 
@@ -98,7 +108,7 @@ class Nodes:
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=300,
         )
         if done.returncode:
             raise RuntimeError(f"node {number} does not start: {done.stdout[-2500:]} {done.stderr[-2500:]}")

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train a classifier on the pictures",
     "val": "score a model on a split: figures, tables, confusion matrices",
     "crossval": "train and score all folds: the true score",
+    "tune": "search for better training settings, on a cluster or here",
     "predict": "say what is in recordings, and when",
     "listen": "classify a microphone, live",
     "embed": "write one vector a window, for search and clustering",

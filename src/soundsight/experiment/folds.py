@@ -102,7 +102,7 @@ def _train(plan: Plan, work: Path, seed: int, protocol: str, *, say: Say) -> Non
     last = work / "run" / "weights" / "last.pt"
     arguments = {**plan.arguments, "data": str(work / "data"), "seed": seed, "project": str(work), "name": "run"}
     arguments |= {"exist_ok": True, "val": protocol != "last", "plots": False}
-    if _resumable(last):
+    if resumable(last):
         say("continuing.")
         arguments["resume"] = str(last)
     else:
@@ -132,7 +132,7 @@ def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: 
     link([*rows, *shown], plan.cache, data)
 
 
-def _resumable(last: Path) -> bool:
+def resumable(last: Path) -> bool:
     """Whether a killed training left a checkpoint to continue from."""
     if not last.is_file():
         return False
