@@ -68,7 +68,7 @@ def test_every_clip_is_scored_once_and_all_is_written(tones, tmp_path):
 
 def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monkeypatch):
     """Look into the fold's data folder at the moment of training."""
-    from soundsight.experiment import crossval as module
+    from soundsight.experiment import folds as module
 
     seen = []
 

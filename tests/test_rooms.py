@@ -29,6 +29,7 @@ ROOMS = {
     "experiment": {"audio", "spectrogram", "parallel", "dataset", "augment", "yolo", "predict", "report", "explain"},
     "explain": {"audio", "spectrogram", "yolo", "predict"},
     "checks": set(),
+    "cluster": {"audio", "spectrogram", "parallel", "dataset", "yolo", "predict", "experiment"},
     "web": {"audio", "spectrogram", "demo", "predict", "report", "explain"},
 }
 
@@ -75,6 +76,17 @@ def test_only_the_yolo_room_touches_ultralytics():
             assert not any(name.split(".")[0] == "ultralytics" for name in names), path
 
 
+def test_only_the_cluster_room_touches_ray():
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert room_of(path) == "cluster" or not any(name.split(".")[0] == "ray" for name in names), path
+
+
 def test_files_and_functions_stay_small():
     for path in modules():
         text = path.read_text(encoding="utf-8")
@@ -90,7 +102,7 @@ def test_import_and_help_load_no_heavy_library():
     code = (
         "import sys, soundsight, soundsight.cli\n"
         "soundsight.cli.main(['--help'])\n"
-        "heavy = {'torch', 'ultralytics', 'matplotlib', 'librosa', 'scipy', 'pandas', 'sklearn', 'cv2'}\n"
+        "heavy = {'torch', 'ultralytics', 'matplotlib', 'librosa', 'scipy', 'pandas', 'sklearn', 'cv2', 'ray'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -167,6 +167,31 @@ class AugmentConfig:
             )
 
 
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Who works: this machine alone, or the nodes of a Ray cluster."""
+
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None  # HOST:PORT of the head; none: RAY_ADDRESS, or else a Ray on this machine alone
+    cpus: int = 1  # cores of one worker
+    gpus: float | None = None  # of one worker that computes; none: 1 on nodes that have GPUs
+    in_flight: int = 2  # jobs that a worker holds: one to work on, the others waiting
+    shard: int | None = None  # recordings in one file of answers; none: a 64th, at most 500
+    retries: int = 3  # how often a job may lose its worker before its recordings are tried one by one
+    job_seconds: float = 3600.0  # a job that takes longer hangs, and costs its worker
+    wait_seconds: float = 300.0  # how long to wait for a head, or for nodes, that went away
+
+    def __post_init__(self) -> None:
+        _in_range(self, "cpus", 1, 1024)
+        _in_range(self, "in_flight", 1, 64)
+        _in_range(self, "retries", 0, 100)
+        _in_range(self, "job_seconds", 1, 864_000)
+        _in_range(self, "wait_seconds", 0, 86400)
+        for name, high in (("gpus", 16), ("shard", 1_000_000)):
+            if getattr(self, name) is not None:
+                _in_range(self, name, 0 if name == "gpus" else 1, high)
+
+
 def _in_range(config: Any, name: str, low: float, high: float) -> None:
     value = getattr(config, name)
     if not low <= value <= high:

@@ -17,7 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,6 +27,15 @@ CHUNK = 16  # items sent to a worker at once, at most
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )
+
+
+class Run(Protocol):
+    """`run` below, or what does the same on other machines."""
+
+    def __call__(
+        self, function: Callable[[Any], Any], items: Iterable[Any], *, workers: int | None = None
+    ) -> Iterator[tuple[Any, Any]]:
+        """See `run`."""
 
 
 class WorkerLost(Exception):

@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "train a classifier on the pictures",
     "val": "score a model on a split: figures, tables, confusion matrices",
     "crossval": "train and score all folds: the true score",
+    "tune": "search for better training settings, on a cluster or here",
     "predict": "say what is in recordings, and when",
     "listen": "classify a microphone, live",
     "embed": "write one vector a window, for search and clustering",
@@ -45,8 +46,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
-        print("soundsight: stopped.", file=sys.stderr)
+        if not _is_child():
+            print("soundsight: stopped.", file=sys.stderr)
         return 130
+    finally:
+        if _is_child():
+            from soundsight.cluster import supervise
+
+            supervise.finished()
+
+
+def _is_child() -> bool:
+    """Whether a command of a cluster started this process to do its work; see `cluster.supervise`."""
+    return "SOUNDSIGHT_ENGINE_CHILD" in os.environ
 
 
 def _dispatch(words: list[str]) -> int:
@@ -68,6 +80,7 @@ def _dispatch(words: list[str]) -> int:
         arguments = parser.parse_intermixed_args(words)  # options and settings in any order
     except SystemExit as stop:
         return int(stop.code or 0)
+    arguments.words = [command, *words]  # for a command that starts itself again
     return _guarded(module.run, arguments)
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from soundsight.cli import console, key_values
+from soundsight.cli import console, engine, key_values
 from soundsight.dataset import manifest
 from soundsight.errors import ConfigError
+
+if TYPE_CHECKING:
+    from soundsight.config import DatasetConfig, SpectrogramConfig
 
 SUMMARY = "Train and score every fold once: the true score of a recipe, in one command."
 EXAMPLES = [
@@ -15,6 +21,7 @@ EXAMPLES = [
     "soundsight crossval --folds 1 epochs=20      # one fold, for a quick comparison",
     "soundsight crossval --seeds 0,1,2            # an ensemble of three models a fold",
     "soundsight crossval --dataset urbansound8k",
+    "soundsight crossval --engine ray --address 10.0.0.1:6379    # a fold a GPU, or a node",
     "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
 ]
 OPTIONS = frozenset({"augment", "config", "groups", "name", "protocol", "seeds", "shifts", "workers"})
@@ -39,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shifts", type=int, default=1, help="average over this many time shifts (default: 1)")
     parser.add_argument("--name", help="folder below runs/crossval; the same name continues a killed run")
     parser.add_argument("--workers", type=int, help="processes that draw (default: one a core)")
+    engine.add_arguments(parser)
     parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
 
 
@@ -53,6 +61,28 @@ def run(arguments: argparse.Namespace) -> int:
     )
     for key in rest.keys() & OPTIONS:
         raise ConfigError(f"{key}={rest[key]} is no training argument of crossval; write --{key} {rest[key]}.")
+    cluster = engine.cluster_settings(arguments)
+    if cluster.engine == "ray":
+        code = engine.outlive(arguments, cluster)
+        if code is not None:
+            return code
+        dataset = replace(dataset, root=os.path.abspath(dataset.root), cache=os.path.abspath(dataset.cache))
+        read, write = [dataset.root], [dataset.cache, os.path.abspath("runs/crossval")]
+        with engine.joined(cluster, read=read, write=write) as joined:
+            computes = str(rest.get("device")) != "cpu"
+            folds = engine.runner(joined, cluster, computes=computes, chunk=1)
+            return score(arguments, dataset, spectrogram, rest, run=engine.runner(joined, cluster), run_folds=folds)
+    return score(arguments, dataset, spectrogram, rest)
+
+
+def score(
+    arguments: argparse.Namespace,
+    dataset: DatasetConfig,
+    spectrogram: SpectrogramConfig,
+    rest: dict[str, Any],
+    **where: Any,
+) -> int:
+    """Train and score all folds, here or where `run` and `run_folds` say, and print the figures."""
     from soundsight.experiment.crossval import crossval
 
     done = crossval(
@@ -68,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         name=arguments.name,
         workers=arguments.workers,
         say=console.say,
+        **where,
         **rest,
     )
     for fold, (top1, top5) in done.per_fold.items():

@@ -5,13 +5,22 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from soundsight.cli.predict import add_source_arguments, list_sources, make_options, open_listener, progress
+from soundsight.cli import engine
+from soundsight.cli.predict import (
+    add_source_arguments,
+    list_sources,
+    make_options,
+    open_listener,
+    progress,
+    source_words,
+)
 from soundsight.cli.predict import report_failures as report
 
 SUMMARY = "Write one feature vector a window to a Parquet file, for search and clustering."
 EXAMPLES = [
     "soundsight embed last.pt field/ --out field.parquet",
     "soundsight embed last.pt night.flac --hop 1 --out night.parquet",
+    "soundsight embed last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out s3://bucket/vectors",
 ]
 
 
@@ -19,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     add_source_arguments(parser)
     parser.add_argument("--out", metavar="FILE", required=True, help="the Parquet file to write; whole or not at all")
+    engine.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,8 +38,16 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.predict.writers import load_pyarrow, writing
 
     load_pyarrow()
-    sources = list_sources(arguments.sources, arguments.raw)
-    options = make_options(arguments)
+    cluster = engine.cluster_settings(arguments)
+    if cluster.engine == "ray":
+        from soundsight.cluster.gather import gather_vectors
+
+        code = engine.outlive(arguments, cluster)
+        if code is not None:
+            return code
+        return engine.answer(arguments, cluster, source_words(arguments), make_options(arguments), gather_vectors)
+    sources = list_sources(source_words(arguments), arguments.raw)
+    options = make_options(arguments, steady=len(sources) > 1)
     listener = open_listener(arguments)
     failures, windows = [], 0
     with writing(Path(arguments.out)) as stream, progress(False) as show:

@@ -9,14 +9,14 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soundsight.cli import console
+from soundsight.cli import console, engine
 from soundsight.cli.outputs import Timelines, open_writer
 from soundsight.errors import ConfigError
 
 if TYPE_CHECKING:
+    from soundsight.config import ClusterConfig
     from soundsight.predict import Listener, Options, Summary, Window
     from soundsight.predict.windows import Source
-    from soundsight.predict.writers import Writer
 
 SUMMARY = "Say what is in recordings, and when: one answer a window."
 EXAMPLES = [
@@ -27,6 +27,7 @@ EXAMPLES = [
     "soundsight predict last.pt field/ --format raven --out tables/            # one file a recording",
     "soundsight predict last.onnx night.flac --summary --timeline night.png",
     "arecord -f S16_LE -r 16000 -c 1 | soundsight predict last.pt -            # WAV from a pipe",
+    "soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out answers/",
     "nc -l 5000 | soundsight predict last.pt - --raw 16000 --format jsonl      # 16-bit mono, no header",
 ]
 FORMATS = ("table", "csv", "jsonl", "parquet", "audacity", "raven")
@@ -60,12 +61,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PNG",
         help="draw spectrogram and class tracks; with several recordings a folder",
     )
+    engine.add_arguments(parser)
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Accept a model, recordings, and how to cut them."""
     parser.add_argument("model", help="a checkpoint .pt, or an exported .onnx, .torchscript or OpenVINO folder")
-    parser.add_argument("sources", nargs="+", metavar="source", help="files, folders, globs, or - for standard input")
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="source",
+        help="files, folders, globs, @FILE for a list of recordings, or - for standard input",
+    )
+    parser.add_argument(
+        "--sources", dest="lists", action="append", default=[], metavar="FILE", help="the same as @FILE"
+    )
     parser.add_argument("--raw", type=int, metavar="RATE", help="standard input is 16-bit mono of this rate in Hz")
     parser.add_argument("--window", type=float, metavar="S", help="seconds a window (default: the model's clip)")
     parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: the window)")
@@ -88,14 +98,19 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Answer."""
     from soundsight.predict.answers import merge
+    from soundsight.predict.writers import write_answers
 
     chosen = format_of(arguments.format, arguments.out)
-    sources = list_sources(arguments.sources, arguments.raw)
+    cluster = engine.cluster_settings(arguments)
+    if cluster.engine == "ray":
+        return run_on_cluster(arguments, cluster, chosen)
+    sources = list_sources(source_words(arguments), arguments.raw)
     options = make_options(
         arguments,
         top_k=arguments.top_k,
         threshold=parse_thresholds(arguments.threshold),
         shifts=arguments.shifts,
+        steady=len(sources) > 1,
     )
     check_output(chosen, arguments, len(sources))
     failures: list[str] = []
@@ -109,33 +124,44 @@ def run(arguments: argparse.Namespace) -> int:
         events: Iterable[Window | Summary] = listener.stream(
             show(sources), options, watch=timelines.add if timelines else None
         )
-        write(merge(events) if arguments.merge else events, writer, arguments.summary, failures, timelines)
+        write_answers(
+            merge(events) if arguments.merge else events,
+            writer,
+            summary=arguments.summary,
+            failed=lambda _, reason: failures.append(reason),
+            ended=timelines.end if timelines else None,
+        )
+        writer.close()
     return report_failures(failures, len(sources))
 
 
-def write(
-    events: Iterable[Window | Summary],
-    writer: Writer,
-    summary: bool,
-    failures: list[str],
-    timelines: Timelines | None,
-) -> None:
-    """Hand windows, or else summaries, to the writer; gather failures."""
-    from soundsight.predict.answers import Window
+def run_on_cluster(arguments: argparse.Namespace, cluster: ClusterConfig, chosen: str) -> int:
+    """Answer on a Ray cluster, in shards."""
+    from soundsight.cluster.gather import FORMATS as WRITTEN
+    from soundsight.cluster.gather import gather_answers
 
-    for event in events:
-        if isinstance(event, Window):
-            if not summary:
-                writer.write(event)
-            continue
-        if event.failure:
-            failures.append(event.failure)
-        if summary and event.counts:
-            writer.write(event.as_window())
-        writer.end(event.recording)
-        if timelines:
-            timelines.end(event)
-    writer.close()
+    code = engine.outlive(arguments, cluster)
+    if code is not None:
+        return code
+    if arguments.timeline or (arguments.format and chosen not in WRITTEN):
+        raise ConfigError(
+            f"The engine ray writes {', '.join(WRITTEN)}, and no timelines; use the local engine for them."
+        )
+    options = make_options(
+        arguments,
+        top_k=arguments.top_k,
+        threshold=parse_thresholds(arguments.threshold),
+        shifts=arguments.shifts,
+    )
+    return engine.answer(
+        arguments,
+        cluster,
+        source_words(arguments),
+        options,
+        lambda store, stream: gather_answers(store, stream, chosen, arguments.top_k),
+        merge=arguments.merge,
+        summary=arguments.summary,
+    )
 
 
 def format_of(chosen: str | None, out: str | None) -> str:
@@ -184,6 +210,18 @@ def make_options(arguments: argparse.Namespace, **more: Any) -> Options:
     return Options(window_seconds=arguments.window, hop_seconds=arguments.hop, batch=arguments.batch, **more)
 
 
+def source_words(arguments: argparse.Namespace) -> list[str]:
+    """What names the recordings; lists as `@FILE`.
+
+    Raises:
+        ConfigError: Nothing does.
+    """
+    words = [*arguments.sources, *(f"@{path}" for path in arguments.lists)]
+    if not words:
+        raise ConfigError("No recordings are named; add files, folders, @FILE for a list, or - for standard input.")
+    return words
+
+
 def list_sources(words: list[str], raw: int | None) -> list[Source]:
     """The recordings that words mean.
 
@@ -191,7 +229,7 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
         ConfigError: Standard input is a terminal, or --raw is given without it.
     """
     from soundsight.audio import MAX_RATE, MIN_RATE
-    from soundsight.predict.sources import expand
+    from soundsight.predict.sources import expand_words
     from soundsight.predict.windows import file_source, pipe_source
 
     if "-" in words and (sys.stdin is None or sys.stdin.isatty()):
@@ -200,7 +238,7 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
         raise ConfigError("--raw describes standard input; add - to the sources.")
     if raw is not None and not MIN_RATE <= raw <= MAX_RATE:
         raise ConfigError(f"--raw {raw} is out of range: {MIN_RATE} to {MAX_RATE} Hz are allowed.")
-    files = [file_source(path) for path in expand(word for word in words if word != "-")]
+    files = [file_source(path) for path in expand_words(word for word in words if word != "-")]
     return [pipe_source(sys.stdin.buffer, raw_rate=raw), *files] if "-" in words else files
 
 

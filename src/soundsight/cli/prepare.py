@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
-from soundsight import checks
-from soundsight.cli import console, key_values
+from soundsight import checks, parallel
+from soundsight.cli import console, engine, key_values
 from soundsight.dataset import manifest
 from soundsight.dataset.prepare import Prepared, prepare
 
@@ -17,6 +20,7 @@ EXAMPLES = [
     "soundsight prepare my_sounds/                   # own data: my_sounds/<class>/*.wav",
     "soundsight prepare image_size=256 data=data256  # other pictures in another folder",
     "soundsight prepare --gallery gallery.png        # and one readable spectrogram a class",
+    "soundsight prepare --engine ray --address 10.0.0.1:6379   # on the nodes of a Ray cluster",
 ]
 
 
@@ -25,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     console.add_data_files(parser)
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--gallery", metavar="FILE", help="also draw a contact sheet with one clip a class")
+    engine.add_arguments(parser)
     parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
 
 
@@ -40,8 +45,18 @@ def run(arguments: argparse.Namespace) -> int:
     checks.check_data(config.root)
     checks.check_writable(config.data)
     checks.check_writable(config.cache)
-    with console.progress_bar("drawing", "clips") as show:
-        done = prepare(config, spectrogram, workers=arguments.workers, progress=show)
+    cluster = engine.cluster_settings(arguments)
+    with ExitStack() as stack:
+        run = parallel.run
+        if cluster.engine == "ray":
+            code = engine.outlive(arguments, cluster)
+            if code is not None:
+                return code
+            config = replace(config, root=os.path.abspath(config.root), cache=os.path.abspath(config.cache))
+            joined = stack.enter_context(engine.joined(cluster, read=[config.root], write=[config.cache]))
+            run = engine.runner(joined, cluster)
+        show = stack.enter_context(console.progress_bar("drawing", "clips"))
+        done = prepare(config, spectrogram, workers=arguments.workers, progress=show, run=run)
     describe(done)
     if arguments.gallery:
         draw_gallery(done, arguments.gallery)

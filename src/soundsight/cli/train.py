@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from soundsight.cli import console, key_values
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
-    overrides = key_values(arguments.settings)
+    overrides: dict[str, Any] = key_values(arguments.settings)
     from soundsight.experiment.train import train
 
     done = train(

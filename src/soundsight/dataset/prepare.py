@@ -49,6 +49,7 @@ def prepare(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
+    run: parallel.Run = parallel.run,
 ) -> Prepared:
     """Draw a data set and lay it out for training.
 
@@ -57,6 +58,7 @@ def prepare(
         spectrogram: How they are drawn.
         workers: Processes; `None` takes one a core.
         progress: Called with (clips done, clips in all).
+        run: What gives out the work: this machine's processes, or a cluster.
 
     Returns:
         Counts, leaks and failures. Clips that could not be read are in `failures` and in
@@ -70,14 +72,14 @@ def prepare(
     started = time.monotonic()
     catalogue = read_catalogue(config)
     splits = assign(catalogue, config.split)  # of whole recordings, before any is cut
-    catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers)
+    catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
     splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
     images = image_paths(catalogue.clips)
     labels = class_order(catalogue.labels)
     cache, data = Path(config.cache), Path(config.data)
     with _locked(cache), _locked(data):
         files.remove_temporary([data])
-        rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress)
+        rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress, run=run)
         split_of = {images[clip]: split for clip, split in splits.items()}
         rows = [replace(row, split=split_of.get(row.image, "")) for row in rows]
         link(rows, cache, data)
@@ -113,13 +115,14 @@ def draw_all(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
+    run: parallel.Run = parallel.run,
 ) -> tuple[list[Row], list[tuple[str, str]], int]:
     """Bring the cache up to date with a catalogue, whose whole recordings are cut into windows first.
 
     Returns:
         A row for each picture in the catalogue's order, the failures, and how many pictures were drawn.
     """
-    catalogue, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers)
+    catalogue, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
     targets = image_paths(catalogue.clips)
     settings = {"spectrogram": to_dict(spectrogram), "renderer": pictures.RENDERER}
     index = cache / manifest.MANIFEST
@@ -140,7 +143,7 @@ def draw_all(
     kept, drawn, failures = len(done), 0, list(catalogue.failures)
     if tasks:
         index.unlink(missing_ok=True)  # until all is whole again
-    for number, (task, result) in enumerate(parallel.run(pictures.draw, tasks, workers=workers), 1):
+    for number, (task, result) in enumerate(run(pictures.draw, tasks, workers=workers), 1):
         if isinstance(result, parallel.WorkerLost) or result.failure:
             failures.append(
                 (task.clip.file, str(result) if isinstance(result, parallel.WorkerLost) else result.failure)
@@ -151,6 +154,7 @@ def draw_all(
             done[task.clip] = _row(task.clip, result, targets[task.clip])
         if progress:
             progress(kept + number, len(targets))
+    files.remove_temporary(folders if tasks else ())  # drafts of workers that were killed
     _remove_strangers(cache, {cache / image for clip, image in targets.items() if clip in done})
     manifest.write_settings(cache / manifest.SETTINGS, settings)
     rows = [done[clip] for clip in targets if clip in done]

@@ -18,7 +18,7 @@ FEW = 10_000
 
 
 def cut_windows(
-    catalogue: Catalogue, clip_seconds: float, *, workers: int | None = None
+    catalogue: Catalogue, clip_seconds: float, *, workers: int | None = None, run: parallel.Run = parallel.run
 ) -> tuple[Catalogue, dict[Clip, Clip]]:
     """Cut the recordings of a catalogue that lists whole recordings.
 
@@ -26,13 +26,14 @@ def cut_windows(
         catalogue: The clips, with folds or splits already decided.
         clip_seconds: Length of a window.
         workers: Processes that read headers; `None` takes one a core.
+        run: What gives out the work when there is much of it.
 
     Returns:
         The catalogue of windows, and the recording that each window was cut from.
     """
     if not catalogue.whole_recordings:
         return catalogue, {clip: clip for clip in catalogue.clips}
-    durations = read_durations(catalogue.clips, workers=workers)
+    durations = read_durations(catalogue.clips, workers=workers, run=run)
     recording_of = {
         window: clip for clip in catalogue.clips for window in cut_clip(clip, durations.get(clip), clip_seconds)
     }
@@ -63,9 +64,12 @@ def cut_clip(clip: Clip, duration_seconds: float | None, clip_seconds: float) ->
     ]
 
 
-def read_durations(clips: Sequence[Clip], *, workers: int | None = None) -> dict[Clip, float | None]:
+def read_durations(
+    clips: Sequence[Clip], *, workers: int | None = None, run: parallel.Run = parallel.run
+) -> dict[Clip, float | None]:
     """Length in seconds of each clip's recording; `None` if it cannot be read, which drawing will report."""
-    results = parallel.run(_duration, clips, workers=1 if len(clips) < FEW else workers)
+    few = len(clips) < FEW
+    results = (parallel.run if few else run)(_duration, clips, workers=1 if few else workers)
     return {clip: None if isinstance(found, parallel.WorkerLost) else found for clip, found in results}
 
 

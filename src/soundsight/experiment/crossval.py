@@ -10,34 +10,30 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from soundsight import report
+from soundsight import parallel, report
 from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest
 from soundsight.dataset.catalogue import Catalogue, read_catalogue
-from soundsight.dataset.manifest import Row
-from soundsight.dataset.prepare import draw_all, link
+from soundsight.dataset.prepare import draw_all
 from soundsight.dataset.split import find_leaks, folds, with_group_folds
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.experiment.scoring import list_pictures, logits_of
+from soundsight.experiment.folds import Plan, Scored, score_fold, score_folds, scores_of
 from soundsight.experiment.train import resolve_augment
 from soundsight.experiment.val import write_results
-from soundsight.files import write_bytes, write_text
+from soundsight.files import write_text
 from soundsight.report.metrics import Scores, Spread
 from soundsight.settings import find_config, versions
 from soundsight.yolo.train import resolve_arguments
-from soundsight.yolo.train import train as train_pictures
 
 Protocol = Literal["last", "train-val-test"]
 Say = Callable[[str], None]
-TRAINED = "trained"  # marks a model that needs no more training
 
 
 @dataclass(frozen=True)
@@ -67,6 +63,8 @@ def crossval(
     runs: str | Path = "runs/crossval",
     workers: int | None = None,
     say: Say = print,
+    run: parallel.Run = parallel.run,
+    run_folds: parallel.Run | None = None,
     **overrides: Any,
 ) -> CrossValidation:
     """Train and score every fold of a data set.
@@ -85,6 +83,8 @@ def crossval(
         runs: Parent of the run's folder.
         workers: Processes that draw.
         say: Receives one line of progress at a time.
+        run: What gives out the drawing.
+        run_folds: What gives out the folds; `None` trains them here, one after the other.
         overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
 
     Raises:
@@ -106,7 +106,7 @@ def crossval(
         catalogue = with_group_folds(catalogue, groups, dataset.split.seed)
     tested = _tested_folds(catalogue, only, protocol)
     report_leaks(catalogue, say)
-    rows, failures, drawn = draw_all(catalogue, spectrogram, Path(dataset.cache), workers=workers)
+    rows, failures, drawn = draw_all(catalogue, spectrogram, Path(dataset.cache), workers=workers, run=run)
     say(f"{len(rows)} pictures are ready ({drawn} drawn now, {len(failures)} clips failed).")
     settings = {
         "arguments": {k: v for k, v in arguments.items() if k != "device"},
@@ -119,36 +119,15 @@ def crossval(
     }
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
     manifest.write_failures(folder / manifest.FAILURES, failures)
-    plan = _Plan(folder, Path(dataset.cache), rows, catalogue.labels, arguments, spectrogram, augmentation, shifts)
-    done: dict[int, list[_Scored]] = {}
-    for fold in tested:
-        done[fold] = [_fold(plan, fold, folds(catalogue), protocol, seed, say) for seed in seeds]
+    plan = Plan(folder, Path(dataset.cache), rows, catalogue.labels, arguments, spectrogram, augmentation, shifts)
+    jobs = [(fold, seed) for fold in tested for seed in seeds]
+    if run_folds is None:
+        scored = {(fold, seed): score_fold(plan, fold, folds(catalogue), protocol, seed, say) for fold, seed in jobs}
+    else:
+        scored = score_folds(plan, jobs, folds(catalogue), protocol, run_folds, say)
+    done = {fold: [scored[fold, seed] for seed in seeds] for fold in tested}
     record = {**settings, "shifts": shifts, "versions": versions(), "source": dataset.root}
     return _summarise(plan, done, record, say)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What all folds share."""
-
-    folder: Path
-    cache: Path
-    rows: list[Row]
-    labels: list[str]
-    arguments: Mapping[str, Any]
-    spectrogram: SpectrogramConfig
-    augment: AugmentConfig
-    shifts: int
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """Out-of-fold answers of one model."""
-
-    images: list[str]  # relative to the cache
-    names: tuple[str, ...]
-    targets: np.ndarray  # int64 (N,)
-    probabilities: np.ndarray  # float32 (N, C)
 
 
 def report_leaks(catalogue: Catalogue, say: Say) -> None:
@@ -192,115 +171,14 @@ def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, A
     return folder
 
 
-def _fold(plan: _Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> _Scored:
-    """Train and score one fold with one seed, or read what a former run left."""
-    work = plan.folder / f"fold{fold}-seed{seed}"
-    result = work / ("probabilities.npz" if plan.shifts == 1 else f"probabilities-shifts{plan.shifts}.npz")
-    if result.is_file():
-        say(f"Fold {fold}, seed {seed}: done before, kept.")
-        return _read(result)
-    data = work / "data"
-    _lay_out(plan, data, fold, all_folds, protocol)
-    model = work / "run" / "weights" / ("last.pt" if protocol == "last" else "best.pt")
-    if not (work / TRAINED).is_file():
-        _train(plan, work, seed, protocol, say=lambda text: say(f"Fold {fold}, seed {seed}: {text}"))
-    scored = _score(plan, model, data)
-    _write(result, scored)
-    shutil.rmtree(data, ignore_errors=True)
-    say(f"Fold {fold}, seed {seed}: top-1 {_scores(scored).top1:.1%}.")
-    return scored
-
-
-def _train(plan: _Plan, work: Path, seed: int, protocol: str, *, say: Say) -> None:
-    """Train one model, from the start or from where a killed run left off; a marker file says it is whole."""
-    last = work / "run" / "weights" / "last.pt"
-    arguments = {**plan.arguments, "data": str(work / "data"), "seed": seed, "project": str(work), "name": "run"}
-    arguments |= {"exist_ok": True, "val": protocol != "last", "plots": False}
-    if _resumable(last):
-        say("continuing.")
-        arguments["resume"] = str(last)
-    else:
-        say("training.")
-        shutil.rmtree(work / "run", ignore_errors=True)
-    train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment)
-    write_text(work / TRAINED, "")
-
-
-def _lay_out(plan: _Plan, data: Path, fold: int, all_folds: list[int], protocol: str) -> None:
-    """Link the pictures of one fold's training and test.
-
-    Ultralytics insists on a `val` folder. With protocol `last` it gets the first training clip of each
-    class, so that not even its progress display looks at the test fold.
-    """
-    held = all_folds[(all_folds.index(fold) + 1) % len(all_folds)] if protocol != "last" else None
-    rows, shown = [], []
-    for row in plan.rows:
-        split = "test" if int(row.fold) == fold else "val" if int(row.fold) == held else "train"
-        rows.append(replace(row, split=split))
-    if held is None:
-        seen: set[str] = set()
-        for row in rows:
-            if row.split == "train" and row.label not in seen:
-                seen.add(row.label)
-                shown.append(replace(row, split="val"))
-    link([*rows, *shown], plan.cache, data)
-
-
-def _resumable(last: Path) -> bool:
-    """Whether a killed training left a checkpoint to continue from."""
-    if not last.is_file():
-        return False
-    from soundsight.errors import ModelError
-    from soundsight.yolo.checkpoint import load_checkpoint
-
-    try:
-        checkpoint = load_checkpoint(last)
-    except ModelError:  # half-written
-        return False
-    return int(checkpoint.get("epoch", -1)) >= 0 and checkpoint.get("optimizer") is not None
-
-
-def _score(plan: _Plan, model: Path, data: Path) -> _Scored:
-    from soundsight.yolo.classifier import load_classifier, softmax
-
-    classifier = load_classifier(model, device=plan.arguments.get("device"))
-    found = list_pictures(data, "test", classifier.ears.names)
-    probabilities = softmax(logits_of(classifier, found.files, shifts=plan.shifts))
-    images = [f"{file.parent.name}/{file.name}" for file in found.files]
-    return _Scored(images, classifier.ears.names, found.targets, probabilities)
-
-
-def _write(path: Path, scored: _Scored) -> None:
-    import io
-
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        images=np.array(scored.images),
-        names=np.array(scored.names),
-        targets=scored.targets,
-        probabilities=scored.probabilities,
-    )
-    write_bytes(path, buffer.getvalue())
-
-
-def _read(path: Path) -> _Scored:
-    with np.load(path, allow_pickle=False) as data:
-        return _Scored(data["images"].tolist(), tuple(data["names"].tolist()), data["targets"], data["probabilities"])
-
-
-def _scores(scored: _Scored) -> Scores:
-    return report.score(scored.targets, scored.probabilities, scored.names)
-
-
-def _summarise(plan: _Plan, done: dict[int, list[_Scored]], settings: dict[str, Any], say: Say) -> CrossValidation:
+def _summarise(plan: Plan, done: dict[int, list[Scored]], settings: dict[str, Any], say: Say) -> CrossValidation:
     """Average the seeds of each fold, pool the folds, write everything."""
-    members = {fold: [_scores(s) for s in several] for fold, several in done.items()}
+    members = {fold: [scores_of(s) for s in several] for fold, several in done.items()}
     merged = {
         fold: replace(several[0], probabilities=np.mean([s.probabilities for s in several], axis=0))
         for fold, several in done.items()
     }
-    per_fold = {fold: (_scores(s).top1, _scores(s).top5) for fold, s in merged.items()}
+    per_fold = {fold: (scores_of(s).top1, scores_of(s).top5) for fold, s in merged.items()}
     pooled = report.score(
         np.concatenate([s.targets for s in merged.values()]),
         np.concatenate([s.probabilities for s in merged.values()]),

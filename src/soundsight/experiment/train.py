@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def train(
     augment: AugmentConfig | str | Path | None = "augment.yaml",
     stock: bool = False,
     calibrate: bool = True,
+    watch: Callable[[int, float], None] | None = None,
     **overrides: Any,
 ) -> Run:
     """Train a classifier on a prepared data folder.
@@ -36,6 +37,7 @@ def train(
         augment: Augmentation settings or their file; `None` switches augmentation off.
         stock: Train as the `yolo` command would, without our trainer.
         calibrate: Afterwards fit a temperature on the `val` split and store it with the model.
+        watch: Told (epoch from 1, top-1 on the `val` split) after each epoch.
         overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
 
     Returns:
@@ -57,7 +59,9 @@ def train(
             f"{spectrogram.image_size} pixels wide: train with imgsz={spectrogram.image_size}, or prepare "
             f"again with image_size={arguments.get('imgsz')}."
         )
-    run = train_pictures({**arguments, "data": str(data)}, spectrogram=spectrogram, augment=chosen, stock=stock)
+    run = train_pictures(
+        {**arguments, "data": str(data)}, spectrogram=spectrogram, augment=chosen, stock=stock, watch=watch
+    )
     record(run.folder, arguments, spectrogram, chosen, data)
     if calibrate and spectrogram is not None and not stock and (data / "val").is_dir():
         from soundsight.experiment.val import calibrate_checkpoint

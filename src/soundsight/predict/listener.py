@@ -172,6 +172,7 @@ class Listener:
             hop_seconds=how.hop_seconds,
             batch=how.batch,
             workers=self._workers,
+            steady=how.steady,
         )
 
     def _window(self, drawn: Drawn, probabilities: Floats, thresholds: Floats) -> Window:

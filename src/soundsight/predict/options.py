@@ -29,6 +29,7 @@ class Options:
     threshold: float | Mapping[str, float] | None = None
     shifts: int = 1  # circular time shifts of each picture whose probabilities are averaged
     batch: int | None = None  # pictures that the network sees at once; None: what suits the processor or GPU
+    steady: bool = False  # fill every batch up, so that no digit of an answer depends on what is listed beside it
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Resolved:
     summary_thresholds: npt.NDArray[np.float32]  # (classes,), of a mean over windows: the model's own does not count
     shifts: int
     batch: int
+    steady: bool
 
 
 def resolve(
@@ -84,6 +86,7 @@ def resolve(
         thresholds(options.threshold, names),
         options.shifts,
         batch if options.batch is None else options.batch,
+        options.steady,
     )
 
 

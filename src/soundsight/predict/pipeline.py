@@ -71,6 +71,7 @@ def compute(
     hop_seconds: float,
     batch: int,
     workers: int,
+    steady: bool = False,
 ) -> Iterator[tuple[Drawn, Floats] | Ended]:
     """Run a network over all windows of all recordings.
 
@@ -82,6 +83,7 @@ def compute(
         hop_seconds: From one window to the next.
         batch: Pictures that the network sees at once.
         workers: Threads that draw.
+        steady: Fill up batches that are not full: networks round differently in small ones.
 
     Yields:
         Windows with their values, and the end of each recording, in the order of `sources`. A recording that
@@ -99,15 +101,16 @@ def compute(
     for event, hurry in events:
         held.append(event)
         if hurry or sum(isinstance(item, Drawn) for item in held) == batch:
-            yield from _flush(held, network)
+            yield from _flush(held, network, batch if steady and not hurry else 0)
             held = []
-    yield from _flush(held, network)
+    yield from _flush(held, network, batch if steady else 0)
 
 
 def _flush(
-    held: list[Drawn | Ended], network: Callable[[npt.NDArray[np.uint8]], Floats]
+    held: list[Drawn | Ended], network: Callable[[npt.NDArray[np.uint8]], Floats], least: int
 ) -> Iterator[tuple[Drawn, Floats] | Ended]:
     images = [item.image for item in held if isinstance(item, Drawn)]
+    images += images[-1:] * (least - len(images))
     rows = iter(network(np.stack(images)) if images else ())
     for item in held:
         yield (item, next(rows)) if isinstance(item, Drawn) else item

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from soundsight.audio import is_audio
+from soundsight.errors import ConfigError
 
 
 def expand(words: Iterable[str | Path]) -> list[Path]:
@@ -21,6 +22,33 @@ def expand(words: Iterable[str | Path]) -> list[Path]:
         for path in _expand(Path(word)):
             found.setdefault(os.path.abspath(path), path)
     return list(found.values())
+
+
+def expand_words(words: Iterable[str]) -> list[Path]:
+    """As `expand`; `@FILE` is a list of recordings, each meant as it stands there."""
+    found: dict[str, Path] = {}
+    for word in words:
+        for path in map(Path, read_list(word[1:])) if word.startswith("@") else _expand(Path(word)):
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
+
+
+def read_list(path: str | Path) -> Iterator[str]:
+    """The recordings that a text file lists, one a line, as they stand there; empty lines are skipped.
+
+    Raises:
+        ConfigError: The file cannot be read, or is no text.
+    """
+    try:
+        with open(path, "rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if number == 1 and b"\0" in line[:4096]:
+                    raise ConfigError(f"{path} is no list: a text file with the name of a recording a line is needed.")
+                name = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
+                if name:
+                    yield name
+    except OSError as error:
+        raise ConfigError(f"The list of recordings {path} cannot be read ({error.strerror}).") from error
 
 
 def _expand(path: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -15,9 +16,11 @@ ROW_GROUP = 1024  # vectors that are written at once
 class VectorWriter:
     """Takes vectors and writes them group by group."""
 
-    def __init__(self, stream: IO[bytes], model: Model) -> None:
+    def __init__(self, stream: IO[bytes], model: Model, *, size: int | None = None) -> None:
+        """Write to `stream`; `size` is the vectors' length, for a file that may end up without any."""
         self.stream = stream
         self.model = model
+        self.size = size
         self.file: Any = None
         self.held: list[Vector] = []
 
@@ -27,15 +30,16 @@ class VectorWriter:
         if len(self.held) >= ROW_GROUP:
             self._flush()
 
-    def close(self) -> None:
-        """Write the rest; without any vector the file has columns and no rows."""
+    def close(self, metadata: Mapping[bytes, bytes] | None = None) -> None:
+        """Write the rest; without any vector the file has columns and no rows. `metadata` is added to the file's."""
         self._flush()
-        if self.file is not None:
-            self.file.close()
+        if metadata:
+            self.file.add_key_value_metadata(metadata)
+        self.file.close()
 
     def _flush(self) -> None:
         pyarrow, parquet = load_pyarrow()
-        size = len(self.held[0].vector) if self.held else 1
+        size = len(self.held[0].vector) if self.held else self.size or 1
         if self.file is None:
             types = [
                 ("recording", pyarrow.string()),

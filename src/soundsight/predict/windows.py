@@ -56,6 +56,8 @@ class Stretch:
 
 def file_source(path: str | Path) -> Source:
     """A recording on disk."""
+    if "\0" in str(path):
+        return Source(printable(path), lambda: _nothing(f"{printable(path)!r} is no name of a file."))
     if os.path.isdir(path):
         return Source(printable(path), lambda: _nothing(f"The folder {path} holds no recordings that can be read."))
     return Source(printable(path), lambda: audio.opened(path, block_seconds=BLOCK_SECONDS))

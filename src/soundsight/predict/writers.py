@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, ClassVar, Protocol, TextIO
@@ -18,7 +18,7 @@ from typing import IO, Any, ClassVar, Protocol, TextIO
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError
 from soundsight.files import replacing
-from soundsight.predict.answers import ROW_COLUMNS, Window
+from soundsight.predict.answers import ROW_COLUMNS, Summary, Window
 from soundsight.predict.options import SILENCE, UNKNOWN
 
 ROW_GROUP = 20_000  # rows of Parquet that are written at once
@@ -35,6 +35,37 @@ class Writer(Protocol):
 
     def close(self) -> None:
         """Finish what is not written yet."""
+
+
+def write_answers(
+    events: Iterable[Window | Summary],
+    writer: Writer,
+    *,
+    summary: bool,
+    failed: Callable[[str, str], None],
+    ended: Callable[[Summary], None] | None = None,
+) -> None:
+    """Hand windows, or else summaries, to a writer, which is left open.
+
+    Args:
+        events: Windows, and a summary at the end of each recording.
+        writer: Takes them.
+        summary: Write one answer a recording.
+        failed: Told (recording, reason) of what could not be read.
+        ended: Told of each recording's summary.
+    """
+    for event in events:
+        if isinstance(event, Window):
+            if not summary:
+                writer.write(event)
+            continue
+        if event.failure:
+            failed(event.recording, event.failure)
+        if summary and event.counts:
+            writer.write(event.as_window())
+        writer.end(event.recording)
+        if ended:
+            ended(event)
 
 
 class CsvWriter:
@@ -128,19 +159,24 @@ class ParquetWriter:
         self.file = parquet.ParquetWriter(stream, self.schema, compression="zstd")
         self.top_k = top_k
         self.rows: list[dict[str, Any]] = []
+        self.count = 0  # of all rows
 
     def write(self, window: Window) -> None:
         """See `Writer`."""
-        self.rows += window.rows(self.top_k)
+        rows = window.rows(self.top_k)
+        self.rows += rows
+        self.count += len(rows)
         if len(self.rows) >= ROW_GROUP:
             self._flush()
 
     def end(self, recording: str) -> None:
         """See `Writer`."""
 
-    def close(self) -> None:
-        """See `Writer`."""
+    def close(self, metadata: Mapping[bytes, bytes] | None = None) -> None:
+        """See `Writer`; `metadata` goes into the file's own."""
         self._flush()
+        if metadata:
+            self.file.add_key_value_metadata(metadata)
         self.file.close()
 
     def _flush(self) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def train(
     spectrogram: SpectrogramConfig | None,
     augment: AugmentConfig | None,
     stock: bool = False,
+    watch: Callable[[int, float], None] | None = None,
 ) -> Run:
     """Train a classifier.
 
@@ -60,6 +62,7 @@ def train(
         spectrogram: How the pictures were drawn; goes into the checkpoints.
         augment: Spectrogram augmentation; `None` switches all of it off.
         stock: Use Ultralytics' own trainer, loader and augmentation, as the `yolo` command does.
+        watch: Told (epoch from 1, top-1 on `data/val`) after each epoch.
 
     Raises:
         ConfigError: The arguments, the pictures or the device do not fit.
@@ -89,6 +92,8 @@ def train(
         if (done := _finished(Path(weights))) is not None:
             return done
     model = YOLO(weights, task="classify")
+    if watch is not None:
+        model.add_callback("on_fit_epoch_end", partial(_tell, watch))
     trainer = None if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment())
     try:
         model.train(trainer=trainer, **options)
@@ -143,6 +148,12 @@ def _finished(last: Path) -> Run | None:
             with smaller(folder / name) as draft:
                 strip_optimizer(draft)
     return Run(_run_folder(last), folder / "last.pt", folder / "best.pt")
+
+
+def _tell(watch: Callable[[int, float], None], trainer: Any) -> None:
+    top1 = (trainer.metrics or {}).get("metrics/accuracy_top1")
+    if top1 is not None:
+        watch(int(trainer.epoch) + 1, float(top1))
 
 
 def _check_machine(options: Mapping[str, Any], *, stock: bool) -> None:

@@ -1,0 +1,224 @@
+"""What the commands share that can run on a cluster: `--engine ray` and what follows from it."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soundsight import config as settings
+from soundsight.cli import console
+from soundsight.config import ClusterConfig
+from soundsight.errors import ConfigError
+from soundsight.settings import find_config
+
+if TYPE_CHECKING:
+    from soundsight.cluster.connect import Cluster
+    from soundsight.cluster.listing import Listing
+    from soundsight.cluster.shards import Shards
+    from soundsight.parallel import Run
+    from soundsight.predict import Options
+
+SINGLE_FILES = (".csv", ".jsonl", ".parquet")  # endings of --out that ask for one file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Accept which engine works."""
+    parser.add_argument("--engine", choices=("local", "ray"), help="ray: the nodes of a cluster (default: local)")
+    parser.add_argument("--address", metavar="HOST:PORT", help="the cluster's head; default: $RAY_ADDRESS")
+    parser.add_argument(
+        "--cluster",
+        metavar="FILE|key=value",
+        action="append",
+        default=[],
+        help="settings of the cluster, such as shard=100 (default: configs/cluster.yaml)",
+    )
+
+
+def cluster_settings(arguments: argparse.Namespace) -> ClusterConfig:
+    """The engine that was asked for."""
+    from soundsight.cli import key_values
+
+    files = [word for word in arguments.cluster if "=" not in word]
+    overrides = key_values([word for word in arguments.cluster if "=" in word])
+    for name in ("engine", "address"):
+        if getattr(arguments, name) is not None:
+            overrides[name] = getattr(arguments, name)
+    return settings.load(ClusterConfig, find_config(files[-1] if files else "cluster.yaml"), overrides)
+
+
+def outlive(arguments: argparse.Namespace, config: ClusterConfig) -> int | None:
+    """Run the command in a child process that may end with the cluster's head; its exit code.
+
+    Returns:
+        `None` in the child itself, which does the work.
+
+    Raises:
+        ConfigError: Ray is not installed, or the address is not understood.
+    """
+    from soundsight.cluster import connect, supervise
+
+    if supervise.is_child():
+        return None
+    if importlib.util.find_spec("ray") is None:
+        connect.load_ray()  # says what to install
+    connect.find_address(config)
+    return supervise.supervise(arguments.words, config, console.say)
+
+
+@contextmanager
+def joined(
+    config: ClusterConfig, *, read: list[str] | None = None, write: list[str] | None = None
+) -> Iterator[Cluster]:
+    """A cluster whose nodes see what they must."""
+    from soundsight.cluster.connect import Needs, connect
+
+    cluster = connect(config, Needs(tuple(read or ()), tuple(write or ()), os.getcwd()))
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def runner(cluster: Cluster, config: ClusterConfig, **more: Any) -> Run:
+    """What gives out work to the cluster as `parallel.run` does to processes."""
+    from functools import partial
+
+    from soundsight.cluster import mapping
+
+    return partial(mapping.run, cluster=cluster, config=config, say=console.say, **more)
+
+
+def answer(
+    arguments: argparse.Namespace,
+    config: ClusterConfig,
+    words: list[str],
+    options: Options,
+    gather: Callable[[Shards, Any], None],
+    **more: Any,
+) -> int:
+    """`predict` and `embed` on a cluster; the exit code.
+
+    Args:
+        arguments: Of either command.
+        config: The cluster.
+        words: What names the recordings; `@FILE` is a list.
+        options: How to listen.
+        gather: Writes all shards into one file.
+        more: Other fields of `Work`.
+    """
+    from soundsight.cluster.answers import Work
+    from soundsight.cluster.listing import write_listing
+    from soundsight.cluster.shards import Shards
+    from soundsight.cluster.storage import Place, is_address
+    from soundsight.predict.options import GPU_BATCH
+    from soundsight.predict.writers import load_pyarrow, writing
+
+    load_pyarrow()
+    if "-" in words:
+        raise ConfigError("Standard input cannot be read by a cluster; name files, folders or a list @FILE.")
+    out, one_file = _places(arguments.out)
+    with tempfile.TemporaryDirectory(prefix="soundsight-") as folder:
+        listed = write_listing(words, Path(folder, "sources.txt"))
+        options = replace(options, steady=listed.count > 1)
+        command = str(arguments.words[0])
+        supplied = _supplied(arguments)
+        work = Work(command, arguments.model, out, "", options, **more)
+        work = replace(work, device=arguments.device, trust=arguments.trust_checkpoint, threads=config.cpus)
+        work = replace(work, spectrogram=supplied)
+        what = {"command": command, "model": _model_mark(arguments.model), "options": asdict(options), **more}
+        what |= {"spectrogram": settings.to_dict(supplied) if supplied else None, "version": _version()}
+        store = Shards(
+            Place(out), listed, config.shard or min(500, max(options.batch or GPU_BATCH, -(-listed.count // 64))), what
+        )
+        work = replace(work, fingerprint=store.fingerprint)
+        totals = _work(store, work, config, listed, arguments.model)
+        if one_file:
+            with writing(Path(arguments.out)) as stream:
+                gather(store, stream)
+        failures = list(zip(range(10), store.failures(), strict=False))
+    console.say(
+        f"{totals['sources']} recordings, {totals['rows']} rows in {totals['shards']} shards ({totals['written']} "
+        f"written now), {totals['failures']} failed: {arguments.out}"
+    )
+    for _, (_, reason) in failures:
+        console.say(f"  failed: {reason}")
+    if totals["failures"]:
+        where = f"{out}/failures.csv" if not is_address(out) else Place(out).path("failures.csv")
+        console.say(f"soundsight: {totals['failures']} of {listed.count} recordings could not be read; see {where}.")
+    return 1 if totals["failures"] else 0
+
+
+def _work(store: Shards, work: Any, config: ClusterConfig, listed: Listing, model: str) -> dict[str, Any]:
+    """Have the cluster answer what is missing; the totals."""
+    from soundsight.cluster import answers
+
+    if len(store.done) == store.count:  # nothing is left to ask for
+        return {**store.finish(), "written": 0, "lost_workers": 0}
+    first = listed.first()
+    read = [first] if _there(first) else []
+    if Path(model).is_dir():
+        read.append(str(model))
+    with joined(config, read=read, write=[work.place]) as cluster, console.progress_bar("answering", "shards") as show:
+        if Path(model).is_file():
+            work = replace(work, content=cluster.ray.put(Path(model).read_bytes()))
+        if store.done:
+            console.say(f"{len(store.done)} of {store.count} shards are there from a former run.")
+        return answers.answer(cluster, work, store, config, say=console.say, progress=show)
+
+
+def _there(source: str) -> bool:
+    from soundsight.cluster.storage import exists
+
+    try:
+        return exists(source)
+    except (ConfigError, ValueError):
+        return False
+
+
+def _places(out: str | None) -> tuple[str, bool]:
+    """The folder of the shards, and whether they are put into one file at the end."""
+    from soundsight.cluster.storage import is_address
+
+    if not out:
+        raise ConfigError(
+            "The engine ray needs --out: a folder or address for shards, or a file .csv, .jsonl, .parquet."
+        )
+    if is_address(out):
+        return out, False
+    if Path(out).suffix.lower() in SINGLE_FILES:
+        return os.path.abspath(f"{out}.shards"), True
+    if Path(out).is_file():
+        raise ConfigError(f"{out} is a file; with the engine ray, --out is a folder or ends in .csv, .jsonl, .parquet.")
+    return os.path.abspath(out), False
+
+
+def _supplied(arguments: argparse.Namespace) -> settings.SpectrogramConfig | None:
+    if not arguments.spectrogram:
+        return None
+    return settings.load(settings.SpectrogramConfig, find_config(arguments.spectrogram))
+
+
+def _model_mark(model: str) -> str:
+    """What tells one model from another: the SHA-256 of its files."""
+    from soundsight.yolo.checkpoint import require_file
+
+    require_file(model)
+    path = Path(model)
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _version() -> str:
+    from soundsight import __version__
+
+    return __version__

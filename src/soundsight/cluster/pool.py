@@ -1,0 +1,250 @@
+"""A worker on each core or GPU of the cluster, and a bounded number of jobs in flight.
+
+A job whose worker is lost is given to another one; after `retries` losses it comes back as lost. When no job
+is left, an idle worker repeats the one that takes longest: jobs must be harmless to do twice.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from soundsight import parallel
+from soundsight.cluster.connect import Cluster, on_node
+from soundsight.config import ClusterConfig
+from soundsight.errors import SoundsightError
+
+Say = Callable[[str], None]
+Make = Callable[[], Callable[[Any], Any]]
+GROW_SECONDS = 5.0  # how often new nodes are looked for
+SLOW_SECONDS, SLOW_TIMES = 10.0, 3.0  # a job is slow that takes this long, and this many times the median
+
+
+class Hands:
+    """A worker's process: makes its function once, with the first job, and applies it to job after job."""
+
+    def __init__(self, make: Make, cpus: int, folder: str) -> None:
+        if cpus == 1:
+            os.environ.update(parallel.ONE_THREAD)  # before numerical libraries are loaded
+        if os.path.isdir(folder):
+            os.chdir(folder)  # paths mean the same as where the command was given
+        self.make = make
+        self.function: Callable[[Any], Any] | None = None
+
+    def ready(self) -> bool:
+        """Answers when the process is there."""
+        return True
+
+    def work(self, job: Any) -> Any:
+        """Do a job."""
+        if self.function is None:
+            self.function = self.make()
+        return self.function(job)
+
+
+@dataclass(eq=False)
+class _Worker:
+    handle: Any
+    node: str
+    ready: bool = False
+    flying: list[Any] = field(default_factory=list)  # references, the oldest first
+    since: float = 0.0  # when it began with the oldest
+
+
+@dataclass(eq=False)
+class _Open:
+    """A job that is not done."""
+
+    job: Any
+    since: float = 0.0
+    losses: int = 0
+    flying: set[Any] = field(default_factory=set)
+
+
+class Pool:
+    """Workers that apply one function to jobs."""
+
+    def __init__(self, cluster: Cluster, make: Make, config: ClusterConfig, *, computes: bool, say: Say) -> None:
+        """Prepare a pool.
+
+        Args:
+            cluster: Where.
+            make: Called once in each worker; returns the function to apply.
+            config: Cores and GPUs of a worker, jobs in flight, retries.
+            computes: Whether a network runs, so that GPUs are of use.
+            say: Told when workers are lost.
+        """
+        self.cluster, self.make, self.config, self.computes, self.say = cluster, make, config, computes, say
+        self.workers: list[_Worker] = []
+        self.of_ref: dict[Any, tuple[_Worker, _Open | None]] = {}  # None: asked whether it is ready
+        self.open: list[_Open] = []
+        self.retry: deque[_Open] = deque()
+        self.times: deque[float] = deque(maxlen=200)
+        self.looked = -GROW_SECONDS
+        self.idle_since: float | None = None
+        self.lost_workers = 0
+
+    def run(self, next_job: Callable[[], Any | None]) -> Iterator[tuple[Any, Any]]:
+        """Do all jobs.
+
+        Args:
+            next_job: Called whenever a worker has room; `None` means none at present. The run ends when
+                it says so and nothing is in flight.
+
+        Yields:
+            Each job with its result or `parallel.WorkerLost`, as they finish.
+
+        Raises:
+            SoundsightError: A worker raised one, or no node is left for `wait_seconds`.
+        """
+        ray = self.cluster.ray
+        try:
+            while True:
+                self._grow()
+                more = self._feed(next_job)
+                if not more and not self.open:
+                    return
+                if not self.of_ref:
+                    self._nobody()
+                    time.sleep(0.5)
+                    continue
+                self.idle_since = None
+                self._end_hanging()
+                done, _ = ray.wait(list(self.of_ref), num_returns=1, timeout=1.0)
+                for ref in done:
+                    yield from self._settle(ref)
+        finally:
+            for worker in self.workers:
+                ray.kill(worker.handle)
+
+    def slots(self, node: dict[str, Any]) -> tuple[int, float]:
+        """Workers that fit on a node, and the GPUs of each."""
+        has = node["Resources"]
+        by_cpu = int(has.get("CPU", 0) // self.config.cpus)
+        gpus = self.config.gpus if self.config.gpus is not None else float(has.get("GPU", 0) >= 1)
+        if not self.computes or not gpus:
+            return by_cpu, 0.0
+        return min(max(by_cpu, 1), int(has.get("GPU", 0) / gpus)), gpus
+
+    def _grow(self) -> None:
+        """Start workers where none are: at first, on nodes that joined, and after a loss."""
+        if time.monotonic() - self.looked < GROW_SECONDS:
+            return
+        self.looked = time.monotonic()
+        nodes = self.cluster.usable(say=self.say)
+        if self.computes and self.config.gpus is None and any(n["Resources"].get("GPU", 0) >= 1 for n in nodes):
+            nodes = [node for node in nodes if node["Resources"].get("GPU", 0) >= 1]
+        hands = self.cluster.ray.remote(Hands)
+        for node in nodes:
+            count, gpus = self.slots(node)
+            for _ in range(count - sum(worker.node == node["NodeID"] for worker in self.workers)):
+                strategy = on_node(self.cluster.ray, node["NodeID"])
+                options = {"num_cpus": self.config.cpus, "num_gpus": gpus, "scheduling_strategy": strategy}
+                handle = hands.options(**options).remote(self.make, self.config.cpus, self.cluster.needs.folder)
+                worker = _Worker(handle, node["NodeID"])
+                self.workers.append(worker)
+                self.of_ref[worker.handle.ready.remote()] = worker, None
+
+    def _end_hanging(self) -> None:
+        """Kill workers that are stuck, as in a file that never ends; their jobs then count as lost."""
+        now = time.monotonic()
+        for worker in self.workers:
+            if worker.flying and now - worker.since > self.config.job_seconds:
+                self.cluster.ray.kill(worker.handle)
+                worker.since = now
+
+    def _feed(self, next_job: Callable[[], Any | None]) -> bool:
+        """Give jobs to whoever has room, evenly; whether there may be more."""
+        for depth in range(self.config.in_flight):
+            for worker in self.workers:
+                if not worker.ready or len(worker.flying) > depth:
+                    continue
+                if self.retry:
+                    task = self.retry.popleft()
+                else:
+                    job = next_job()
+                    if job is None:
+                        return self._help(worker)
+                    task = _Open(job)
+                    self.open.append(task)
+                self._send(worker, task)
+        return True
+
+    def _help(self, worker: _Worker) -> bool:
+        """Let an idle worker repeat the slowest job; never more to feed."""
+        if worker.flying or not self.times:
+            return False
+        limit = max(SLOW_SECONDS, SLOW_TIMES * statistics.median(self.times))
+        slow = [task for task in self.open if len(task.flying) == 1 and time.monotonic() - task.since > limit]
+        if slow:
+            self._send(worker, min(slow, key=lambda task: task.since))
+        return False
+
+    def _send(self, worker: _Worker, task: _Open) -> None:
+        ref = worker.handle.work.remote(task.job)
+        task.since = task.since if task.flying else time.monotonic()
+        task.flying.add(ref)
+        worker.flying.append(ref)
+        if len(worker.flying) == 1:
+            worker.since = time.monotonic()
+        self.of_ref[ref] = worker, task
+
+    def _settle(self, ref: Any) -> Iterator[tuple[Any, Any]]:
+        """Take what came of one reference."""
+        errors = self.cluster.ray.exceptions
+        worker, task = self.of_ref.pop(ref)
+        try:
+            result = self.cluster.ray.get(ref)
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, SoundsightError):
+                raise error.cause from None
+            raise SoundsightError(f"A worker failed: {type(error.cause).__name__}: {error.cause}") from error
+        except errors.RayError as error:  # the process, its node or its answer is gone
+            yield from self._lost(worker, task, ref, error)
+            return
+        if task is None:
+            worker.ready = True
+            return
+        worker.flying.remove(ref)
+        worker.since = time.monotonic()
+        task.flying.discard(ref)
+        if task in self.open:
+            self.open.remove(task)
+            self.times.append(time.monotonic() - task.since)
+            yield task.job, result
+
+    def _lost(self, worker: _Worker, task: _Open | None, ref: Any, error: Exception) -> Iterator[tuple[Any, Any]]:
+        if worker in self.workers:
+            self.workers.remove(worker)
+            self.lost_workers += 1
+            self.looked = -GROW_SECONDS if task else self.looked  # one that never started may be tried again later
+        if task is None:
+            return
+        blamed = worker.flying[0] is ref  # the one it worked on; the others only waited
+        worker.flying.remove(ref)
+        task.flying.discard(ref)
+        if task not in self.open or task.flying:
+            return
+        task.losses += blamed
+        if task.losses > self.config.retries:
+            self.open.remove(task)
+            yield task.job, parallel.WorkerLost(f"The process that worked on it was killed {task.losses} times.")
+        else:
+            self.retry.append(task)
+
+    def _nobody(self) -> None:
+        """No node works; wait, but not for ever."""
+        now = time.monotonic()
+        if self.idle_since is None:
+            self.idle_since = now
+            self.say(f"No node of the cluster can work; waiting up to {self.config.wait_seconds:.0f} s for one.")
+        if now - self.idle_since > self.config.wait_seconds:
+            raise SoundsightError(
+                f"No node of the cluster worked for {self.config.wait_seconds:.0f} s; start nodes and run the same "
+                "command again: what is done is kept."
+            )

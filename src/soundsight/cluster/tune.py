@@ -1,0 +1,211 @@
+"""Tuning: many short trainings, the worse half stopped early, by Ray Tune with ASHA (Li et al., 2020).
+
+What is compared is top-1 on `data/val`, never on the test split. The state lies in the run's folder: a run that
+was killed continues with the trials it had, and each trial from its last epoch.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from soundsight.cluster.connect import Cluster
+from soundsight.config import ClusterConfig
+from soundsight.errors import ConfigError, SoundsightError
+from soundsight.files import replacing, write_text
+
+Say = Callable[[str], None]
+SPACE = {"lr0": "0.0003..0.003", "weight_decay": "0.001..0.1", "augment.mixup": "0..0.8", "augment.gain_db": "0..12"}
+BEST, TABLE, STATE = "best.json", "trials.csv", "settings.json"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of a tuning."""
+
+    folder: Path
+    best: dict[str, Any]  # settings
+    top1: float  # on data/val
+    trials: int
+    failed: int
+
+
+def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]:
+    """Divide settings into what is searched and what is fixed.
+
+    Args:
+        words: `LOW..HIGH` is searched, evenly in its logarithm where HIGH is ten times LOW or more; `A|B|C` too.
+
+    Raises:
+        ConfigError: A range is none.
+    """
+    space: dict[str, tuple[Any, ...]] = {}
+    fixed: dict[str, Any] = {}
+    for key, value in words.items():
+        text = str(value)
+        if ".." in text:
+            low, _, high = text.partition("..")
+            try:
+                bounds = float(low), float(high)
+            except ValueError:
+                bounds = (1.0, 0.0)
+            if bounds[0] >= bounds[1] or not all(map(math.isfinite, bounds)):
+                raise ConfigError(f"{key}={text} is no range; write LOW..HIGH, such as lr0=0.0003..0.003.")
+            space[key] = ("log" if 0 < 10 * bounds[0] <= bounds[1] else "even", *bounds)
+        elif "|" in text:
+            from soundsight.cli import key_values
+
+            space[key] = ("choice", [key_values([f"{key}={part}"])[key] for part in text.split("|")])
+        else:
+            fixed[key] = value
+    return space, fixed
+
+
+def tune(
+    cluster: Cluster,
+    config: ClusterConfig,
+    space: Mapping[str, tuple[Any, ...]],
+    fixed: Mapping[str, Any],
+    *,
+    folder: Path,
+    trials: int,
+    grace: int,
+    seed: int,
+    say: Say,
+) -> Tuned:
+    """Search `space`.
+
+    Args:
+        cluster: Where; a trial takes `config.cpus` cores, and a GPU where there are any.
+        config: See `ClusterConfig`.
+        space: See `parse_space`.
+        fixed: Other arguments of `train`.
+        folder: The run's folder, seen by all nodes; one that is there already is continued.
+        trials: Points to try.
+        grace: Epochs that every trial gets.
+        seed: Of the points.
+        say: Told of progress.
+
+    Raises:
+        ConfigError: The folder holds another tuning.
+        SoundsightError: All trials failed.
+    """
+    _environment()
+    from ray import tune as ray_tune
+
+    text = json.dumps({"space": dict(space), "fixed": dict(fixed), "trials": trials, "seed": seed}, sort_keys=True)
+    state = folder / STATE
+    if state.is_file() and state.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"{folder} holds a tuning of other settings; choose another --name.")
+    write_text(state, text)
+    gpus = _gpus(cluster, config, fixed)
+    there = {**fixed, "device": None if gpus else "cpu"}
+    trainable = ray_tune.with_resources(
+        partial(_trial, fixed=there, folder=str(folder)), {"cpu": config.cpus, "gpu": gpus}
+    )
+    kept = str(folder / "ray")
+    if ray_tune.Tuner.can_restore(kept):
+        say(f"{folder} is continued.")
+        tuner = ray_tune.Tuner.restore(kept, trainable, resume_unfinished=True, restart_errored=True)
+    else:
+        tuner = _new(ray_tune, trainable, space, folder, trials=trials, grace=grace, seed=seed, retries=config.retries)
+    return _summary(tuner.fit(), folder, say)
+
+
+def _new(
+    ray_tune: Any,
+    trainable: Any,
+    space: Mapping[str, tuple[Any, ...]],
+    folder: Path,
+    *,
+    trials: int,
+    grace: int,
+    seed: int,
+    retries: int,
+) -> Any:
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search import BasicVariantGenerator
+
+    makers = {"log": ray_tune.loguniform, "even": ray_tune.uniform, "choice": ray_tune.choice}
+    scheduler = ASHAScheduler(time_attr="epoch", max_t=100_000, grace_period=grace, reduction_factor=2)
+    return ray_tune.Tuner(
+        trainable,
+        param_space={key: makers[kind](*bounds) for key, (kind, *bounds) in space.items()},
+        tune_config=ray_tune.TuneConfig(
+            metric="top1",
+            mode="max",
+            num_samples=trials,
+            scheduler=scheduler,
+            search_alg=BasicVariantGenerator(random_state=seed),
+        ),
+        run_config=ray_tune.RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            verbose=0,
+            failure_config=ray_tune.FailureConfig(max_failures=retries),
+        ),
+    )
+
+
+def _environment() -> None:
+    """Ray Tune's habits that nobody asked for: other loggers, other folders, tables on the terminal."""
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+
+
+def _gpus(cluster: Cluster, config: ClusterConfig, fixed: Mapping[str, Any]) -> float:
+    has = any(node["Resources"].get("GPU", 0) >= 1 for node in cluster.nodes())
+    if str(fixed.get("device")) == "cpu" or not has:
+        return 0.0
+    return 1.0 if config.gpus is None else config.gpus
+
+
+def _trial(point: dict[str, Any], *, fixed: dict[str, Any], folder: str) -> None:
+    """On a worker: one training, which tells its score after each epoch and continues where it was killed."""
+    from ray import tune as ray_tune
+
+    from soundsight.experiment.folds import resumable
+    from soundsight.experiment.train import train
+
+    name = str(ray_tune.get_context().get_trial_id())
+    last = Path(folder, "trials", name, "weights", "last.pt")
+    arguments = {**fixed, **point, "project": str(Path(folder, "trials")), "name": name, "exist_ok": True}
+    arguments |= {"val": True, "plots": False}
+    if resumable(last):
+        arguments["resume"] = str(last)
+
+    def watch(epoch: int, top1: float) -> None:
+        ray_tune.report({"epoch": epoch, "top1": top1})
+
+    config, augment = arguments.pop("config", None), arguments.pop("augment", "augment.yaml")
+    train(config, augment=augment, calibrate=False, watch=watch, **arguments)
+
+
+def _summary(results: Any, folder: Path, say: Say) -> Tuned:
+    rows = []
+    for result in results:
+        metrics = result.metrics or {}
+        rows.append({**(result.config or {}), "epochs": metrics.get("epoch", 0), "top1": metrics.get("top1", "")})
+        rows[-1]["failure"] = " ".join(str(result.error).split())[:200] if result.error else ""
+    good = [row for row in rows if row["top1"] != ""]
+    failed = sum(bool(row["failure"]) for row in rows)
+    rows.sort(key=lambda row: -(row["top1"] or -1))
+    with replacing(folder / TABLE) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    if not good:
+        reason = rows[0]["failure"] or "no reason was given"
+        raise SoundsightError(f"All {len(rows)} trials failed, the first with: {reason}")
+    best = {key: value for key, value in rows[0].items() if key not in ("epochs", "top1", "failure")}
+    write_text(folder / BEST, json.dumps({"settings": best, "top1": rows[0]["top1"]}, indent=1) + "\n")
+    say(f"{len(rows)} trials, {failed} failed; the table is {folder / TABLE}.")
+    return Tuned(folder, best, float(rows[0]["top1"]), len(rows), failed)

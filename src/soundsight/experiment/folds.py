@@ -1,0 +1,179 @@
+"""One fold of a cross-validation: laid out, trained, scored; here or on other machines.
+
+All a fold needs is in its `Plan`, so it may run wherever the run's folder and the pictures are seen.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundsight import parallel, report
+from soundsight.config import AugmentConfig, SpectrogramConfig
+from soundsight.dataset.manifest import Row
+from soundsight.dataset.prepare import link
+from soundsight.errors import SoundsightError
+from soundsight.experiment.scoring import list_pictures, logits_of
+from soundsight.files import write_bytes, write_text
+from soundsight.report.metrics import Scores
+from soundsight.yolo.train import train as train_pictures
+
+Say = Callable[[str], None]
+TRAINED = "trained"  # marks a model that needs no more training
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all folds share."""
+
+    folder: Path
+    cache: Path
+    rows: list[Row]
+    labels: list[str]
+    arguments: Mapping[str, Any]
+    spectrogram: SpectrogramConfig
+    augment: AugmentConfig
+    shifts: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Out-of-fold answers of one model."""
+
+    images: list[str]  # relative to the cache
+    names: tuple[str, ...]
+    targets: np.ndarray  # int64 (N,)
+    probabilities: np.ndarray  # float32 (N, C)
+
+
+def score_folds(
+    plan: Plan, jobs: list[tuple[int, int]], all_folds: list[int], protocol: str, run_folds: parallel.Run, say: Say
+) -> dict[tuple[int, int], Scored]:
+    """Each fold and seed on a worker of its own, which sees the run's folder and the pictures.
+
+    Raises:
+        SoundsightError: A fold lost its worker again and again.
+    """
+    device = "cpu" if plan.arguments.get("device") == "cpu" else None  # a worker sees only its own GPU
+    there = replace(plan, cache=plan.cache.absolute(), arguments={**plan.arguments, "device": device})
+    scored: dict[tuple[int, int], Scored] = {}
+    for job, result in run_folds(partial(_fold_there, there, all_folds, protocol), jobs):
+        if isinstance(result, parallel.WorkerLost):
+            raise SoundsightError(f"Fold {job[0]}, seed {job[1]}: {result} Run the same command again to continue.")
+        scored[job], lines = result
+        for line in lines:
+            say(line)
+    return scored
+
+
+def _fold_there(plan: Plan, all_folds: list[int], protocol: str, job: tuple[int, int]) -> tuple[Scored, list[str]]:
+    """On a worker: one fold, and what there is to say of it."""
+    lines: list[str] = []
+    return score_fold(plan, job[0], all_folds, protocol, job[1], lines.append), lines
+
+
+def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
+    """Train and score one fold with one seed, or read what a former run left."""
+    work = plan.folder / f"fold{fold}-seed{seed}"
+    result = work / ("probabilities.npz" if plan.shifts == 1 else f"probabilities-shifts{plan.shifts}.npz")
+    if result.is_file():
+        say(f"Fold {fold}, seed {seed}: done before, kept.")
+        return _read(result)
+    data = work / "data"
+    _lay_out(plan, data, fold, all_folds, protocol)
+    model = work / "run" / "weights" / ("last.pt" if protocol == "last" else "best.pt")
+    if not (work / TRAINED).is_file():
+        _train(plan, work, seed, protocol, say=lambda text: say(f"Fold {fold}, seed {seed}: {text}"))
+    scored = _score(plan, model, data)
+    _write(result, scored)
+    shutil.rmtree(data, ignore_errors=True)
+    say(f"Fold {fold}, seed {seed}: top-1 {scores_of(scored).top1:.1%}.")
+    return scored
+
+
+def _train(plan: Plan, work: Path, seed: int, protocol: str, *, say: Say) -> None:
+    """Train one model, from the start or from where a killed run left off; a marker file says it is whole."""
+    last = work / "run" / "weights" / "last.pt"
+    arguments = {**plan.arguments, "data": str(work / "data"), "seed": seed, "project": str(work), "name": "run"}
+    arguments |= {"exist_ok": True, "val": protocol != "last", "plots": False}
+    if resumable(last):
+        say("continuing.")
+        arguments["resume"] = str(last)
+    else:
+        say("training.")
+        shutil.rmtree(work / "run", ignore_errors=True)
+    train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment)
+    write_text(work / TRAINED, "")
+
+
+def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: str) -> None:
+    """Link the pictures of one fold's training and test.
+
+    Ultralytics insists on a `val` folder. With protocol `last` it gets the first training clip of each
+    class, so that not even its progress display looks at the test fold.
+    """
+    held = all_folds[(all_folds.index(fold) + 1) % len(all_folds)] if protocol != "last" else None
+    rows, shown = [], []
+    for row in plan.rows:
+        split = "test" if int(row.fold) == fold else "val" if int(row.fold) == held else "train"
+        rows.append(replace(row, split=split))
+    if held is None:
+        seen: set[str] = set()
+        for row in rows:
+            if row.split == "train" and row.label not in seen:
+                seen.add(row.label)
+                shown.append(replace(row, split="val"))
+    link([*rows, *shown], plan.cache, data)
+
+
+def resumable(last: Path) -> bool:
+    """Whether a killed training left a checkpoint to continue from."""
+    if not last.is_file():
+        return False
+    from soundsight.errors import ModelError
+    from soundsight.yolo.checkpoint import load_checkpoint
+
+    try:
+        checkpoint = load_checkpoint(last)
+    except ModelError:  # half-written
+        return False
+    return int(checkpoint.get("epoch", -1)) >= 0 and checkpoint.get("optimizer") is not None
+
+
+def _score(plan: Plan, model: Path, data: Path) -> Scored:
+    from soundsight.yolo.classifier import load_classifier, softmax
+
+    classifier = load_classifier(model, device=plan.arguments.get("device"))
+    found = list_pictures(data, "test", classifier.ears.names)
+    probabilities = softmax(logits_of(classifier, found.files, shifts=plan.shifts))
+    images = [f"{file.parent.name}/{file.name}" for file in found.files]
+    return Scored(images, classifier.ears.names, found.targets, probabilities)
+
+
+def _write(path: Path, scored: Scored) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        images=np.array(scored.images),
+        names=np.array(scored.names),
+        targets=scored.targets,
+        probabilities=scored.probabilities,
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def _read(path: Path) -> Scored:
+    with np.load(path, allow_pickle=False) as data:
+        return Scored(data["images"].tolist(), tuple(data["names"].tolist()), data["targets"], data["probabilities"])
+
+
+def scores_of(scored: Scored) -> Scores:
+    return report.score(scored.targets, scored.probabilities, scored.names)
