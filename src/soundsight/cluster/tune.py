@@ -60,9 +60,9 @@ def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], d
                 raise ConfigError(f"{key}={text} is no range; write LOW..HIGH, such as lr0=0.0003..0.003.")
             space[key] = ("log" if 0 < 10 * bounds[0] <= bounds[1] else "even", *bounds)
         elif "|" in text:
-            from soundsight.cli import key_values
+            import yaml
 
-            space[key] = ("choice", [key_values([f"{key}={part}"])[key] for part in text.split("|")])
+            space[key] = ("choice", [yaml.safe_load(part) for part in text.split("|")])
         else:
             fixed[key] = value
     return space, fixed
