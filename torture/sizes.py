@@ -2,7 +2,7 @@
 
     python -m torture.sizes --hours 10
 
-Peak memory is that of the whole process (`ru_maxrss`), libraries included; an ONNX model answers without PyTorch.
+Peak memory is that of the whole process (Linux's `VmHWM`), libraries included; an ONNX model answers without PyTorch.
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ def _lying(path: Path) -> Path:
 def _measure(words: list[str]) -> tuple[int, int, str]:
     """Run a command; its exit code, its peak memory in MB, and what it said."""
     code = (
-        "import resource, sys; from soundsight.cli import main; code = main(sys.argv[1:])\n"
-        "print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr); sys.exit(code)"
+        "import sys; from soundsight.cli import main; code = main(sys.argv[1:])\n"
+        "status = open('/proc/self/status').read().split()\n"
+        "print('PEAK', int(status[status.index('VmHWM:') + 1]) // 1024, file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, errors="replace", check=False,
