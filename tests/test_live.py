@@ -143,7 +143,10 @@ def test_a_microphone_hears_a_known_clip(
     soundfile.write(tmp_path / "long.wav", np.tile(samples, 30), rate)
     command = [sys.executable, "-m", "soundsight", "listen", str(tiny_onnx), "--device-name", "pulse"]
     command += ["--every", "0.5", "--format", "jsonl"]
-    process = subprocess.Popen(command, env=sound_server, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=sound_server, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs in the background begin without Ctrl-C
+    )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None
     try:
         assert process.stderr.readline() == "Listening to 'pulse' at 44100 Hz; Ctrl-C ends.\n"

@@ -241,8 +241,10 @@ def test_the_report_opens_from_disk(visit, tmp_path, tiny_model, tiny_data):
     folder = tmp_path / "val"
     val(tiny_model, data=tiny_data, split="train", folder=folder, device="cpu")
     text = (folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
-    first = text[1].split(",")
-    first[5:] = ["rain" if first[4] != "rain" else "siren", "0.900000", "2", "false"]
+    header, first = text[0].split(","), text[1].split(",")
+    wrong = "rain" if first[header.index("target")] != "rain" else "siren"
+    for column, value in {"predicted": wrong, "probability": "0.900000", "rank": "2", "correct": "false"}.items():
+        first[header.index(column)] = value
     (folder / "predictions.csv").write_text("\n".join([text[0], ",".join(first), *text[2:]]) + "\n", encoding="utf-8")
     page = visit(report(folder, device="cpu").as_uri(), viewport=DESK)
     assert inked(page, "#matrix") > 3
