@@ -14,6 +14,7 @@ import csv
 import random
 import statistics
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,14 @@ def write_cut(root: Path, path: Path, seed: int) -> tuple[Path, set[str]]:
     draw = random.Random(seed)
     chosen = draw.sample(sorted({row["category"] for row in rows}), CLASSES)
     rare = set(chosen[::2])
+    found = {(row["src_file"], row["fold"]) for row in rows}
+    crossing = {source for source, count in Counter(source for source, _ in found).items() if count > 1}  # four do
     kept = []
     for name in chosen:
         clips = [row for row in rows if row["category"] == name]
-        kept += [row for row in clips if int(row["fold"]) == TEST_FOLD]
-        others = [row for row in clips if int(row["fold"]) != TEST_FOLD]
+        tested = [row for row in clips if int(row["fold"]) == TEST_FOLD]
+        others = [row for row in clips if int(row["fold"]) != TEST_FOLD and row["src_file"] not in crossing]
+        kept += tested
         kept += draw.sample(others, KEPT) if name in rare else others
     with open(path, "w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, ["filename", "category", "fold", "src_file"], extrasaction="ignore")
