@@ -121,7 +121,11 @@ def prepare_table(result: dict[str, Any]) -> str:
         f"| {cores['clips']:,} clips, 2 workers | {cores['workers_2_s']:.1f} s, "
         f"{cores['workers_2_clips_per_s']} clips/s |",
         f"| two workers beside one | {cores['speedup']:.2f} × |",
-        f"| limit: two commands of one worker at the same time | {cores['limit']:.2f} × |",
+        *(
+            [f"| limit: two commands of one worker at the same time | {cores['limit']:.2f} × |"]
+            if "limit" in cores
+            else []
+        ),
         "",
         "| clips | drawn in, s | left alone in, s | left alone a second | main process, MiB | worker, MiB |",
         "|---:|---:|---:|---:|---:|---:|",
