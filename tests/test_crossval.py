@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,48 @@ def test_every_clip_is_scored_once_and_all_is_written(tones, tmp_path):
         crossval(tones, EARS, name="a", runs=tmp_path / "runs", workers=1, **{**QUICK, "epochs": 2})
 
 
+def test_runs_on_the_same_data_are_averaged_whatever_their_pictures(tones, tmp_path):
+    def run(name, ears=EARS, **more):
+        return crossval(tones, ears, name=name, runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK, **more)
+
+    first = run("first", seeds=(0, 1))
+    small = replace(EARS, image_size=32)
+    both = run("second", small, others=[first.folder])
+    alone = run("second", small)
+    assert both.folder == alone.folder / "with-first"
+    rows = list(csv.DictReader((both.folder / "predictions.csv").open(encoding="utf-8")))
+    clips = [row["clip"] for row in rows]
+    assert clips == [row["clip"] for row in csv.DictReader((alone.folder / "predictions.csv").open(encoding="utf-8"))]
+    expected = (2 * first.pooled.probabilities + alone.pooled.probabilities) / 3  # two seeds and one
+    assert np.allclose(both.pooled.probabilities, expected, atol=1e-6)
+    metrics = json.loads((both.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert [len(models) for models in metrics["single_models_top1"].values()] == [3, 3, 3]
+    assert metrics["settings"]["others"][0]["spectrogram"]["image_size"] == 64
+
+    with pytest.raises(DatasetError, match="has no answers for fold 1 with shifts=2"):
+        run("second", small, others=[first.folder], shifts=2)
+    with pytest.raises(ConfigError, match="holds no cross-validation"):
+        run("second", small, others=[tmp_path])
+    with pytest.raises(ConfigError, match="has protocol last, this run train-val-test"):
+        run("third", others=[first.folder], protocol="train-val-test")
+    table = Path(tones.root) / "meta" / "esc50.csv"
+    table.write_text("\n".join(table.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match="scored on other recordings"):
+        run("fourth", others=[first.folder])
+
+
+def test_versions_at_other_speeds_are_trained_on_and_never_scored(tones, tmp_path):
+    slow_and_fast = replace(tones, speeds=(0.8, 1.25))
+    done = crossval(
+        slow_and_fast, EARS, name="s", only=[2], runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK
+    )
+    assert done.pooled.count == 8
+    assert len(list(Path(tones.cache).rglob("*.png"))) == 3 * 24
+    plain = crossval(tones, EARS, name="p", only=[2], runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK)
+    fingerprints = [json.loads((run.folder / "settings.json").read_text())["data_fingerprint"] for run in (done, plain)]
+    assert fingerprints[0] == fingerprints[1]
+
+
 def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monkeypatch):
     """Look into the fold's data folder at the moment of training."""
     from soundsight.experiment import folds as module
@@ -81,13 +124,22 @@ def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monk
     for protocol in ("last", "train-val-test"):
         with pytest.raises(KeyboardInterrupt):
             crossval(
-                tones, EARS, protocol=protocol, only=[2], name=protocol, runs=tmp_path / "runs", workers=1, **QUICK
+                replace(tones, speeds=(0.8,)),
+                EARS,
+                protocol=protocol,
+                only=[2],
+                name=protocol,
+                runs=tmp_path / "runs",
+                workers=1,
+                **QUICK,
             )
     for splits in seen:
         assert len(splits["test"]) == 8 and all(name.startswith("2-") for name in splits["test"])
         assert not splits["test"] & (splits["train"] | splits["val"])
-    assert seen[0]["val"] <= seen[0]["train"] and len(seen[0]["train"]) == 16
-    assert all(name.startswith("3-") for name in seen[1]["val"]) and len(seen[1]["train"]) == 8
+    assert seen[0]["val"] <= seen[0]["train"] and len(seen[0]["train"]) == 2 * 16
+    assert all(name.startswith("3-") for name in seen[1]["val"]) and len(seen[1]["train"]) == 2 * 8
+    held = seen[0]["test"] | seen[0]["val"] | seen[1]["test"] | seen[1]["val"]
+    assert not any("@x" in name for name in held) and any("@x0.8" in name for name in seen[0]["train"])
 
 
 def test_a_killed_run_continues_and_keeps_finished_folds(tones, tmp_path):

@@ -22,6 +22,7 @@ from soundsight.dataset.catalogue import Clip
 from soundsight.dataset.names import class_order, image_paths, safe_name
 from soundsight.dataset.prepare import Prepared, prepare
 from soundsight.errors import ConfigError, DatasetError
+from soundsight.spectrogram import hz_to_mel
 
 RATE = 8000
 EARS = SpectrogramConfig(sample_rate=RATE, clip_seconds=0.5, image_size=32, n_fft=1024)
@@ -197,6 +198,45 @@ def test_another_split_costs_no_drawing(config: DatasetConfig) -> None:
     assert (done.drawn, done.counts) == (0, {"train": 15, "val": 15, "test": 0})
     assert len(drawn(done.data)) == 30
     assert done.leaks.unknown and done.leaks.clips > 0
+
+
+def test_training_clips_are_drawn_at_other_speeds_too(config: DatasetConfig) -> None:
+    """A tone of 1 kHz rises to 2 kHz at twice the speed, and falls to 500 Hz at half of it."""
+    time_s = np.arange(RATE // 2) / RATE
+    for path in Path(config.root).rglob("*.wav"):
+        soundfile.write(path, 0.5 * np.sin(2 * np.pi * 1000 * time_s), RATE)
+    damaged = next(Path(config.root).rglob("*.wav"))
+    damaged.write_bytes(damaged.read_bytes()[:30])
+    plain = run(config)
+    done = run(replace(config, speeds=(0.5, 2.0)))
+    assert done.counts == plain.counts and done.versions == 2 * done.counts["train"]
+    assert len(done.failures) == 1
+    rows = manifest.read_rows(done.data / manifest.MANIFEST)
+    assert {row.split for row in rows if row.speed != 1} == {"train"}
+    brightest = {}
+    for row in rows:
+        if row.split == "train":
+            image = cv2.imread(str(done.data / "train" / row.image))
+            assert image is not None and image[:, -4:].max() > 0  # to its end
+            brightest[row.speed] = EARS.image_size - 1 - int(image.astype(int).sum(axis=(1, 2)).argmax())
+    expected = {speed: mel_row(1000 * speed) for speed in (0.5, 1.0, 2.0)}
+    assert all(abs(brightest[speed] - expected[speed]) <= 1 for speed in expected), (brightest, expected)
+    assert run(replace(config, speeds=(0.5, 2.0))).drawn == 0
+    again = run(config)
+    assert again.versions == 0 and content(config.data) and not any("@x" in name for name in drawn(config.data))
+
+
+def mel_row(hz: float) -> float:
+    """Row, counted from the bottom, of the mel band nearest to a frequency."""
+    top = hz_to_mel(EARS.fmax_hz or EARS.sample_rate / 2)
+    low = hz_to_mel(EARS.fmin_hz)
+    return float((hz_to_mel(hz) - low) / (top - low) * (EARS.image_size + 1) - 1)
+
+
+@pytest.mark.parametrize("speeds", [(1.0,), (0.1,), (5.0,), (0.9, 0.9)])
+def test_speeds_that_make_no_sense_are_refused(speeds: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match="each must be from 0.25 to 4, other than 1, named once"):
+        DatasetConfig(speeds=speeds)
 
 
 def test_fingerprints_tell_data_apart(config: DatasetConfig, tmp_path: Path) -> None:

@@ -130,7 +130,15 @@ class DatasetConfig:
     start_column: str = ""
     end_column: str = ""
     source_pattern: str = ""  # kind `folder`: regular expression; its first group is the source recording
+    speeds: tuple[float, ...] = ()  # training clips are drawn at these, too; 1.25 is a quarter faster and higher
     split: SplitConfig = SplitConfig()
+
+    def __post_init__(self) -> None:
+        for speed in self.speeds:
+            if not 0.25 <= speed <= 4 or speed == 1 or self.speeds.count(speed) > 1:
+                raise ConfigError(
+                    f"speeds={list(self.speeds)} is not allowed: each must be from 0.25 to 4, other than 1, named once."
+                )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ EXAMPLES = [
     "soundsight crossval root=/data/ESC-50 epochs=60 device=0",
     "soundsight crossval --folds 1 epochs=20      # one fold, for a quick comparison",
     "soundsight crossval --seeds 0,1,2            # an ensemble of three models a fold",
+    "soundsight crossval model=yolo11n-cls.pt --with runs/crossval/a    # and averaged with the models of that run",
     "soundsight crossval --dataset urbansound8k",
     "soundsight crossval --engine ray --address 10.0.0.1:6379    # a fold a GPU, or a node",
     "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
@@ -43,6 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=_numbers, default=(), help="test only these, such as 1,2")
     parser.add_argument("--groups", type=int, default=5, help="number of folds for own data (default: 5)")
     parser.add_argument("--seeds", type=_numbers, default=(0,), help="one model a seed, averaged (default: 0)")
+    parser.add_argument(
+        "--with",
+        dest="others",
+        metavar="RUN",
+        action="append",
+        default=[],
+        help="finished run on the same data whose models join the average; may be repeated",
+    )
     parser.add_argument("--shifts", type=int, default=1, help="average over this many time shifts (default: 1)")
     parser.add_argument("--name", help="folder below runs/crossval; the same name continues a killed run")
     parser.add_argument("--workers", type=int, help="processes that draw (default: one a core)")
@@ -95,6 +104,7 @@ def score(
         groups=arguments.groups,
         seeds=arguments.seeds,
         shifts=arguments.shifts,
+        others=arguments.others,
         name=arguments.name,
         workers=arguments.workers,
         say=console.say,

@@ -69,7 +69,8 @@ def describe(done: Prepared) -> None:
     counts = ", ".join(f"{number} {split}" for split, number in done.counts.items())
     rate = f" at {done.drawn / done.seconds:.0f} clips/s" if done.drawn else ""
     print(f"{done.drawn} pictures drawn{rate}, {done.kept} up to date; {len(done.labels)} classes.")
-    print(f"{done.data}: {counts}.")
+    more = f", and {done.versions} more of train at other speeds" if done.versions else ""
+    print(f"{done.data}: {counts}{more}.")
     leaks = done.leaks
     if leaks.known:
         print(f"Known exceptions: source recordings in two splits are {', '.join(leaks.known)}.")

@@ -40,6 +40,7 @@ class Row:
     source: str  # source recording
     split: str  # train, val, test, or empty for clips in the cache only
     image: str  # relative to the cache folder
+    speed: float = 1.0  # not 1: a version for training
 
     def shown_until(self, clip_seconds: float) -> float:
         """Where in the recording ends what a picture of `clip_seconds` shows, in seconds."""
@@ -80,7 +81,7 @@ def read_rows(path: Path) -> list[Row]:
         "sample_rate": int,
         "channels": int,
     }
-    types |= {"duration_seconds": float, "start_seconds": float}
+    types |= {"duration_seconds": float, "start_seconds": float, "speed": float}
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return [Row(**{k: types.get(k, str)(v) for k, v in row.items()}) for row in csv.DictReader(file)]
@@ -122,10 +123,12 @@ def read_spectrogram(data: str | Path) -> SpectrogramConfig:
 
 
 def data_fingerprint(rows: Iterable[Row]) -> str:
-    """Twelve hexadecimal digits of recordings, labels, folds and splits; independent of paths and dates."""
+    """Twelve hexadecimal digits of recordings, labels, folds and splits; independent of paths, dates and versions."""
     digest = hashlib.sha256()
     for line in sorted(
-        f"{r.sha256} {r.start_seconds} {r.end_seconds} {r.label} {r.fold} {r.source} {r.split}" for r in rows
+        f"{r.sha256} {r.start_seconds} {r.end_seconds} {r.label} {r.fold} {r.source} {r.split}"
+        for r in rows
+        if r.speed == 1
     ):
         digest.update(line.encode())
     return digest.hexdigest()[:12]

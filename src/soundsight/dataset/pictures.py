@@ -19,6 +19,7 @@ import numpy.typing as npt
 from soundsight import audio
 from soundsight.config import SpectrogramConfig, fingerprint
 from soundsight.dataset.catalogue import Clip
+from soundsight.dataset.speeds import change_speed
 from soundsight.errors import AudioError
 from soundsight.files import write_bytes
 from soundsight.spectrogram import render
@@ -89,7 +90,7 @@ def draw(task: Task) -> Drawn:
 
 
 def draw_clip(clip: Clip, config: SpectrogramConfig) -> Image:
-    """The picture of a clip: at most `clip_seconds` from its start, as `spectrogram.render` draws it."""
+    """The picture of a clip: at most `clip_seconds` from its start, at its speed, as `spectrogram.render` draws it."""
     seconds = config.clip_seconds
     if clip.end_seconds is not None:
         seconds = min(seconds, clip.end_seconds - clip.start_seconds)
@@ -99,13 +100,16 @@ def draw_clip(clip: Clip, config: SpectrogramConfig) -> Image:
         start_seconds=clip.start_seconds,
         duration_seconds=seconds,
     )
+    if clip.speed != 1:
+        waveform = change_speed(waveform, clip.speed, round(config.clip_seconds * config.sample_rate))
     return render(waveform, config)
 
 
 def picture_key(config: SpectrogramConfig, digest: str, clip: Clip) -> str:
-    """What a picture is drawn from: renderer, settings, recording and stretch. No path, no date."""
+    """What a picture is drawn from: renderer, settings, recording, stretch and speed. No path, no date."""
     stretch = f"{clip.start_seconds:.6f}-{'' if clip.end_seconds is None else f'{clip.end_seconds:.6f}'}"
-    return f"v{RENDERER} {_fingerprint(config)} {digest} {stretch}"
+    speed = "" if clip.speed == 1 else f" x{clip.speed:g}"
+    return f"v{RENDERER} {_fingerprint(config)} {digest} {stretch}{speed}"
 
 
 def encode_png(image: Image, key: str) -> bytes:

@@ -18,6 +18,7 @@ from soundsight.dataset import manifest, pictures
 from soundsight.dataset.catalogue import Catalogue, Clip, read_catalogue
 from soundsight.dataset.manifest import Row
 from soundsight.dataset.names import class_order, image_paths
+from soundsight.dataset.speeds import versions_of
 from soundsight.dataset.split import SPLITS, Leaks, assign, count, find_leaks
 from soundsight.dataset.windows import cut_windows
 from soundsight.errors import ConfigError, DatasetError
@@ -37,6 +38,7 @@ class Prepared:
     labels: list[str]
     counts: dict[str, int]  # clips of train, val, test
     leaks: Leaks
+    versions: int  # further pictures of train, at other speeds
     drawn: int  # pictures drawn in this run
     kept: int  # pictures that were up to date
     seconds: float
@@ -74,13 +76,15 @@ def prepare(
     splits = assign(catalogue, config.split)  # of whole recordings, before any is cut
     catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
     splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
+    versions = versions_of([clip for clip, split in splits.items() if split == "train"], config.speeds)
+    catalogue = replace(catalogue, clips=[*catalogue.clips, *versions])
     images = image_paths(catalogue.clips)
     labels = class_order(catalogue.labels)
     cache, data = Path(config.cache), Path(config.data)
     with _locked(cache), _locked(data):
         files.remove_temporary([data])
         rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress, run=run)
-        split_of = {images[clip]: split for clip, split in splits.items()}
+        split_of = {images[clip]: split for clip, split in {**splits, **dict.fromkeys(versions, "train")}.items()}
         rows = [replace(row, split=split_of.get(row.image, "")) for row in rows]
         link(rows, cache, data)
         manifest.write_failures(data / manifest.FAILURES, failures)
@@ -99,7 +103,8 @@ def prepare(
         data=data,
         cache=cache,
         labels=labels,
-        counts=count(row.split for row in rows),
+        counts=count(row.split for row in rows if row.speed == 1),
+        versions=sum(row.speed != 1 for row in rows),
         leaks=find_leaks(splits, catalogue.shared_sources),
         drawn=drawn,
         kept=len(rows) - drawn,
@@ -140,14 +145,15 @@ def draw_all(
             done[clip] = replace(row, fold=_fold(clip), source=clip.source)
         else:
             tasks.append(pictures.Task(clip, cache / image, spectrogram))
-    kept, drawn, failures = len(done), 0, list(catalogue.failures)
+    kept, drawn, failures, listed = len(done), 0, list(catalogue.failures), set[tuple[str, str]]()
     if tasks:
         index.unlink(missing_ok=True)  # until all is whole again
     for number, (task, result) in enumerate(run(pictures.draw, tasks, workers=workers), 1):
         if isinstance(result, parallel.WorkerLost) or result.failure:
-            failures.append(
-                (task.clip.file, str(result) if isinstance(result, parallel.WorkerLost) else result.failure)
-            )
+            failure = (task.clip.file, str(result) if isinstance(result, parallel.WorkerLost) else result.failure)
+            if task.clip.speed == 1 or failure not in listed:  # its versions fail as a clip does
+                failures.append(failure)
+            listed.add(failure)
             task.target.unlink(missing_ok=True)
         else:
             drawn += result.redrawn
@@ -161,6 +167,19 @@ def draw_all(
     if tasks or len(known) != len(rows):
         manifest.write_rows(index, rows)
     return rows, failures, drawn
+
+
+def with_versions(
+    catalogue: Catalogue,
+    speeds: Sequence[float],
+    clip_seconds: float,
+    *,
+    workers: int | None = None,
+    run: parallel.Run = parallel.run,
+) -> Catalogue:
+    """The catalogue of windows, each at every speed as well."""
+    catalogue, _ = cut_windows(catalogue, clip_seconds, workers=workers, run=run)
+    return replace(catalogue, clips=[*catalogue.clips, *versions_of(catalogue.clips, speeds)])
 
 
 def _unchanged(row: Row, clip: Clip, image: Path) -> bool:
@@ -199,6 +218,7 @@ def _row(clip: Clip, drawn: pictures.Drawn, image: str) -> Row:
         source=clip.source,
         split="",
         image=image,
+        speed=clip.speed,
     )
 
 
@@ -210,12 +230,12 @@ def _end(clip: Clip) -> str:
     return "" if clip.end_seconds is None else str(clip.end_seconds)
 
 
-def _clip_key(clip: Clip) -> tuple[str, str, str, str]:
-    return clip.file, clip.label, str(clip.start_seconds), _end(clip)
+def _clip_key(clip: Clip) -> tuple[str, str, str, str, float]:
+    return clip.file, clip.label, str(clip.start_seconds), _end(clip), clip.speed
 
 
-def _row_key(row: Row) -> tuple[str, str, str, str]:
-    return row.file, row.label, str(row.start_seconds), row.end_seconds
+def _row_key(row: Row) -> tuple[str, str, str, str, float]:
+    return row.file, row.label, str(row.start_seconds), row.end_seconds, row.speed
 
 
 def link(rows: Sequence[Row], cache: Path, data: Path) -> None:

@@ -21,9 +21,10 @@ from soundsight import parallel, report
 from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest
 from soundsight.dataset.catalogue import Catalogue, read_catalogue
-from soundsight.dataset.prepare import draw_all
+from soundsight.dataset.prepare import draw_all, with_versions
 from soundsight.dataset.split import find_leaks, folds, with_group_folds
 from soundsight.errors import ConfigError, DatasetError
+from soundsight.experiment.ensemble import join, read_members, read_settings
 from soundsight.experiment.folds import Plan, Scored, score_fold, score_folds, scores_of
 from soundsight.experiment.train import resolve_augment
 from soundsight.experiment.val import write_results
@@ -59,6 +60,7 @@ def crossval(
     groups: int = 5,
     seeds: Sequence[int] = (0,),
     shifts: int = 1,
+    others: Sequence[str | Path] = (),
     name: str | None = None,
     runs: str | Path = "runs/crossval",
     workers: int | None = None,
@@ -79,6 +81,7 @@ def crossval(
         groups: Number of folds made from sources.
         seeds: One training a fold and seed; several are averaged into an ensemble, and reported as one.
         shifts: Average over this many circular time shifts when scoring.
+        others: Finished runs on the same data, whose models join the ensemble; reported in a folder `with-...`.
         name: Folder below `runs`; `None` makes one from the settings, so that the same call continues.
         runs: Parent of the run's folder.
         workers: Processes that draw.
@@ -91,13 +94,8 @@ def crossval(
         SoundsightError: Settings, data or weights do not fit; the sentence says which.
     """
     dataset, spectrogram = dataset or DatasetConfig(), spectrogram or SpectrogramConfig()
-    ours = {k.removeprefix("augment."): v for k, v in overrides.items() if k.startswith("augment.")}
-    theirs = {k: v for k, v in overrides.items() if not k.startswith("augment.")}
-    arguments = resolve_arguments(find_config(config or "train.yaml"), theirs)
-    for key in ("data", "project", "name", "resume", "task", "mode"):
-        arguments.pop(key, None)
+    arguments, augmentation = _resolve(config, augment, overrides)
     arguments["imgsz"] = spectrogram.image_size
-    augmentation = resolve_augment(augment, ours)
     if protocol not in ("last", "train-val-test"):
         raise ConfigError(f"protocol={protocol!r} is not allowed: it must be last or train-val-test.")
 
@@ -106,7 +104,8 @@ def crossval(
         catalogue = with_group_folds(catalogue, groups, dataset.split.seed)
     tested = _tested_folds(catalogue, only, protocol)
     report_leaks(catalogue, say)
-    rows, failures, drawn = draw_all(catalogue, spectrogram, Path(dataset.cache), workers=workers, run=run)
+    drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
+    rows, failures, drawn = draw_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
     say(f"{len(rows)} pictures are ready ({drawn} drawn now, {len(failures)} clips failed).")
     settings = {
         "arguments": {k: v for k, v in arguments.items() if k != "device"},
@@ -118,6 +117,7 @@ def crossval(
         "data_fingerprint": manifest.data_fingerprint(rows),
     }
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
+    joining = read_members(others, tested, settings, shifts)
     manifest.write_failures(folder / manifest.FAILURES, failures)
     plan = Plan(folder, Path(dataset.cache), rows, catalogue.labels, arguments, spectrogram, augmentation, shifts)
     jobs = [(fold, seed) for fold in tested for seed in seeds]
@@ -126,8 +126,24 @@ def crossval(
     else:
         scored = score_folds(plan, jobs, folds(catalogue), protocol, run_folds, say)
     done = {fold: [scored[fold, seed] for seed in seeds] for fold in tested}
-    record = {**settings, "shifts": shifts, "versions": versions(), "source": dataset.root}
-    return _summarise(plan, done, record, say)
+    record: dict[str, Any] = {**settings, "shifts": shifts, "versions": versions(), "source": dataset.root}
+    summary = _summarise(plan, done, record, say)
+    if not others:
+        return summary
+    record["others"] = [read_settings(Path(other)) for other in others]
+    return _summarise(plan, join(done, joining), record, say, "with-" + "+".join(Path(o).name for o in others))
+
+
+def _resolve(
+    config: str | Path | None, augment: AugmentConfig | str | Path | None, overrides: dict[str, Any]
+) -> tuple[dict[str, Any], AugmentConfig]:
+    """Arguments of Ultralytics without those that each fold has of its own, and the augmentation."""
+    ours = {k.removeprefix("augment."): v for k, v in overrides.items() if k.startswith("augment.")}
+    theirs = {k: v for k, v in overrides.items() if not k.startswith("augment.")}
+    arguments = resolve_arguments(find_config(config or "train.yaml"), theirs)
+    for key in ("data", "project", "name", "resume", "task", "mode"):
+        arguments.pop(key, None)
+    return arguments, resolve_augment(augment, ours)
 
 
 def report_leaks(catalogue: Catalogue, say: Say) -> None:
@@ -171,8 +187,10 @@ def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, A
     return folder
 
 
-def _summarise(plan: Plan, done: dict[int, list[Scored]], settings: dict[str, Any], say: Say) -> CrossValidation:
-    """Average the seeds of each fold, pool the folds, write everything."""
+def _summarise(
+    plan: Plan, done: dict[int, list[Scored]], settings: dict[str, Any], say: Say, below: str = ""
+) -> CrossValidation:
+    """Average the models of each fold, pool the folds, write everything."""
     members = {fold: [scores_of(s) for s in several] for fold, several in done.items()}
     merged = {
         fold: replace(several[0], probabilities=np.mean([s.probabilities for s in several], axis=0))
@@ -194,8 +212,8 @@ def _summarise(plan: Plan, done: dict[int, list[Scored]], settings: dict[str, An
         "single_models_top1": {str(f): [m.top1 for m in several] for f, several in members.items()},
         "settings": settings,
     }
-    folder = plan.folder if plan.shifts == 1 else plan.folder / f"shifts{plan.shifts}"
-    folder.mkdir(exist_ok=True)
+    folder = plan.folder / below / ("" if plan.shifts == 1 else f"shifts{plan.shifts}")
+    folder.mkdir(parents=True, exist_ok=True)
     write_results(
         pooled,
         folder,

@@ -81,10 +81,10 @@ def _fold_there(plan: Plan, all_folds: list[int], protocol: str, job: tuple[int,
 def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
     """Train and score one fold with one seed, or read what a former run left."""
     work = plan.folder / f"fold{fold}-seed{seed}"
-    result = work / ("probabilities.npz" if plan.shifts == 1 else f"probabilities-shifts{plan.shifts}.npz")
+    result = work / result_name(plan.shifts)
     if result.is_file():
         say(f"Fold {fold}, seed {seed}: done before, kept.")
-        return _read(result)
+        return read_scored(result)
     data = work / "data"
     _lay_out(plan, data, fold, all_folds, protocol)
     model = work / "run" / "weights" / ("last.pt" if protocol == "last" else "best.pt")
@@ -122,7 +122,8 @@ def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: 
     rows, shown = [], []
     for row in plan.rows:
         split = "test" if int(row.fold) == fold else "val" if int(row.fold) == held else "train"
-        rows.append(replace(row, split=split))
+        if row.speed == 1 or split == "train":
+            rows.append(replace(row, split=split))
     if held is None:
         seen: set[str] = set()
         for row in rows:
@@ -170,7 +171,13 @@ def _write(path: Path, scored: Scored) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def _read(path: Path) -> Scored:
+def result_name(shifts: int) -> str:
+    """File of a fold's answers."""
+    return "probabilities.npz" if shifts == 1 else f"probabilities-shifts{shifts}.npz"
+
+
+def read_scored(path: Path) -> Scored:
+    """Read a fold's answers."""
     with np.load(path, allow_pickle=False) as data:
         return Scored(data["images"].tolist(), tuple(data["names"].tolist()), data["targets"], data["probabilities"])
 
