@@ -11,7 +11,8 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ class Row:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a manifest atomically."""
-    _write_csv(path, [field.name for field in fields(Row)], (list(asdict(row).values()) for row in rows))
+    names = [field.name for field in fields(Row)]
+    _write_csv(path, names, map(attrgetter(*names), rows))
 
 
 def write_failures(path: Path, failures: Iterable[tuple[str, str]]) -> None:

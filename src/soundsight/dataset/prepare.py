@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -132,7 +132,7 @@ def draw_all(
     settings = {"spectrogram": to_dict(spectrogram), "renderer": pictures.RENDERER}
     index = cache / manifest.MANIFEST
     known = {row.image: row for row in manifest.read_rows(index)} if _same_settings(cache, settings) else {}
-    folders = {cache / Path(image).parent for image in targets.values()}
+    folders = {cache / folder for folder in {image.rpartition("/")[0] for image in targets.values()}}
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     files.remove_temporary([cache, *folders])
@@ -141,8 +141,9 @@ def draw_all(
     tasks = []
     for clip, image in targets.items():
         row = known.get(image)
-        if row is not None and _unchanged(row, clip, cache / image):
-            done[clip] = replace(row, fold=_fold(clip), source=clip.source)
+        if row is not None and _unchanged(row, clip, f"{cache}/{image}"):
+            same = (row.fold, row.source) == (_fold(clip), clip.source)
+            done[clip] = row if same else replace(row, fold=_fold(clip), source=clip.source)
         else:
             tasks.append(pictures.Task(clip, cache / image, spectrogram))
     kept, drawn, failures, listed = len(done), 0, list(catalogue.failures), set[tuple[str, str]]()
@@ -161,7 +162,7 @@ def draw_all(
         if progress:
             progress(kept + number, len(targets))
     files.remove_temporary(folders if tasks else ())  # drafts of workers that were killed
-    _remove_strangers(cache, {cache / image for clip, image in targets.items() if clip in done})
+    _remove_strangers(cache, {f"{cache}/{image}" for clip, image in targets.items() if clip in done})
     manifest.write_settings(cache / manifest.SETTINGS, settings)
     rows = [done[clip] for clip in targets if clip in done]
     if tasks or len(known) != len(rows):
@@ -182,7 +183,7 @@ def with_versions(
     return replace(catalogue, clips=[*catalogue.clips, *versions_of(catalogue.clips, speeds)])
 
 
-def _unchanged(row: Row, clip: Clip, image: Path) -> bool:
+def _unchanged(row: Row, clip: Clip, image: str) -> bool:
     """Whether a listed picture and its recording are as they were when the row was written."""
     try:
         stat = os.stat(clip.path)
@@ -243,12 +244,13 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
 
     Every split in use gets a folder for every class, empty or not, so that all of them number classes alike.
     """
-    wanted = {data / row.split / row.image: cache / row.image for row in rows if row.split}
+    wanted = {f"{data}/{row.split}/{row.image}": f"{cache}/{row.image}" for row in rows if row.split}
     used = {row.split for row in rows if row.split}
-    classes = {Path(row.image).parent for row in rows if row.split}
+    classes = {row.image.rpartition("/")[0] for row in rows if row.split}
     folders = {data / split for split in SPLITS} | {data / s / label for s in used for label in classes}
     stale = [target for target, source in wanted.items() if not _same_picture(source, target)]
-    extra = [p for split in SPLITS for p in (data / split).rglob("*") if p.is_file() and p not in wanted]
+    others = [path for split in SPLITS for path in _files_below(f"{data}/{split}") if path not in wanted]
+    extra = [Path(path) for path in others if os.path.isfile(path)]
     if not stale and not extra and all(folder.is_dir() for folder in folders):
         return
     foreign = [p for p in extra if not _is_ours(p)]
@@ -268,7 +270,7 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     for target in stale:
-        files.link_or_copy(wanted[target], target)
+        files.link_or_copy(Path(wanted[target]), Path(target))
 
 
 def _is_ours(path: Path) -> bool:
@@ -278,20 +280,33 @@ def _is_ours(path: Path) -> bool:
     return pictures.read_key(path) is not None
 
 
-def _same_picture(source: Path, target: Path) -> bool:
+def _files_below(folder: str) -> Iterator[str]:
+    """Files in a folder and its folders, named with `/` on every system as in the sets they are looked up in."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # as os.walk does: what cannot be listed holds nothing of ours
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_below(f"{folder}/{entry.name}")
+        else:
+            yield f"{folder}/{entry.name}"
+
+
+def _same_picture(source: str, target: str) -> bool:
     try:
         if os.path.samefile(source, target):
             return True
     except OSError:
         return False
-    return pictures.read_key(source) == pictures.read_key(target)
+    return pictures.read_key(Path(source)) == pictures.read_key(Path(target))
 
 
-def _remove_strangers(cache: Path, wanted: set[Path]) -> None:
+def _remove_strangers(cache: Path, wanted: set[str]) -> None:
     """Delete pictures of ours that no clip asks for any more; leave everything else alone."""
-    for path in cache.rglob("*.png"):
-        if path not in wanted and pictures.read_key(path) is not None:
-            path.unlink()
+    for path in _files_below(str(cache)):
+        if path.endswith(".png") and path not in wanted and pictures.read_key(Path(path)) is not None:
+            os.unlink(path)
     files.remove_empty_folders(cache)
 
 
