@@ -276,3 +276,14 @@ def test_timeline_places_each_picture_at_its_window():
 def test_timeline_says_what_is_wrong(levels, windows, classes, seconds, text, tmp_path):
     with pytest.raises(ConfigError, match=text):
         pictures.draw_timeline(levels, windows, classes, SMALL, tmp_path / "t.png", seconds)
+
+
+@pytest.mark.skipif(len(plots.font_families()) == 1, reason="no font of this machine knows Chinese letters")
+def test_names_in_eastern_letters_are_drawn_as_letters(tmp_path, recwarn):
+    """Letters that no font knows would all be the same box, with a warning for each."""
+    pixels = []
+    for number, name in enumerate(("狗叫", "猫叫")):
+        path = plots.draw_confusion([[1, 0], [0, 1]], [name, "dog"], tmp_path / f"{number}.png", normalize=False)
+        pixels.append(path.read_bytes())
+    assert pixels[0] != pixels[1]
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]

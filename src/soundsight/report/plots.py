@@ -6,17 +6,20 @@ with matplotlib's Figure and Agg canvas, never with pyplot: no window, no state 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps, font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from soundsight.errors import ConfigError
@@ -27,6 +30,12 @@ from soundsight.report.tables import read_results
 FORMATS = (".png", ".pdf", ".svg")
 INK, PALE = "#222222", "#dddddd"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"  # Okabe and Ito's palette, told apart by colour-blind
+# Names in Chinese, Japanese and Korean; whichever of these is installed comes after DejaVu Sans.
+EASTERN_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic",
+    "Malgun Gothic", "SimHei", "Arial Unicode MS",
+)  # fmt: skip
 _POINTS = 72  # points an inch
 _DIGIT = 0.636  # width of a DejaVu Sans digit in ems
 
@@ -49,9 +58,21 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
     if suffix not in FORMATS:
         raise ConfigError(f"{path} cannot be drawn: the name must end in {', '.join(FORMATS)}; rename the picture.")
     dates: dict[str, dict[str, str | None]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    for text in figure.findobj(Text):
+        text.set_fontfamily(font_families())
     with replacing(path) as draft, rc_context({"svg.hashsalt": "soundsight", "pdf.fonttype": 42}):
         figure.savefig(draft, format=suffix[1:], dpi=dpi, metadata=dates.get(suffix))
     return path
+
+
+@cache
+def font_families() -> list[str]:
+    """Matplotlib's own font, and those of this machine that know the letters which it lacks."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    found = [name for name in EASTERN_FONTS if name in installed]
+    if found:  # some have one weight only, which matplotlib would mention for every text
+        logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    return ["DejaVu Sans", *found]
 
 
 def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -76,7 +97,7 @@ def text_width_in(figure: Figure, names: Sequence[str], size: float) -> float:
     canvas = figure.canvas
     widths = [0.0]
     for name in names:
-        text = figure.text(0, 0, name, fontsize=size)
+        text = figure.text(0, 0, name, fontsize=size, fontfamily=font_families())
         widths.append(text.get_window_extent(canvas.get_renderer()).width)  # type: ignore[attr-defined]
         text.remove()
     return max(widths) / figure.dpi
