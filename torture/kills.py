@@ -22,7 +22,7 @@ import soundfile
 
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
 from torture import models, sounds
-from torture.processes import difference, finish, forked, killed, moments, tree
+from torture.processes import difference, finish, forked, killed, moments, rehearse, tree
 
 LABELS = ("bark", "meow", "moo")
 
@@ -186,10 +186,7 @@ def kill_train(place: Path, count: int, seed: int) -> dict[str, Any]:
                 raise
         return None
 
-    started = time.monotonic()
-    if finish(forked(fresh, log=log)):
-        raise RuntimeError(f"train fails: {log.read_text(encoding='utf-8')[-500:]}")
-    length = time.monotonic() - started
+    length = rehearse(fresh, log=log)
     problems, hits, resumed = [], 0, 0
     for number, moment in enumerate(moments(count, 0.2 * length, seed)):
         shutil.rmtree(runs, ignore_errors=True)
@@ -254,10 +251,7 @@ def kill_crossval(place: Path, count: int, seed: int) -> dict[str, Any]:
             **QUICK,  # (workers=0 draws with all cores)
         )
 
-    started = time.monotonic()
-    if finish(forked(work, log=log)):
-        raise RuntimeError(f"crossval fails: {log.read_text(encoding='utf-8')[-500:]}")
-    length = time.monotonic() - started
+    length = rehearse(work, log=log)
     wanted = (runs / "k" / "predictions.csv").read_bytes()
     problems, hits = [], 0
     for number, moment in enumerate(moments(count, 0.2 * length, seed)):

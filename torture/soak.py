@@ -1,14 +1,16 @@
-"""Soak: `serve` under bounded load on this machine, and `listen` on a looped recording, for as long as you like.
+"""Soak: `serve` under bounded load on this machine, and `listen` on a looped recording, both for as long as you like.
 
-    python -m torture.soak --minutes 60
+    python -m torture.soak --minutes 60 --rate 2
 
-Memory, latency and answers of the last quarter are held against those of the second one: the first warms up.
+Both run at the same time. Latency, memory, open files and processor time of the last quarter are held against those
+of the second one: the first warms up. The answers to the same sound must be the same to the last bit printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -16,46 +18,64 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from torture import loop, models, sounds
 
-from torture import models, sounds
-
-PAUSE_SECONDS = 0.05  # between two requests: load, not an attack
 GROWTH_MB = 30
 SLOWER = 2.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer: how long it took, and what the process had by then."""
+
+    latency_seconds: float
+    memory_mb: float
+    open_files: int
+    processor_seconds: float  # in all
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
-    minutes = parser.parse_args().minutes
-    print(json.dumps({"serve": serve(30 * minutes), "listen": listen(30 * minutes)}, indent=2))
+    parser.add_argument("--rate", type=float, default=2.0, help="requests a second to the server (default: 2)")
+    arguments = parser.parse_args()
+    print(json.dumps(run(60 * arguments.minutes, arguments.rate), indent=2))
 
 
-def serve(seconds: float) -> dict[str, Any]:
-    """Send the same recording again and again to a real server; every answer must be the first one."""
-    with tempfile.TemporaryDirectory(prefix="soundsight-torture-") as name:
+def run(seconds: float, rate: float = 2.0) -> dict[str, Any]:
+    """Both parts side by side for so many seconds."""
+    with tempfile.TemporaryDirectory(prefix="soundsight-torture-") as name, ThreadPoolExecutor(2) as pool:
         model = models.make_onnx(Path(name))
-        command = [sys.executable, "-m", "soundsight", "serve", str(model), "--port", "0", "--threads", "1"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            try:
-                address = _address(process)
-                body = sounds.encode(sounds.noise(16000))
-                first, samples, wrong = None, [], 0
-                until = time.monotonic() + seconds
-                while time.monotonic() < until:
-                    started = time.monotonic()
-                    answer = _ask(address, body)
-                    samples.append((time.monotonic() - started, _memory_mb(process.pid)))
-                    first = first or answer
-                    wrong += answer != first
-                    time.sleep(PAUSE_SECONDS)
-            finally:
-                process.terminate()
+        parts = {"serve": pool.submit(serve, model, seconds, rate), "listen": pool.submit(listen, model, seconds)}
+        return {"minutes": round(seconds / 60, 1), **{part: done.result() for part, done in parts.items()}}
+
+
+def serve(model: Path, seconds: float, rate: float) -> dict[str, Any]:
+    """Send four recordings in turn to a real server; every answer must be the first one to that recording."""
+    bodies = [sounds.encode(sounds.noise(round(2000 * (3 + 5 * number)), seed=number)) for number in range(4)]
+    command = [sys.executable, "-m", "soundsight", "serve", str(model), "--port", "0", "--threads", "1"]
+    firsts: dict[int, object] = {}
+    samples: list[Sample] = []
+    wrong, tell = 0, _teller("serve")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            address = _address(process)
+            began = time.monotonic()
+            while (due := began + len(samples) / rate) < began + seconds:
+                time.sleep(max(0.0, due - time.monotonic()))
+                started, place = time.monotonic(), len(samples) % len(bodies)
+                answer = _ask(address, bodies[place])
+                samples.append(_sample(process.pid, time.monotonic() - started))
+                wrong += answer != firsts.setdefault(place, answer)
+                tell(samples)
+        finally:
+            process.terminate()
     return _judge(samples, wrong)
 
 
@@ -79,69 +99,88 @@ def _ask(address: str, body: bytes) -> object:
         return json.load(reply)["windows"]
 
 
-def listen(seconds: float) -> dict[str, Any]:
-    """Listen to a looped recording in real time; answers of one place in the loop must be the same."""
-    from soundsight import live
-    from soundsight.predict import load
-
-    with tempfile.TemporaryDirectory(prefix="soundsight-torture-") as name:
-        listener = load(models.make_onnx(Path(name)), device="cpu", threads=1)
-        samples, wrong = [], 0
-        seen: dict[int, np.ndarray] = {}
-        for heard in live.listen(listener, _Loop(seconds), every_seconds=0.25):
-            samples.append((heard.latency_seconds, _memory_mb("self")))
-            place = round(heard.seconds / 0.25) % 8
-            if heard.seconds >= 2:
-                wrong += not np.array_equal(seen.setdefault(place, heard.probabilities), heard.probabilities)
-    return _judge(samples, wrong)
-
-
-class _Loop:
-    """An input that plays two seconds of noise again and again, at the pace of a sound card."""
-
-    sample_rate = sounds.RATE
-    overruns = 0
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.sound = sounds.noise(2 * sounds.RATE)[:, 0]
-
-    def waiting_seconds(self) -> float:
-        """Nothing waits: a block comes when it is due."""
-        return 0.0
-
-    def blocks(self) -> Iterator[tuple[np.ndarray, float]]:
-        """Blocks of 0.25 s with the time at which they ended."""
-        started, size = time.monotonic(), sounds.RATE // 4
-        for number in range(round(4 * self.seconds)):
-            time.sleep(max(0.0, started + (number + 1) / 4 - time.monotonic()))
-            begin = number % 8 * size
-            yield self.sound[begin : begin + size], time.monotonic()
+def listen(model: Path, seconds: float) -> dict[str, Any]:
+    """The command on a loop, at its real pace; answers of one place in the loop must be the same."""
+    command = [sys.executable, "-m", "torture.loop", str(seconds), str(model), "--every", str(loop.BLOCK_SECONDS)]
+    places = round(loop.LOOP_SECONDS / loop.BLOCK_SECONDS)
+    seen: dict[int, tuple[str, float]] = {}
+    samples: list[Sample] = []
+    wrong, tell = 0, _teller("listen")
+    with subprocess.Popen(
+        [*command, "--format", "jsonl", "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            heard = json.loads(line)
+            if process.poll() is None:
+                samples.append(_sample(process.pid, heard["latency_ms"] / 1000))
+            answer = (heard["label"], heard["probability"])
+            if heard["seconds"] >= loop.LOOP_SECONDS:  # the window is full of the loop
+                place = round(heard["seconds"] / loop.BLOCK_SECONDS) % places
+                wrong += answer != seen.setdefault(place, answer)
+            tell(samples)
+    found = _judge(samples, wrong)
+    expected = round(seconds / loop.BLOCK_SECONDS)
+    if process.returncode or len(samples) < expected - 2:
+        found["problems"].append(f"{len(samples)} of {expected} answers, exit code {process.returncode}")
+    return found
 
 
-def _judge(samples: list[tuple[float, int]], wrong: int) -> dict[str, Any]:
-    """Latency in ms and memory in MB in the second and the last quarter, and what is wrong with them."""
-    quarter = max(1, len(samples) // 4)
-    parts = {"second_quarter": samples[quarter : 2 * quarter] or samples, "last_quarter": samples[-quarter:]}
-    found: dict[str, Any] = {"answers": len(samples), "wrong": wrong}
-    for name, part in parts.items():
-        found[name] = {
-            "latency_ms": round(1000 * statistics.median(latency for latency, _ in part), 1),
-            "memory_mb": round(statistics.median(memory for _, memory in part)),
-        }
-    early, late = (found[name] for name in parts)
+def _teller(name: str) -> Callable[[list[Sample]], None]:
+    """Something that writes a line about every five minutes to standard error."""
+    last = time.monotonic()
+
+    def tell(samples: list[Sample]) -> None:
+        nonlocal last
+        if time.monotonic() >= last + 300:
+            last = time.monotonic()
+            print(f"{name}: {len(samples)} answers, {samples[-1]}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _sample(pid: int, latency_seconds: float) -> Sample:
+    """What Linux says about a process now."""
+    place = Path(f"/proc/{pid}")
+    lines = (place / "status").read_text(encoding="utf-8").splitlines()
+    memory = next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+    times = (place / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
+    return Sample(
+        latency_seconds, memory, len(os.listdir(place / "fd")), sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+    )
+
+
+def _judge(samples: list[Sample], wrong: int) -> dict[str, Any]:
+    """Figures of each quarter, and what is wrong with the last one against the second."""
+    found: dict[str, Any] = {"answers": len(samples), "wrong": wrong, "quarters": []}
+    ends = [round(len(samples) * quarter / 4) for quarter in range(5)]
+    for begin, end in zip(ends, ends[1:], strict=False):
+        part = samples[begin:end]
+        if len(part) < 2:
+            return {**found, "problems": ["too few answers"]}
+        latencies = sorted(sample.latency_seconds for sample in part)
+        spent = part[-1].processor_seconds - part[0].processor_seconds
+        found["quarters"].append(
+            {
+                "answers": len(part),
+                "latency_ms": round(1000 * statistics.median(latencies), 2),
+                "latency_95_ms": round(1000 * latencies[int(0.95 * len(part))], 2),
+                "slowest_ms": round(1000 * latencies[-1], 1),
+                "processor_ms": round(1000 * spent / (len(part) - 1), 2),
+                "memory_mb": round(statistics.median(sample.memory_mb for sample in part), 1),
+                "memory_most_mb": round(max(sample.memory_mb for sample in part), 1),
+                "open_files": max(sample.open_files for sample in part),
+            }
+        )
+    early, late = found["quarters"][1], found["quarters"][3]
     problems = [f"{wrong} answers differ"] if wrong else []
     if late["memory_mb"] > early["memory_mb"] + GROWTH_MB:
         problems.append("memory grows")
+    if late["open_files"] > early["open_files"] + 5:
+        problems.append("open files grow")
     if late["latency_ms"] > SLOWER * early["latency_ms"] + 20:
         problems.append("answers get slower")
     return {**found, "problems": problems}
-
-
-def _memory_mb(pid: int | str) -> int:
-    """Resident memory of a process."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS"))
 
 
 if __name__ == "__main__":
