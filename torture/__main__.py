@@ -35,6 +35,7 @@ def main() -> int:
                   "--signals", part(3)],
         "disks": [],
         "sizes": ["--hours", part(10)],
+        "many": ["--files", part(100_000)],
         "same": [],
         "quiet": [],
         "soak": ["--minutes", part(60)],

@@ -53,7 +53,7 @@ def run(hours: float) -> dict[str, Any]:
         problems = []
         for case, words in cases.items():
             started = time.monotonic()
-            code, peak, said = _measure(words)
+            code, peak, said = measure(words)
             found[case] = {"peak_mb": peak, "seconds": round(time.monotonic() - started)}
             if code not in (0, 1) or peak > LIMIT_MB:
                 problems.append(f"{case}: exit {code}, {peak} MB, {said[-200:]}")
@@ -91,7 +91,7 @@ def _lying(path: Path) -> Path:
     return path
 
 
-def _measure(words: list[str]) -> tuple[int, int, str]:
+def measure(words: list[str]) -> tuple[int, int, str]:
     """Run a command; its exit code, its peak memory in MB, and what it said."""
     code = (
         "import sys; from soundsight.cli import main; code = main(sys.argv[1:])\n"
