@@ -43,20 +43,24 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.cli.predict import open_listener
     from soundsight.web.app import Limits
     from soundsight.web.guard import LOOPBACK
-    from soundsight.web.server import bind, serve
+    from soundsight.web.server import bind, make_server
 
     limits = Limits(arguments.max_seconds, arguments.max_megabytes, arguments.queue)
     listening = bind(arguments.host, arguments.port)
     listener = open_listener(arguments)
     host, port = arguments.host, listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
-    print(
-        f"{len(listener.names)} classes, {listener.clip_seconds:g} s at a time. Open http://{shown}:{port}", flush=True
-    )
-    if host not in LOOPBACK:
-        console.say(
-            "soundsight: Everybody who can reach this machine can use the page; it has no passwords and no "
-            "encryption, so put a proxy with both in front of it."
+
+    def ready() -> None:
+        print(
+            f"{len(listener.names)} classes, {listener.clip_seconds:g} s at a time. Open http://{shown}:{port}",
+            flush=True,
         )
-    serve(listener, listening, host=host, limits=limits, log=arguments.log)
+        if host not in LOOPBACK:
+            console.say(
+                "soundsight: Everybody who can reach this machine can use the page; it has no passwords and no "
+                "encryption, so put a proxy with both in front of it."
+            )
+
+    make_server(listener, host=host, limits=limits, log=arguments.log, ready=ready).run(sockets=[listening])
     return 0

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from soundsight.errors import SoundsightError
 
@@ -53,8 +53,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-        refusal = self._refusal(headers)
+        refusal = self._refusal(scope["headers"])
 
         async def send_more(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -68,17 +67,21 @@ class Guard:
             return
         await self.app(scope, self._limited(receive), send_more)
 
-    def _refusal(self, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refusal(self, sent: list[tuple[bytes, bytes]]) -> tuple[int, str] | None:
         """Status and sentence for a request that goes no further."""
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in sent}
+        names = [key.lower() for key, _ in sent]
+        if any(names.count(name) > 1 for name in (b"host", b"origin", b"content-length")):
+            return 400, "The request says twice where it goes, comes from or how long it is; say it once."
         host = headers.get("host", "")
         if self.local_only and hostname(host) not in LOOPBACK:
             return 403, f"This service answers to 127.0.0.1 and localhost only, not to {host[:100]!r}."
         origin = headers.get("origin")
-        foreign = origin is not None and (urlsplit(origin).netloc or "null") != host
+        foreign = origin is not None and _origin_host(origin) != host.lower()
         if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return 403, "Pages of other web sites may not use this service; open its own page instead."
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self.max_bytes:
+        if not re.fullmatch("[0-9]{1,18}", length) or int(length) > self.max_bytes:
             return 413, str(self._too_large())
         return None
 
@@ -112,11 +115,15 @@ class Guard:
 
 
 def hostname(host: str) -> str:
-    """The name in a Host header, without its port."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
+    """The name in a Host header, without its port; nothing if it is no such name."""
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", host)
+    return found[1].strip("[]").lower() if found else ""
+
+
+def _origin_host(origin: str) -> str:
+    """Name and port of an Origin header; "null" if it is none."""
+    found = re.fullmatch(r"https?://([A-Za-z0-9._:\[\]-]+)", origin)
+    return found[1].lower() if found else "null"
 
 
 async def _answer(send: Any, status: int, text: str) -> None:
