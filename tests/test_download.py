@@ -250,7 +250,7 @@ def test_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         fetch("http://127.0.0.1:9/file", tmp_path / "f", limit=LIMIT)
 
 
-@pytest.mark.parametrize("url", ["ftp://x/file", "file:///etc/passwd", "nonsense", "http://"])
+@pytest.mark.parametrize("url", ["ftp://x/file", "file:///etc/passwd", "nonsense", "http://", "http://[::1/x"])
 def test_addresses_that_are_none(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigError, match="cannot be downloaded; an address begins with http"):
         fetch(url, tmp_path / "f", limit=LIMIT)
@@ -696,6 +696,8 @@ def test_checksums_of_esc50() -> None:
         ("http://here/sets", "http://here/sets/UrbanSound8K.tar.gz"),
         ("http://here/sets/", "http://here/sets/UrbanSound8K.tar.gz"),
         ("http://here/us8k.tgz", "http://here/us8k.tgz"),
+        ("http://here/us8k.tgz?key=1", "http://here/us8k.tgz?key=1"),
+        ("http://here/sets/?key=1", "http://here/sets/UrbanSound8K.tar.gz?key=1"),
     ],
 )
 def test_addresses_of_mirrors(given: str | None, expected: str) -> None:

@@ -103,9 +103,10 @@ def archive_url(record: Published, mirror: str | None) -> str:
     """Address of an archive, from its publisher or from a mirror."""
     if not mirror:
         return record.url
-    if mirror.endswith((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")):
-        return mirror
-    return f"{mirror.rstrip('/')}/{record.archive}"
+    address, asks, query = mirror.partition("?")  # a query may hold a token
+    if not address.endswith((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")):
+        address = f"{address.rstrip('/')}/{record.archive}"
+    return f"{address}{asks}{query}"
 
 
 def _keep(place: Path, record: Published, checksums: bool, progress: Progress | None) -> None:

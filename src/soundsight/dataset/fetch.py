@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.files import write_text
+from soundsight.files import printable, write_text
 
 if TYPE_CHECKING:
     import requests
@@ -42,7 +42,7 @@ class FullDisk(DatasetError):
 class _Origin:
     """What the first answer said of the file that is being fetched."""
 
-    url: str
+    url: str  # as `shown_url` gives it
     validator: str  # strong ETag or date of the last change; empty: none
     total: int | None  # bytes; None: not told
 
@@ -75,8 +75,8 @@ def fetch(
         DatasetError: No connection, an error of the server, a broken, short, long or altered file, or a full
             disk. What arrived stays for the next call, unless it is of no use.
     """
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        raise ConfigError(f"{url!r} cannot be downloaded; an address begins with http:// or https://.")
+    if not _is_address(url):
+        raise ConfigError(f"{shown_url(url)!r} cannot be downloaded; an address begins with http:// or https://.")
     try:
         transfer = _Transfer(url, file, size, md5, limit, progress)
         transfer.run()
@@ -87,6 +87,27 @@ def fetch(
                 f"The disk that holds {file.parent} is full; free some space and run the command again."
             ) from error
         raise
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
+
+
+def shown_url(url: str) -> str:
+    """An address for people, files and logs: without a user's name and password, and the values of its query."""
+    address, asks, query = url.partition("#")[0].partition("?")
+    scheme, slashes, rest = address.rpartition("://")
+    host, slash, path = rest.partition("/")
+    names = "&".join(f"{part.partition('=')[0]}=..." for part in query.split("&") if part)
+    return printable(f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}{asks}{names}")
+
+
+def _without_secrets(text: str) -> str:
+    """A library's words without what addresses in them may hold: passwords, and the values of queries."""
+    return printable(re.sub(r"\?[^\s'\")]+", "?...", re.sub(r"//[^/\s]*@", "//", text)))
 
 
 def discard(file: Path) -> None:
@@ -134,8 +155,9 @@ class _Transfer:
         progress: Progress | None,
     ) -> None:
         self.url, self.file, self.size, self.md5, self.limit = url, file, size, md5, limit
+        self.shown = shown_url(url)
         self.progress = progress
-        self.host = urlsplit(url).hostname
+        self.host = printable(urlsplit(url).hostname or "")
         self.answered = False
         self.origin = self._former_origin()
 
@@ -162,7 +184,7 @@ class _Transfer:
         if self.md5 is not None and (digest := md5_of(self.file, self.progress)) != self.md5:
             discard(self.file)
             raise DatasetError(
-                f"{self.url} was altered: its MD5 is {digest}, but its publisher names {self.md5}; "
+                f"{self.shown} was altered: its MD5 is {digest}, but its publisher names {self.md5}; "
                 "try again, or name another mirror."
             )
 
@@ -174,18 +196,18 @@ class _Transfer:
                 self.answered = True
                 start, total = self._accept(response)
                 done = self._receive(response, start, total)
-        except requests.exceptions.RequestException as error:
-            reason = _reason(error)
+        except (requests.exceptions.RequestException, ValueError) as error:  # ValueError: a redirection to nonsense
+            reason = _without_secrets(_reason(error))
             if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-                raise ConfigError(f"{self.url!r} cannot be downloaded ({reason}).") from error
+                raise ConfigError(f"{self.shown!r} cannot be downloaded ({reason}).") from error
             if isinstance(error, requests.exceptions.SSLError) and "certificate" in reason:
                 raise DatasetError(f"{self.host} cannot be trusted ({reason}); nothing was fetched.") from error
             if isinstance(error, requests.exceptions.TooManyRedirects):
-                raise DatasetError(f"{self.url} leads in circles; name another mirror.") from error
+                raise DatasetError(f"{self.shown} leads in circles; name another mirror.") from error
             raise _Break(reason) from error
         if total is not None and done < total:
             raise _Break(f"it ended at byte {done} of {total}")
-        self._note(replace(self.origin or _Origin(self.url, "", None), total=done))
+        self._note(replace(self.origin or _Origin(self.shown, "", None), total=done))
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity", "User-Agent": "soundsight"}
@@ -213,16 +235,17 @@ class _Transfer:
             raise _Break(f"the server answered HTTP {status}")
         if status != 200:
             raise DatasetError(
-                f"{self.url} cannot be had (HTTP {status} {response.reason}); name a mirror=ADDRESS, or "
+                f"{self.shown} cannot be had (HTTP {status} {printable(response.reason)}); name a mirror=ADDRESS, or "
                 "fetch the file by other means and give it with --archive FILE."
             )
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
         etag = response.headers.get("ETag", "")
         validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+        validator = validator if re.fullmatch(r"[ -~]{1,200}", validator) else ""  # it is sent back as a header
         self._check_room(0, total)
         self._discard()  # the server cannot go on, or has another version by now
-        self._note(_Origin(self.url, validator, total))
+        self._note(_Origin(self.shown, validator, total))
         return 0, total
 
     def _accept_part(self, content_range: str) -> tuple[int, int | None]:
@@ -260,14 +283,14 @@ class _Transfer:
         if self.size is not None and found != self.size:
             self._discard()
             raise DatasetError(
-                f"{self.url} has {found} bytes, but its publisher names {self.size}; it was cut or replaced, "
+                f"{self.shown} has {found} bytes, but its publisher names {self.size}; it was cut or replaced, "
                 "so try again later, or name another mirror."
             )
 
     def _too_long(self, found: int) -> str:
         self._discard()
         return (
-            f"{self.url} sends {found} bytes or more, but at most {self.size or self.limit} are expected; "
+            f"{self.shown} sends {found} bytes or more, but at most {self.size or self.limit} are expected; "
             "it is not the data set, so name another mirror."
         )
 
@@ -289,7 +312,7 @@ class _Transfer:
             origin = _Origin(**json.loads(_record(self.file).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             origin = None
-        if origin is None or origin.url != self.url or not self.file.is_file():
+        if origin is None or origin.url != self.shown or not self.file.is_file():
             discard(self.file)
             return None
         return origin

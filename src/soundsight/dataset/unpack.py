@@ -5,6 +5,7 @@ Only regular files and folders are written, by this module itself; modes, owners
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import errno
 import gzip
@@ -24,6 +25,8 @@ from soundsight.errors import DatasetError
 FILES_LIMIT = 100_000
 RATIO_LIMIT = 100  # unpacked to packed bytes of the whole archive ...
 RATIO_SLACK = 32 << 20  # ... beyond this many bytes
+PIECE_LIMIT = 4 << 20  # bytes that are unpacked at once
+_PACKERS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
 _UNFIT_NAMES = frozenset({errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ})
 _DAMAGE = (
     tarfile.TarError,
@@ -106,18 +109,38 @@ def _opened(archive: Path) -> Iterator[tuple[Iterator[_Member], int]]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
             yield _zip_members(file), sum(info.file_size for info in file.infolist())
-    elif _is_tar(archive):
-        with tarfile.open(archive) as tar:
+        return
+    with open(archive, "rb") as raw:
+        magic = raw.read(8)
+        raw.seek(0)
+        unpacked = next((unpack(raw, "rb") for begin, unpack in _PACKERS if magic.startswith(begin)), raw)
+        try:
+            tar = tarfile.open(fileobj=_Pieces(unpacked, archive), mode="r:")  # type: ignore[call-overload]
+        except (tarfile.ReadError, zlib.error, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise DatasetError(
+                f"{archive} is neither a zip nor a tar archive, or it was cut short; fetch it again."
+            ) from error
+        with tar:
             yield _tar_members(tar, archive), 0
-    else:
-        raise DatasetError(f"{archive} is neither a zip nor a tar archive, or it was cut short; fetch it again.")
 
 
-def _is_tar(archive: Path) -> bool:
-    try:
-        return tarfile.is_tarfile(archive)
-    except (zlib.error, EOFError, lzma.LZMAError, OSError):
-        return False
+class _Pieces:
+    """What an archive unpacks to, never much of it at once: a tar header may claim to be gigabytes long."""
+
+    def __init__(self, stream: IO[bytes], archive: Path) -> None:
+        self._stream, self._archive = stream, archive
+        self.tell = stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= PIECE_LIMIT:
+            raise DatasetError(_refusal(self._archive, f"it holds a header of {size} bytes"))
+        return self._stream.read(size)
+
+    def seek(self, place: int) -> int:
+        """Go to a place; forward in pieces, since what is passed over is unpacked, too."""
+        if place - self.tell() > RATIO_SLACK:
+            raise DatasetError(_refusal(self._archive, f"it holds a gap of {place - self.tell()} bytes"))
+        return self._stream.seek(place)
 
 
 def _zip_members(file: zipfile.ZipFile) -> Iterator[_Member]:
