@@ -358,3 +358,17 @@ def test_the_package_offers_it(listener: Listener, clip: Path) -> None:
     for _ in range(2):  # the name is that of a room, too
         assert [answer.recording for answer in soundsight.predict(listener, [clip])] == [str(clip)]
     assert isinstance(SpectrogramConfig(), soundsight.SpectrogramConfig)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of threads")
+def test_the_same_threads_draw_again_and_again(tiny_model):
+    """OpenCV never forgets a thread that used it, so new ones for each recording would fill a server's memory."""
+    listener = load(tiny_model, device="cpu", threads=1)
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 48000).astype(np.float32)
+
+    def drawing() -> set[int | None]:
+        listener(sound, rate=16000, hop_seconds=0.25)
+        return {thread.ident for thread in threading.enumerate() if thread.name.startswith("soundsight-draw")}
+
+    first = drawing()
+    assert first and all(drawing() == first for _ in range(3))

@@ -115,7 +115,7 @@ def _opened(archive: Path) -> Iterator[tuple[Iterator[_Member], int]]:
         raw.seek(0)
         unpacked = next((unpack(raw, "rb") for begin, unpack in _PACKERS if magic.startswith(begin)), raw)
         try:
-            tar = tarfile.open(fileobj=_Pieces(unpacked, archive), mode="r:")  # type: ignore[call-overload]
+            tar = tarfile.open(fileobj=_Pieces(unpacked, archive), mode="r:")  # type: ignore[call-overload, arg-type]
         except (tarfile.ReadError, zlib.error, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
             raise DatasetError(
                 f"{archive} is neither a zip nor a tar archive, or it was cut short; fetch it again."

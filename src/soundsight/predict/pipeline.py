@@ -7,12 +7,14 @@ first window is drawn by the caller's thread: where it is the only one, no threa
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -188,24 +190,36 @@ def _drawn_by_threads(
             with suppress(_Stopped):
                 put(error)
 
-    with ThreadPoolExecutor(workers, thread_name_prefix="soundsight-draw") as pool:
-        thread = threading.Thread(target=read, args=(pool,), name="soundsight-read", daemon=True)
-        thread.start()
-        try:
-            while (item := waiting.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                if isinstance(item, Ended):
-                    yield item, False
-                    continue
-                image, silent = item.drawing.result()
-                drawn = Drawn(item.recording, item.start_seconds, item.end_seconds, image, silent)
-                yield drawn, item.live and waiting.empty()
-        finally:
-            stop.set()
-            if thread is not threading.current_thread():  # which may collect what others dropped
-                thread.join(timeout=2)  # it may be waiting for a pipe; then it ends with the process
-            pool.shutdown(wait=False, cancel_futures=True)
+    thread = threading.Thread(target=read, args=(_drawing_threads(workers),), name="soundsight-read", daemon=True)
+    thread.start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            if isinstance(item, Ended):
+                yield item, False
+                continue
+            image, silent = item.drawing.result()
+            drawn = Drawn(item.recording, item.start_seconds, item.end_seconds, image, silent)
+            yield drawn, item.live and waiting.empty()
+    finally:
+        stop.set()
+        if thread is not threading.current_thread():  # which may collect what others dropped
+            thread.join(timeout=2)  # it may be waiting for a pipe; then it ends with the process
+        with suppress(queue.Empty):
+            while True:
+                if isinstance(item := waiting.get_nowait(), _Job):
+                    item.drawing.cancel()
+
+
+@cache
+def _drawing_threads(count: int) -> ThreadPoolExecutor:
+    """Threads that draw, for all calls: OpenCV keeps 900 bytes for each thread that ever used it."""
+    return ThreadPoolExecutor(count, thread_name_prefix="soundsight-draw")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drawing_threads.cache_clear)  # threads do not come along
 
 
 class _Stopped(Exception):
