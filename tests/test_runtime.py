@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import soundsight
 from conftest import TINY_EARS
 from soundsight.errors import ConfigError
 from soundsight.explain import can_explain, explain
@@ -100,3 +101,13 @@ def test_where_it_cannot_be_used(tiny_model: Path, tiny_onnx: Path, cache: Path)
         load(tiny_model, runtime="fast")
     with pytest.raises(ConfigError, match="runtime=onnxruntime is for a checkpoint"):
         load(tiny_onnx, runtime="onnxruntime")
+
+
+def test_onnx_runtime_reports_nothing(tiny_onnx, tmp_path):
+    """From 1.29 on it makes an identifier in the user's home and sends file names, unless told not to."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORT_", "CI", "XDG_", "GITHUB"))}
+    code = "import sys; from soundsight import load; load(sys.argv[1], device='cpu')"
+    environment = {**kept, "HOME": str(tmp_path), "PYTHONPATH": str(Path(soundsight.__file__).parents[1])}
+    environment.pop("SOUNDSIGHT_CACHE", None)
+    subprocess.run([sys.executable, "-c", code, str(tiny_onnx)], check=True, env=environment)
+    assert {path.name for path in (tmp_path / ".cache").iterdir()} == {"soundsight"}

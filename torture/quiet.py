@@ -23,6 +23,7 @@ from torture import kills, models
 # Connections that leave the process but not the machine are files, not network.
 _CALL = re.compile(r"(connect|sendto|sendmsg)\(\d+, .*sa_family=(AF_INET6?).*")
 SERVE_SECONDS = 40
+LISTEN_SECONDS = 10  # of a looped recording in place of the microphone
 
 
 def main() -> None:
@@ -45,12 +46,21 @@ def run() -> dict[str, Any]:
         before = settings.read_bytes()
         commands = _commands(place, str(model))
         for command, words in commands.items():
-            problems += [f"{command}: {text}" for text in _watch(words, place, home)]
+            module = "torture.loop" if command == "listen" else "soundsight"
+            problems += [f"{command}: {text}" for text in _watch(module, words, place, home)]
             if settings.read_bytes() != before:
                 problems.append(f"{command} changed the user's Ultralytics settings")
-        known = {".config", ".cache"}
-        problems += [f"{path.name} was written to the home" for path in home.iterdir() if path.name not in known]
+        known = {"soundsight", "matplotlib", "Ultralytics"}  # below .config and .cache
+        problems += [f"{path.relative_to(home)} was written to the home" for path in _strangers(home, known)]
     return {"commands": len(commands), "names": list(commands), "problems": problems}
+
+
+def _strangers(home: Path, known: set[str]) -> list[Path]:
+    """What a command left in its home beside folders that we know of: an identifier, say, for later reports."""
+    found = [path for path in home.iterdir() if path.name not in (".config", ".cache")]
+    for folder in (home / ".config", home / ".cache"):
+        found += [path for path in folder.glob("*") if path.name not in known]
+    return found
 
 
 def _commands(place: Path, model: str) -> dict[str, list[str]]:
@@ -67,11 +77,30 @@ def _commands(place: Path, model: str) -> dict[str, list[str]]:
         "explain": ["explain", model, clip, "--out", str(place / "reasons.png")],
         "export": ["export", model, "--format", "onnx", "--out", str(place / "model.onnx")],
         "predict with ONNX": ["predict", str(place / "model.onnx"), clip],
+        "embed": ["embed", model, clip, "--out", str(place / "vectors.parquet")],
+        "crossval": [
+            "crossval",
+            f"root={config.root}",
+            f"cache={config.cache}",
+            "--name",
+            "k",
+            "--workers",
+            "1",
+            "epochs=1",
+            "batch=16",
+            "device=cpu",
+            "model=yolov8n-cls.yaml",
+            *ears,
+        ],
+        "demo": ["demo", "--out", str(place / "demo"), "--clips", "10", "--image-size", "32", "epochs=1"],
+        "report": ["report", str(place / "val"), "--out", str(place / "report.html")],
+        "inspect": ["inspect", f"root={config.root}", *split, "--page", str(place / "inspect.html"), "--workers", "1"],
+        "listen": [str(LISTEN_SECONDS), model, "--format", "jsonl"],
         "serve": ["serve", model, "--port", "0"],
     }
 
 
-def _watch(words: list[str], place: Path, home: Path) -> list[str]:
+def _watch(module: str, words: list[str], place: Path, home: Path) -> list[str]:
     log = place / "calls"
     traced = [
         "strace",
@@ -83,10 +112,13 @@ def _watch(words: list[str], place: Path, home: Path) -> list[str]:
         str(log),
         sys.executable,
         "-m",
-        "soundsight",
+        module,
     ]
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("YOLO_", "ULTRALYTICS", "XDG_"))}
     kept.pop("SOUNDSIGHT_CACHE", None)
+    kept["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).parents[1]), *kept.get("PYTHONPATH", "").split(os.pathsep)]
+    )
     process = subprocess.Popen(
         [*traced, *words], cwd=place, env={**kept, "HOME": str(home)}, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -26,7 +26,7 @@ from typing import Any
 
 from torture import loop, models, sounds
 
-GROWTH_MB = 30
+GROWTH_MB = 5
 SLOWER = 2.0
 
 

@@ -17,7 +17,7 @@ from typing import IO, Any, ClassVar, Protocol, TextIO
 
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError
-from soundsight.files import replacing
+from soundsight.files import printable, replacing
 from soundsight.predict.answers import ROW_COLUMNS, Summary, Window
 from soundsight.predict.options import SILENCE, UNKNOWN
 
@@ -79,6 +79,7 @@ class CsvWriter:
     def write(self, window: Window) -> None:
         """See `Writer`."""
         for row in window.rows(self.top_k):
+            row["label"] = printable(row["label"])  # a stranger's model may name its classes as it likes
             self._line([f"{value:.6f}" if key == "probability" else value for key, value in row.items()])
 
     def end(self, recording: str) -> None:

@@ -12,6 +12,7 @@ import ast
 import json
 import math
 import os
+import re
 import sys
 import warnings
 import zipfile
@@ -28,6 +29,7 @@ from soundsight.yolo.classifier import Classifier, Floats, Images, choose_device
 
 KEY = "soundsight"  # of the metadata
 _MAX_TEXT = 1 << 20  # characters of metadata
+MAX_STEP = 1024  # pictures that an export with a fixed number of them may want at once
 _TINY = 1e-12  # probabilities below count as this
 
 # What a traced YOLO classifier is made of. Nothing here reads or writes a file, loops, or calls out.
@@ -115,7 +117,7 @@ def read_onnx(
     """Open an ONNX file with ONNX Runtime."""
     onnxruntime = require("onnxruntime", "soundsight[export]")
     data = path.read_bytes()
-    if b"\x0a\x08location\x12" in data:  # the field of ONNX that names another file
+    if re.search(rb"(\x08|\x88\x80*\x00)location", data):  # what names another file, in whatever order and length
         raise ModelError(f"{path} keeps weights in another file, which is not read; export it into one file.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -129,9 +131,16 @@ def read_onnx(
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)"):
         raise ModelError(f"{path} does not take one picture as its input; it is no classifier of Soundsight.")
+    _check_step(inputs[0].shape[0], path)
     ears = _ears(metadata.get(KEY), metadata.get("names"), path, spectrogram)
     place = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
     return _checked(OnnxClassifier(session, ears, device=place, fingerprint=checkpoint.file_fingerprint(path)), path)
+
+
+def _check_step(step: object, path: Path) -> None:
+    """Refuse a number of pictures at once that nobody exports: so many are computed, however few are asked for."""
+    if isinstance(step, int) and not 1 <= step <= MAX_STEP:
+        raise ModelError(f"{path} takes {step} pictures at once; 1 to {MAX_STEP} are allowed, so export it again.")
 
 
 def _providers(onnxruntime: Any, device: str | None) -> list[Any]:
@@ -235,6 +244,8 @@ def read_openvino(
         network = core.compile_model(model, place, settings)
     except Exception as error:
         raise ModelError(f"{folder} holds no OpenVINO model that can be opened ({_line(error)}).") from error
+    batch = model.inputs[0].partial_shape[0] if model.inputs else None
+    _check_step(0 if batch is None else "any" if batch.is_dynamic else batch.get_length(), folder)
     ears = _ears(own, None, folder, spectrogram)
     fingerprint = checkpoint.file_fingerprint(folder)
     return _checked(OpenVinoClassifier(network, ears, device=place.lower(), fingerprint=fingerprint), folder)

@@ -1,4 +1,4 @@
-"""What must be set before Ultralytics is imported: nothing is sent, fetched or installed behind a user's back.
+"""What must be set before Ultralytics and ONNX Runtime are imported: nothing is sent, fetched or installed behind a user's back.
 
 Importing this module sets process environment variables only; the user's own Ultralytics settings file is
 neither read nor written, since settings live in a folder of our own.
@@ -29,5 +29,6 @@ def cache_folder() -> Path:
 os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_folder()))
 os.environ.setdefault("YOLO_OFFLINE", "true")  # no update checks, no usage reporting
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # no pip at run time
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.29 and later reports its use otherwise
 os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")  # checkpoints are data, not programs
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))
