@@ -1,4 +1,4 @@
-"""What must be set before Ultralytics and ONNX Runtime are imported: nothing is sent, fetched or installed behind a user's back.
+"""What must be set before Ultralytics and ONNX Runtime are imported: nothing is sent, fetched or installed unasked.
 
 Importing this module sets process environment variables only; the user's own Ultralytics settings file is
 neither read nor written, since settings live in a folder of our own.
