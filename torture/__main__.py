@@ -34,6 +34,7 @@ def main() -> int:
         "kills": ["--prepare", part(200), "--download", part(50), "--train", part(30), "--crossval", part(30),
                   "--signals", part(3)],
         "disks": [],
+        "quotas": [],
         "sizes": ["--hours", part(10)],
         "many": ["--files", part(100_000)],
         "same": [],
