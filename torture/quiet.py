@@ -92,7 +92,17 @@ def _commands(place: Path, model: str) -> dict[str, list[str]]:
             "model=yolov8n-cls.yaml",
             *ears,
         ],
-        "demo": ["demo", "--out", str(place / "demo"), "--clips", "10", "--image-size", "32", "epochs=1"],
+        "demo": [
+            "demo",
+            "--out",
+            str(place / "demo"),
+            "--clips",
+            "10",
+            "--image-size",
+            "32",
+            "epochs=1",
+            "model=yolov8n-cls.yaml",
+        ],  # or else it fetches weights
         "report": ["report", str(place / "val"), "--out", str(place / "report.html")],
         "inspect": ["inspect", f"root={config.root}", *split, "--page", str(place / "inspect.html"), "--workers", "1"],
         "listen": [str(LISTEN_SECONDS), model, "--format", "jsonl"],

@@ -12,7 +12,7 @@ from typing import Any
 from soundsight.cli import console, key_values
 from soundsight.errors import ModelError
 
-SUMMARY = "Synthesise ten classes of sounds, train on them, score the model, predict one clip. No network."
+SUMMARY = "Synthesise ten classes of sounds, train on them, score the model, predict one clip. No network needed."
 EXAMPLES = [
     "soundsight demo                    # writes to runs/demo, takes a few minutes on two cores",
     "soundsight demo epochs=10 --clips 20",
@@ -56,7 +56,8 @@ def learn(out: Path, words: dict[str, Any]) -> int:
     from soundsight.predict import load
 
     start: dict[str, Any] = {"epochs": 40, "batch": 32, "nbs": 32, "lr0": 0.002, "val": False, "verbose": False}
-    start |= {"data": str(out / "data"), "project": str(out), "name": "train", "exist_ok": True, "model": weights()}
+    start |= {"data": str(out / "data"), "project": str(out), "name": "train", "exist_ok": True}
+    start |= {} if "model" in words else {"model": weights()}
     with step("Training YOLOv8n-cls"):
         trained = train(**{**start, **words})
     with step("Scoring on the test fold"):
