@@ -11,16 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from soundsight import cli
-from soundsight.cluster import connect, supervise
+from soundsight.cluster import connect, probe, supervise
 from soundsight.cluster.listing import write_listing
 from soundsight.cluster.shards import Shards, commit, metadata, shard_name
 from soundsight.cluster.storage import Place, is_address
@@ -30,6 +33,7 @@ from soundsight.errors import ConfigError
 HAS_RAY = importlib.util.find_spec("ray") is not None
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY or not HAS_ARROW, reason="the extra soundsight[ray] is not installed")
+LIMIT_SECONDS = 600  # of one test
 needs_arrow = pytest.mark.skipif(not HAS_ARROW, reason="pyarrow of the extra soundsight[ray] is not installed")
 
 
@@ -157,12 +161,15 @@ def test_addresses_that_cannot_be(monkeypatch):
 
 
 def test_what_nodes_lack_has_a_sentence():
-    found = {"package": connect.package_mark(), "python": sys.version.split()[0], "reason": "", "unseen": {}}
-    assert connect._sentence("n1", found) == ""
-    assert "does not have the package" in connect._sentence("n1", {**found, "package": None})
-    assert "has soundsight 0.0.1+ab" in connect._sentence("n1", {**found, "package": "0.0.1+ab"})
-    assert "Python 3.1" in connect._sentence("n1", {**found, "python": "3.1"})
-    assert "cannot use /data (gone)" in connect._sentence("n1", {**found, "unseen": {"/data": "gone"}})
+    found = {"package": probe.package_mark(), "python": sys.version.split()[0], "reason": "", "unseen": {}}
+    found["versions"] = probe.versions()
+    assert probe._sentence("n1", found) == ""
+    assert "does not have the package" in probe._sentence("n1", {**found, "package": None})
+    assert "has soundsight 0.0.1+ab" in probe._sentence("n1", {**found, "package": "0.0.1+ab"})
+    other = {**probe.versions(), "torch": "1.0"}
+    assert "has torch 1.0, and this machine" in probe._sentence("n1", {**found, "versions": other})
+    assert "Python 3.1" in probe._sentence("n1", {**found, "python": "3.1"})
+    assert "cannot use /data (gone)" in probe._sentence("n1", {**found, "unseen": {"/data": "gone"}})
 
 
 def test_without_ray_a_command_says_what_to_install(tmp_path):
@@ -189,6 +196,22 @@ def test_a_command_that_dies_with_its_head_is_started_again(tmp_path, monkeypatc
 
 
 # A cluster: one node with two workers
+
+
+@pytest.fixture(autouse=True)
+def limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nothing here may hang: a test that takes ten minutes fails, whatever it waits for."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"{request.node.name} took more than {LIMIT_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(LIMIT_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="module")
@@ -243,10 +266,23 @@ def wait_until(true, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def run(*words: object) -> subprocess.CompletedProcess[str]:
-    """A command as a user gives it."""
+def start(*words: object, **more: Any) -> subprocess.Popen[str]:
+    """A command as a user gives it, with what it starts in a group of its own."""
     command = [sys.executable, "-m", "soundsight", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, start_new_session=True, **more)
+
+
+def run(*words: object, seconds: float = 200, **more: Any) -> subprocess.CompletedProcess[str]:
+    """The same, until it ends; all that it started is killed if it takes too long."""
+    process = start(*words, **more)
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=20)
+        pytest.fail(f"{words} did not end within {seconds} s; it said: {out[-2000:]} {err[-2000:]}")
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def same_tree(one: Path, two: Path) -> bool:
@@ -307,26 +343,126 @@ def test_prepare_draws_the_same_files(head, tiny_sounds, tmp_path):
     assert filecmp.cmp(tmp_path / "a" / "manifest.csv", tmp_path / "b" / "manifest.csv", shallow=False)
 
 
+ITEMS = """
+import json, os, signal, sys
+from soundsight.cluster import connect, mapping
+from soundsight.config import ClusterConfig
+from soundsight.parallel import WorkerLost
+
+def work(item):
+    if item in (7, 40):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item * item
+
+config = ClusterConfig(address=sys.argv[1], retries=0)
+cluster = connect.connect(config, connect.Needs())
+found = dict(mapping.run(work, list(range(60)), cluster=cluster, config=config, say=print, chunk=8))
+cluster.close()
+lost = [item for item, result in found.items() if isinstance(result, WorkerLost)]
+print(json.dumps([sorted(lost), sum(result for item, result in found.items() if item not in lost)]))
+"""
+
+
 @needs_ray
-def test_items_that_kill_their_worker_are_found_and_all_others_done(head, tmp_path):
-    from soundsight.cluster import mapping
-    from soundsight.parallel import WorkerLost
+def test_items_that_kill_their_worker_are_found_and_all_others_done(head):
+    done = subprocess.run([sys.executable, "-c", ITEMS, head], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lost, total = json.loads(done.stdout.splitlines()[-1])
+    assert lost == [7, 40]  # and no neighbour of them
+    assert total == sum(n * n for n in range(60) if n not in lost)
 
-    def work(item: int) -> int:
-        if item in (7, 40):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return item * item
 
-    said: list[str] = []
-    config = ClusterConfig(address=head, retries=0)
-    cluster = connect.connect(config, connect.Needs())
+class Assassin(threading.Thread):
+    """Sends a signal to whatever worker reads a file, again and again: as the kernel does when memory is short."""
+
+    def __init__(self, signals: dict[Path, int]) -> None:
+        super().__init__(daemon=True)
+        self.signals = {str(path): number for path, number in signals.items()}
+        self.over, self.sent = threading.Event(), 0
+        self.start()
+
+    def run(self) -> None:
+        while not self.over.wait(0.01):
+            for entry in Path("/proc").glob("[0-9]*"):
+                try:
+                    if not (entry / "cmdline").read_bytes().startswith(b"ray::Hands"):
+                        continue
+                    for link in (entry / "fd").iterdir():
+                        number = self.signals.get(os.readlink(link))
+                        if number:
+                            os.kill(int(entry.name), number)
+                            self.sent += 1
+                except OSError:
+                    continue
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for workers in /proc")
+def test_recordings_that_kill_or_stop_their_worker_are_failures_and_all_others_answered(
+    head, tiny_model, tiny_sounds, tmp_path
+):
+    files = sorted((tiny_sounds / "audio").glob("*.wav"))[:20]
+    signals = {tmp_path / "kills.wav": signal.SIGKILL, tmp_path / "stops.wav": signal.SIGSTOP}
+    for path in signals:
+        soundfile.write(path, np.zeros(16000 * 900, np.float32), 16000)  # long enough to be seen open
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(map(str, [*files[:7], *signals, *files[7:]])))
+    words = ["predict", tiny_model, "--device", "cpu", "--hop", "0.05"]
+    out = tmp_path / "ray.csv"
+    settings = ["--cluster", "shard=8", "--cluster", "retries=1", "--cluster", "job_seconds=15"]
+    assassin = Assassin(signals)
     try:
-        run_here = mapping.run(work, list(range(60)), cluster=cluster, config=config, say=said.append, chunk=8)
-        found = dict(run_here)
+        done = run(*words, f"@{listed}", "--engine", "ray", "--address", head, *settings, "--out", out, seconds=400)
     finally:
-        cluster.close()
-    lost = {item for item, result in found.items() if isinstance(result, WorkerLost)}
-    assert lost == {7, 40} and all(found[n] == n * n for n in set(range(60)) - lost)
+        assassin.over.set()
+    assert done.returncode == 1, done.stderr
+    assert "22 recordings" in done.stderr and "3 shards (3 written now), 2 failed" in done.stderr
+    failures = Path(f"{out}.shards", "failures.csv").read_text().splitlines()[1:]
+    assert [line.partition(",")[0] for line in failures] == [str(path) for path in signals]
+    assert "was killed again and again" in failures[0] and "did not end within 15 s" in failures[1]
+    local = tmp_path / "local.csv"
+    assert run(*words, *files, "--out", local).returncode == 0
+    assert filecmp.cmp(local, out, shallow=False)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_crossval_gives_the_same_predictions_with_a_fold_a_worker(head, tiny_sounds, tmp_path):
+    for name, engine in (("a", ["--workers", "1"]), ("b", ["--engine", "ray", "--address", head])):
+        words = [f"root={tiny_sounds}", f"cache={tmp_path / name}-cache", "clip_seconds=1.0", "image_size=64"]
+        words += ["n_fft=2048", "model=yolov8n-cls.yaml", "epochs=1", "batch=16", "device=cpu", "--folds", "1,2"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = run("crossval", *words, "--name", name, *engine, cwd=tmp_path, env=environment, seconds=400)
+        assert done.returncode == 0, done.stderr
+    one, two = (tmp_path / "runs" / "crossval" / name for name in ("a", "b"))
+    assert filecmp.cmp(one / "predictions.csv", two / "predictions.csv", shallow=False)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_tune_stops_bad_trials_and_continues_after_a_kill(head, tiny_data, tmp_path):
+    words = ["tune", f"data={tiny_data}", "lr0=0.0001..0.01", "model=yolov8n-cls.yaml", "epochs=2", "batch=16"]
+    words += ["imgsz=64", "device=cpu", "workers=0", "amp=False", "--trials", "3", "--grace", "1", "--name", "t"]
+    words += ["--engine", "ray", "--address", head]
+    process = start(*words, cwd=tmp_path)
+    folder = tmp_path / "runs" / "tune" / "t"
+    try:
+        wait_until(lambda: any(folder.glob("trials/*/weights/last.pt")) or process.poll() is not None, 300)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        said = process.communicate(timeout=20)[1]
+    before = {path.parent.name for path in folder.glob("trials/*/args.yaml")}
+    assert before, said
+    done = run(*words, cwd=tmp_path, seconds=400)
+    assert done.returncode == 0 and "is continued" in done.stderr, done.stderr
+    assert "Best of 3 trials on data/val" in done.stdout
+    assert len((folder / "trials.csv").read_text().splitlines()) == 4
+    best = json.loads((folder / "best.json").read_text())
+    assert 0.0001 <= best["settings"]["lr0"] <= 0.01 and 0 <= best["top1"] <= 1
+    assert before <= {path.parent.name for path in folder.glob("trials/*/args.yaml")}
+    other = run(*words, "--seed", "7", cwd=tmp_path)
+    assert other.returncode == 2 and "holds a tuning of other settings" in other.stderr
 
 
 @needs_ray

@@ -136,6 +136,8 @@ def worker(work: Work) -> Callable[[Job], Entry | None]:
         ModelError: The model cannot be loaded.
         ConfigError: The options do not fit it.
     """
+    import numpy as np
+
     from soundsight.predict import load
 
     with _model_file(work) as path:
@@ -152,6 +154,8 @@ def worker(work: Work) -> Callable[[Job], Entry | None]:
         except ModelError as error:
             raise ModelError(str(error).replace(str(path), work.model)) from None
     resolve(work.options, listener.spectrogram, listener.names)
+    second = np.zeros(listener.spectrogram.sample_rate, np.float32)
+    listener(second, len(second))  # loads what is loaded with the first recording, before time counts
     make = partial(_embed, size) if work.command == "embed" else _predict
     return partial(_answer, work, Place(work.place), partial(make, work, listener))
 

@@ -1,8 +1,9 @@
 """A worker on each core or GPU of the cluster, and a bounded number of jobs in flight.
 
 A job whose worker is lost is given to another one; after `retries` losses it comes back as lost. Only the job
-that the worker was busy with is blamed, and none if the whole node went. When no job is left, an idle worker
-repeats the one that takes longest: jobs must be harmless to do twice.
+that the worker was busy with is blamed, and none if the whole node went; which one it was is only sure when no
+other was waiting behind it, so a job that lost a worker has its next one for itself. When no job is left, an
+idle worker repeats the one that takes longest: jobs must be harmless to do twice.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class _Worker:
     flying: list[Any] = field(default_factory=list)  # references, the oldest first
     since: float = 0.0  # when it began with the oldest
     blamed: Any = None  # once it is lost: the reference it was busy with
+    sure: bool = False  # ... and there was no other
 
 
 @dataclass(eq=False)
@@ -69,13 +71,23 @@ class _Open:
     job: Any
     since: float = 0.0
     losses: int = 0
+    suspect: bool = False  # may have been what its worker died of
     flying: set[Any] = field(default_factory=set)
 
 
 class Pool:
     """Workers that apply one function to jobs."""
 
-    def __init__(self, cluster: Cluster, make: Make, config: ClusterConfig, *, computes: bool, say: Say) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        make: Make,
+        config: ClusterConfig,
+        *,
+        computes: bool,
+        say: Say,
+        long: bool = False,
+    ) -> None:
         """Prepare a pool.
 
         Args:
@@ -84,8 +96,11 @@ class Pool:
             config: Cores and GPUs of a worker, jobs in flight, retries.
             computes: Whether a network runs, so that GPUs are of use.
             say: Told when workers are lost.
+            long: Jobs may take days, such as trainings: none is repeated beside itself, waits behind another,
+                or is ended for the time it takes.
         """
         self.cluster, self.make, self.config, self.computes, self.say = cluster, make, config, computes, say
+        self.long = long
         self.workers: list[_Worker] = []
         self.of_ref: dict[Any, tuple[_Worker, _Open | None]] = {}  # None: asked whether it is ready
         self.open: list[_Open] = []
@@ -160,6 +175,8 @@ class Pool:
 
     def _hanging(self) -> list[_Worker]:
         """Workers that are stuck, as in a file that never ends."""
+        if self.long:
+            return []
         now, wait = time.monotonic(), self.cluster.ray.wait
         late = [w for w in self.workers if w.flying and now - w.since > self.config.job_seconds]
         return [w for w in late if not wait(w.flying[:1], timeout=0)[0]]  # it may be we who did not look
@@ -176,18 +193,18 @@ class Pool:
             ray.remote(_end_process).options(
                 num_cpus=0, max_retries=0, scheduling_strategy=on_node(ray, worker.node)
             ).remote(worker.pid)
-        worker.blamed = worker.flying[0]
+        worker.blamed, worker.sure = worker.flying[0], len(worker.flying) == 1
         for ref in list(worker.flying):
             _, task = self.of_ref.pop(ref)
             yield from self._lost(worker, task, ref, HANG_LOSSES)
 
     def _feed(self, next_job: Callable[[], Any | None]) -> bool:
         """Give jobs to whoever has room, evenly; whether there may be more."""
-        for depth in range(self.config.in_flight):
+        for depth in range(1 if self.long else self.config.in_flight):
             for worker in self.workers:
-                if not worker.pid or len(worker.flying) > depth:
+                if not worker.pid or len(worker.flying) > depth or self._has_suspect(worker):
                     continue
-                if self.retry:
+                if self.retry and not (worker.flying and self.retry[0].suspect):
                     task = self.retry.popleft()
                 else:
                     job = next_job()
@@ -198,9 +215,13 @@ class Pool:
                 self._send(worker, task)
         return True
 
+    def _has_suspect(self, worker: _Worker) -> bool:
+        tasks = (self.of_ref[ref][1] for ref in worker.flying)
+        return any(task is not None and task.suspect for task in tasks)
+
     def _help(self, worker: _Worker) -> bool:
         """Let an idle worker repeat the slowest job; never more to feed."""
-        if worker.flying or not self.times:
+        if worker.flying or not self.times or self.long:
             return False
         limit = max(SLOW_SECONDS, SLOW_TIMES * statistics.median(self.times))
         slow = [task for task in self.open if len(task.flying) == 1 and time.monotonic() - task.since > limit]
@@ -228,8 +249,8 @@ class Pool:
                 raise error.cause from None
             raise SoundsightError(f"A worker failed: {type(error.cause).__name__}: {error.cause}") from error
         except errors.RayError as error:  # the process, its node or its answer is gone
-            if worker.blamed is None:
-                worker.blamed = self._busy_with(worker)
+            if worker in self.workers:
+                worker.blamed, worker.sure = self._busy_with(worker), len(worker.flying) == 1
             yield from self._lost(worker, task, ref, "node has died" not in str(error))
             return
         if task is None:
@@ -270,9 +291,10 @@ class Pool:
         worker.flying.remove(ref)
         task.flying.discard(ref)
         task.losses += losses if ref == worker.blamed else 0
+        task.suspect = task.suspect or losses > 0
         if task not in self.open or task.flying:
             return
-        if task.losses > self.config.retries:
+        if task.losses > self.config.retries and worker.sure:
             self.open.remove(task)
             yield task.job, parallel.WorkerLost(_HOW_LOST[losses == HANG_LOSSES].format(self.config.job_seconds))
         else:
