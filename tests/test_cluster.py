@@ -195,6 +195,17 @@ def test_a_command_that_dies_with_its_head_is_started_again(tmp_path, monkeypatc
     assert count.read_text() == "xx" and "went away" in lines[0] and "going on" in lines[1]
 
 
+def test_a_command_ends_with_the_process_that_supervises_it():
+    child = "from soundsight.cluster import supervise as s; s.follow_parent(); print(flush=True); s.time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline()
+    killed = time.monotonic()
+    process.kill()
+    assert process.stdout.read() == b"" and time.monotonic() - killed < 20
+    process.wait()
+
+
 # A cluster: one node with two workers
 
 
@@ -236,13 +247,17 @@ def head(tmp_path_factory):
                 stop_node(node)
 
 
-def start_node(address: str) -> subprocess.Popen[bytes]:
-    where = ["--head", f"--port={address.rpartition(':')[2]}"]
+def start_node(
+    address: str, *, joins: bool = False, path: Path = Path(connect.__file__).parents[2], before: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """The head, or a node that joins it, whose Python finds packages at `path` first."""
+    where = [f"--address={address}"] if joins else ["--head", f"--port={address.rpartition(':')[2]}"]
+    where += [] if joins else ["--include-dashboard=false"]
     code = "import sys; from ray.scripts.scripts import main; sys.argv[0] = 'ray'; main()"
     temp = f"/tmp/ss{os.getpid() % 100000}h{time.monotonic_ns() % 10000}"
-    command = [sys.executable, "-P", "-c", code, "start", *where, "--node-ip-address=127.0.0.1", "--num-cpus=2"]
-    command += ["--object-store-memory=80000000", "--include-dashboard=false", "--disable-usage-stats", "--block"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(connect.__file__).parents[2])}
+    command = [*before, sys.executable, "-P", "-c", code, "start", *where, "--node-ip-address=127.0.0.1"]
+    command += ["--num-cpus=2", "--object-store-memory=80000000", "--disable-usage-stats", "--block"]
+    environment = {**os.environ, "PYTHONPATH": str(path)}
     node = subprocess.Popen(
         [*command, f"--temp-dir={temp}"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -473,6 +488,48 @@ def test_models_and_pipes_that_a_cluster_cannot_take(head, tiny_model, tiny_soun
     assert done.returncode == 2 and "no.pt" in done.stderr
     done = run("predict", tiny_model, "-", *common)
     assert done.returncode == 2 and "Standard input cannot be read by a cluster" in done.stderr
+
+
+ALIVE = """
+import os, sys, ray
+os.environ["RAY_worker_niceness"] = "0"
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+print(sum(node["Alive"] for node in ray.nodes()))
+"""
+
+
+def alive(address: str) -> int:
+    done = subprocess.run([sys.executable, "-c", ALIVE, address], capture_output=True, text=True, timeout=120)
+    return int(done.stdout.split()[-1]) if done.stdout else 0
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["no package", "other version", "other storage"])
+def test_a_node_that_cannot_work_is_named_before_any_work(what, head, tiny_model, tiny_sounds, tmp_path):
+    out, other, more = tmp_path / "out", tmp_path / "other", {}
+    out.mkdir()
+    (other / "soundsight").mkdir(parents=True)
+    lines = {"no package": "raise ImportError('No module named soundsight')", "other version": "__version__ = '0.0.1'"}
+    words = {"no package": "does not have the package soundsight (No module", "other version": "has soundsight 0.0.1,"}
+    if what in lines:
+        (other / "soundsight" / "__init__.py").write_text(lines[what])
+        more["path"] = other
+    elif os.geteuid() == 0 and shutil.which("unshare"):  # a node of its own mounts
+        more["before"] = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{out}" && exec "$@"', "sh")
+    else:
+        pytest.skip("needs root and unshare")
+    node = start_node(head, joins=True, **more)
+    try:
+        wait_until(lambda: alive(head) == 2, 120)
+        sound = sorted((tiny_sounds / "audio").glob("*.wav"))[0]
+        done = run("predict", tiny_model, sound, "--engine", "ray", "--address", head, "--out", out)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+        assert words.get(what, f"cannot use {out} (") in done.stderr
+        assert not list(out.glob("shards/*"))
+    finally:
+        stop_node(node)
+        wait_until(lambda: alive(head) == 1, 120)
 
 
 # S3, by a real local server
