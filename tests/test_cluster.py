@@ -536,15 +536,14 @@ def test_a_node_that_cannot_work_is_named_before_any_work(what, head, tiny_model
 
 
 @pytest.fixture(scope="module")
-def bucket():
+def bucket(tmp_path_factory):
     """An address in an S3 that runs here."""
     server = shutil.which("moto_server") or shutil.which("moto_server", path=str(Path(sys.executable).parent))
     if server is None:
         pytest.skip("moto_server is not installed; it comes with the extra soundsight[dev]")
     port = free_port()
-    process = subprocess.Popen(
-        [server, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with open(tmp_path_factory.mktemp("s3") / "server.log", "w") as log:
+        process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     try:
         wait_until(lambda: connect.answers(f"127.0.0.1:{port}", 0.2), 60)
         query = f"?endpoint_override=127.0.0.1:{port}&scheme=http&allow_bucket_creation=true"

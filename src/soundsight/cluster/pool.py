@@ -220,11 +220,12 @@ class Pool:
         return any(task is not None and task.suspect for task in tasks)
 
     def _help(self, worker: _Worker) -> bool:
-        """Let an idle worker repeat the slowest job; never more to feed."""
+        """Let an idle worker repeat the slowest job, unless it may be a killer; never more to feed."""
         if worker.flying or not self.times or self.long:
             return False
         limit = max(SLOW_SECONDS, SLOW_TIMES * statistics.median(self.times))
-        slow = [task for task in self.open if len(task.flying) == 1 and time.monotonic() - task.since > limit]
+        fair = [task for task in self.open if len(task.flying) == 1 and not task.suspect]
+        slow = [task for task in fair if time.monotonic() - task.since > limit]
         if slow:
             self._send(worker, min(slow, key=lambda task: task.since))
         return False
