@@ -139,10 +139,10 @@ def connect(config: ClusterConfig, needs: Needs) -> Cluster:
             f"Nothing answers at {address} within {ANSWER_SECONDS:.0f} s: start a cluster there with "
             f"`ray start --head --port={address.rpartition(':')[2]}`, or correct the address."
         )
-    ray = load_ray()
     if address is None:  # a Ray of our own has a token of its own, which is left in nobody's home
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is loaded
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray = load_ray()
     own: dict[str, Any] = {"num_cpus": parallel.cores(), "object_store_memory": STORE_BYTES}
     own["include_dashboard"] = False
     with _limit(address):
