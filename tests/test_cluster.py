@@ -553,35 +553,54 @@ def bucket(tmp_path_factory):
         process.wait(20)
 
 
-@needs_ray
-def test_recordings_and_answers_in_s3(head, bucket, tiny_model, tiny_sounds, tmp_path):
-    from pyarrow import fs, parquet
+FILL = """
+import sys
+from pathlib import Path
+from soundsight.cluster.storage import Place
+place = Place(sys.argv[1])
+for path in map(Path, sys.argv[2:]):
+    place.write(path.name, path.read_bytes())
+"""
+SHARD = """
+import json, sys
+from pyarrow import parquet
+from soundsight.cluster.shards import shard_name
+from soundsight.cluster.storage import Place
+place = Place(sys.argv[1])
+with place.open(shard_name(0)) as stream:
+    print(json.dumps([json.loads(place.read("manifest.json"))["complete"], parquet.read_table(stream).to_pylist()]))
+"""
 
+
+def aside(code: str, *words: object) -> str:
+    """What a program prints; this process has loaded too much for PyArrow's S3 to work in it."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=200).stdout
+
+
+@needs_ray
+@pytest.mark.slow
+def test_recordings_and_answers_in_s3(head, bucket, tiny_model, tiny_sounds, tmp_path):
     base, query = bucket
-    system, _ = fs.FileSystem.from_uri(f"{base}{query}")
-    system.create_dir("sounds")
-    files = sorted((tiny_sounds / "audio").glob("*.wav"))[:12]
-    for file in files:
-        Place(f"{base}/in{query}").write(file.name, file.read_bytes())
-    Place(f"{base}/in{query}").write("broken.wav", b"RIFF")
-    local = tmp_path / "local.csv"
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF")
-    options = ["--device", "cpu", "--top-k", "1"]
-    cli.main([*map(str, ["predict", tiny_model, broken, *files, *options, "--out", local])])
-
-    out = f"{base}/out{query}"
-    words = ["predict", tiny_model, f"{base}/in{query}", *options, "--engine", "ray", "--address", head, "--out", out]
+    files = sorted((tiny_sounds / "audio").glob("*.wav"))[:12]
+    aside(FILL, f"{base}/in{query}", broken, *files)
+    options = ["--device", "cpu", "--engine", "ray", "--address", head, "--out"]
+    words = ["predict", tiny_model, f"{base}/in{query}", "--top-k", "1", *options, f"{base}/out{query}"]
     done = run(*words)
-    assert done.returncode == 1 and "s3://sounds/in/broken.wav" in done.stderr, done.stderr
-    assert "127.0.0.1" not in done.stderr.partition("failed: s3")[2].partition("\n")[0]
-    with Place(out).open(shard_name(0)) as stream:
-        rows = parquet.read_table(stream).to_pylist()
+    assert done.returncode == 1 and "failed: s3://sounds/in/broken.wav is no recording" in done.stderr, done.stderr
+    whole, rows = json.loads(aside(SHARD, f"{base}/out{query}"))
+    local = tmp_path / "local.csv"
+    assert (
+        cli.main([*map(str, ["predict", tiny_model, *files, "--device", "cpu", "--top-k", "1", "--out", local])]) == 0
+    )
     expected = [line.split(",")[3:5] for line in local.read_text().splitlines()[1:]]
-    assert [[row["label"], f"{row['probability']:.6f}"] for row in rows] == expected
-    assert json.loads(Place(out).read("manifest.json"))["complete"]
+    assert whole and [[row["label"], f"{row['probability']:.6f}"] for row in rows] == expected
     again = run(*words)
     assert "(0 written now)" in again.stderr, again.stderr
+    done = run("embed", tiny_model, f"{base}/in{query}", *options, f"{base}/vectors{query}")
+    assert done.returncode == 1 and "12 rows" in done.stderr, done.stderr
     done = run(*words[:-1], f"s3://nowhere/out{query.replace('true', 'false')}")
     assert done.returncode == 2 and "cannot be" in done.stderr and "nowhere" in done.stderr
 
