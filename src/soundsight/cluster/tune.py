@@ -182,13 +182,8 @@ def _trial(point: dict[str, Any], *, fixed: dict[str, Any], folder: str) -> None
     if resumable(last):
         arguments["resume"] = str(last)
 
-    seen = 0
-
     def watch(epoch: int, top1: float) -> None:
-        nonlocal seen
-        if epoch > seen:  # at the end the best epoch is scored once more
-            ray_tune.report({"epoch": epoch, "top1": top1})
-        seen = max(seen, epoch)
+        ray_tune.report({"epoch": epoch, "top1": top1})
 
     config, augment = arguments.pop("config", None), arguments.pop("augment", "augment.yaml")
     train(config, augment=augment, calibrate=False, watch=watch, **arguments)
