@@ -11,8 +11,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from soundsight import parallel
@@ -20,6 +22,7 @@ from soundsight.cluster.probe import check_node
 from soundsight.config import ClusterConfig
 from soundsight.errors import ConfigError
 
+CHECKERS = 16  # nodes that are asked at once
 ANSWER_SECONDS = 5.0  # a head that does not take a connection within this is not there
 JOIN_SECONDS = 120.0  # ... and one that does not let us in within this is no head
 HEAD_LOST = 75  # exit code of a driver whose head has gone
@@ -58,10 +61,10 @@ class Cluster:
             ConfigError: A node lacks the package, has another version of it, or does not see the storage.
         """
         alive = self.nodes()
-        for node in alive:
-            if node["NodeID"] in self.checked:
-                continue
-            sentence = check_node(self, node)
+        new = [node for node in alive if node["NodeID"] not in self.checked]
+        with ThreadPoolExecutor(CHECKERS) as threads:  # each starts a process on its node, which takes seconds
+            sentences = list(threads.map(partial(check_node, self), new))
+        for node, sentence in zip(new, sentences, strict=True):
             if sentence and say is None:
                 raise ConfigError(sentence)
             if sentence and say:
