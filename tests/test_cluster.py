@@ -541,9 +541,9 @@ def test_a_node_that_cannot_work_is_named_before_any_work(what, head, tiny_model
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """An address in an S3 that runs here."""
-    server = shutil.which("moto_server") or shutil.which("moto_server", path=str(Path(sys.executable).parent))
+    server = shutil.which("moto_server", path=str(Path(sys.executable).parent)) or shutil.which("moto_server")
     if server is None:
-        pytest.skip("moto_server is not installed; it comes with the extra soundsight[dev]")
+        pytest.skip("moto_server is not installed; it comes with the extra soundsight[cluster-test]")
     port = free_port()
     with open(tmp_path_factory.mktemp("s3") / "server.log", "w") as log:
         process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
@@ -578,7 +578,7 @@ with place.open(shard_name(0)) as stream:
 
 
 def aside(code: str, *words: object) -> str:
-    """What a program prints; this process has loaded too much for PyArrow's S3 to work in it."""
+    """What a program prints that uses the storage as a user's own script would."""
     command = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=200).stdout
 
