@@ -13,12 +13,10 @@ import filecmp
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +25,9 @@ import soundfile
 
 from benchmarks import machine
 from benchmarks.nodes import Nodes, possible
+from benchmarks.troubles import Poison, Trouble, kill_head, kill_node, slow_node, storm
 
-SCENARIOS = ("local", "one", "two", "three", "kill", "head", "slow", "poison", "million")
+SCENARIOS = ("local", "one", "two", "three", "kill", "head", "slow", "poison", "storm", "million")
 
 
 def synthesise(folder: Path, count: int) -> Path:
@@ -66,7 +65,7 @@ class Bench:
         subprocess.run(command, env=self.environment, check=True, stderr=subprocess.DEVNULL)
         after = os.times()
         cpu = after.children_user + after.children_system - before.children_user - before.children_system
-        return {"seconds": time.monotonic() - started, "cpu_seconds": cpu, "inputs": self.count}
+        return {"seconds": round(time.monotonic() - started, 1), "cpu_seconds": round(cpu, 1), "inputs": self.count}
 
     def cluster(
         self,
@@ -74,7 +73,7 @@ class Bench:
         name: str,
         *,
         listed: Path | None = None,
-        trouble: Callable[[Nodes, Path], Any] | None = None,
+        trouble: Trouble | None = None,
         more: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         """The same command on a cluster, with or without trouble on the way."""
@@ -83,22 +82,20 @@ class Bench:
         subprocess.run(["rm", "-rf", str(folder), str(out)], check=True)
         command = [*nodes.inside(0), *self._command(listed or self.clips, out), "--engine", "ray"]
         command += ["--address", nodes.address, "--cluster", f"shard={self.shard}", *more]
-        cpu, started = nodes.cpu_seconds(), time.monotonic()
         environment = {**self.environment, **nodes.environment}
+        watch, started, over = Watch(nodes), time.monotonic(), threading.Event()
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        watch = Peak(nodes)
         found: dict[str, Any] = {}
-        if trouble:
-            found["trouble"] = trouble(nodes, folder / "shards")
-        said = process.communicate(timeout=3600)[1]
-        seconds = time.monotonic() - started
-        found |= {"seconds": seconds, "cpu_seconds": nodes.cpu_seconds() - cpu, "driver_peak_mb": watch.stop()}
+        struck = trouble(nodes, folder / "shards", over) if trouble else None
+        said = process.communicate(timeout=5400)[1]
+        over.set()
+        found |= {"seconds": round(time.monotonic() - started, 1), **watch.stop()}
         found |= {"exit_code": process.returncode, "said": said.splitlines()[-8:]}
         if (folder / "manifest.json").exists():
             manifest = json.loads((folder / "manifest.json").read_text())
             found |= {key: manifest[key] for key in ("complete", "shards", "sources", "rows", "failures")}
-            found["recovery_seconds"] = _gap(folder / "shards", found.get("trouble"))
-        if out.exists() and self.reference.exists() and listed is None:
+            found |= _recovery(folder / "shards", struck, 2 * nodes.count) if struck else {}
+        if out.exists() and self.reference.exists():
             found["same_bytes_as_local"] = filecmp.cmp(out, self.reference, shallow=False)
             names = [line.partition(",")[0] for line in out.read_text().splitlines()[1:]]
             found |= {"outputs": len(set(names)), "duplicates": len(names) - len(set(names))}
@@ -109,95 +106,76 @@ class Bench:
         return [*words, "--out", str(out), "--device", "cpu", "--top-k", "1"]
 
 
-class Peak(threading.Thread):
-    """Watches the driver's memory."""
+class Watch(threading.Thread):
+    """Watches processor time and memory: of the driver, the workers, and all that Ray runs beside them.
+
+    Looks once a second, so what a process did in its last second may be missed.
+    """
 
     def __init__(self, nodes: Nodes) -> None:
         super().__init__(daemon=True)
         self.nodes, self.peak, self.over = nodes, 0.0, threading.Event()
+        self.seen: dict[tuple[int, str], tuple[str, float]] = {}  # (number, start): kind, seconds
+        self._look()
+        self.before = dict(self.seen)
         self.start()
 
     def run(self) -> None:
+        """Until `stop`."""
         while not self.over.wait(1.0):
-            for pid in self.nodes.processes(0, sys.executable.encode()):
+            self._look()
+
+    def _look(self) -> None:
+        for number in list(self.nodes.machines):
+            for pid in self.nodes.processes(number, b""):
                 try:
-                    if b"soundsight" not in Path(f"/proc/{pid}/cmdline").read_bytes():
-                        continue
-                    status = Path(f"/proc/{pid}/status").read_text()
-                    self.peak = max(self.peak, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+                    words = Path(f"/proc/{pid}/cmdline").read_bytes()
+                    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                    kind = "workers" if words.startswith(b"ray::Hands") else "ray"
+                    if b"-m\0soundsight\0" in words:
+                        kind = "driver"
+                        status = Path(f"/proc/{pid}/status").read_text()
+                        self.peak = max(self.peak, int(status.partition("VmHWM:")[2].split()[0]) / 1024)
                 except (OSError, IndexError):
                     continue
+                seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+                self.seen[pid, fields[19]] = kind, seconds
 
-    def stop(self) -> float:
+    def stop(self) -> dict[str, float]:
+        """Seconds by kind since the start, and the driver's largest memory."""
+        self._look()
         self.over.set()
         self.join()
-        return round(self.peak, 1)
+        found = {"driver": 0.0, "workers": 0.0, "ray": 0.0}
+        for process, (kind, seconds) in self.seen.items():
+            found[kind] += seconds - self.before.get(process, (kind, 0.0))[1]
+        cpu = {f"cpu_seconds_{kind}": round(seconds, 1) for kind, seconds in found.items()}
+        return {"cpu_seconds": round(sum(found.values()), 1), **cpu, "driver_peak_mb": round(self.peak, 1)}
 
 
-def _gap(shards: Path, since: Any) -> float | None:
-    """Seconds from the trouble until the next shard was there."""
-    if not isinstance(since, float):
-        return None
-    later = [path.stat().st_mtime for path in shards.iterdir() if path.stat().st_mtime > since]
-    return round(min(later) - since, 1) if later else None
+def _recovery(shards: Path, since: float, in_flight: int) -> dict[str, float]:
+    """How long a trouble at `since` was felt: the longest time without a new shard, and when all was made up for.
 
-
-def _wait_for(shards: Path, count: int) -> None:
-    until = time.monotonic() + 900
-    while not shards.is_dir() or sum(not name.startswith(".") for name in os.listdir(shards)) < count:
-        if time.monotonic() > until:
-            raise TimeoutError(f"{count} shards are not there after 900 s")
-        time.sleep(0.2)
-
-
-def kill_node(nodes: Nodes, shards: Path) -> float:
-    """Cut the power of node 2 after five shards; when."""
-    _wait_for(shards, 5)
-    nodes.power_off(2)
-    return time.time()
-
-
-def kill_head(nodes: Nodes, shards: Path) -> float:
-    """Kill the head after five shards, and start it and its nodes again; when it was killed."""
-    _wait_for(shards, 5)
-    killed = time.time()
-    nodes.kill_ray(0)
-    for number in (1, 2):
-        nodes.power_off(number)
-        nodes.power_on(number)
-    time.sleep(5)
-    for number in (0, 1, 2):
-        nodes.start(number)
-    return killed
-
-
-def slow_node(nodes: Nodes, shards: Path) -> str:
-    """From the first shard on, node 2 works a tenth of the time."""
-    _wait_for(shards, 1)
-
-    def brake() -> None:
-        while not shards.parent.joinpath("manifest.json").exists():
-            for order, seconds in ((signal.SIGSTOP, 0.9), (signal.SIGCONT, 0.1)):
-                for pid in nodes.processes(2):
-                    try:
-                        os.kill(pid, order)
-                    except OSError:
-                        continue
-                time.sleep(seconds)
-
-    threading.Thread(target=brake, daemon=True).start()
-    return "node 2 stopped 90 % of the time"
+    Shards are given out in order; so those in flight at the time are the first that were not there yet.
+    """
+    times = {int(p.stem.rpartition("-")[2]): p.stat().st_mtime for p in shards.glob("part-*.parquet")}
+    later = sorted(t for t in times.values() if t > since)
+    if not later:
+        return {}
+    flying = [times[index] for index in sorted(times) if times[index] > since][:in_flight]
+    pause = max(b - a for a, b in zip([since, *later], later, strict=False))
+    return {"longest_pause_seconds": round(pause, 1), "recovery_seconds": round(max(flying) - since, 1)}
 
 
 def poisoned(bench: Bench) -> Path:
-    """A list with a missing file, a damaged one, and one that never ends: a named pipe nobody writes to."""
-    pipe, torn = bench.work / "pipe.wav", bench.work / "torn.wav"
-    if not pipe.exists():
-        os.mkfifo(pipe)
-    lines = bench.clips.read_text().splitlines()[:500]
+    """The list with four more: a missing file, a damaged one, one that kills its worker and one that stops it."""
+    torn = bench.work / "torn.wav"
+    lines = bench.clips.read_text().splitlines()
     torn.write_bytes(Path(lines[0]).read_bytes()[:30])
-    listed = bench.work / "poisoned.txt"
-    listed.write_text("\n".join([*lines[:200], str(pipe), str(torn), "missing.wav", *lines[200:]]) + "\n")
+    middle = len(lines) // 2
+    bad = [str(bench.work / "kills.wav"), str(torn), "missing.wav", str(bench.work / "stops.wav")]
+    listed = bench.work / f"poisoned-{bench.count}.txt"
+    listed.write_text("\n".join([*lines[:middle], *bad, *lines[middle:]]) + "\n")
     return listed
 
 
@@ -216,18 +194,25 @@ def run(bench: Bench, name: str, arguments: argparse.Namespace) -> dict[str, Any
     """One scenario."""
     if name == "local":
         return bench.local()
-    count = {"one": 1, "million": 1, "poison": 1, "two": 2}.get(name, 3)
+    count = {"one": 1, "million": 1, "two": 2}.get(name, 3)
     with Nodes(count, prefix=bench.prefix) as nodes:
         for number in range(count):
             nodes.start(number)
-        if name == "poison":
-            more = ("--cluster", "job_seconds=15", "--cluster", "retries=1", "--cluster", "shard=64")
-            return bench.cluster(nodes, name, listed=poisoned(bench), more=more)
         if name == "million":
             more = ("--cluster", "shard=10000")
             return bench.cluster(nodes, name, listed=million(bench, arguments.listed), more=more)
-        trouble = {"kill": kill_node, "head": kill_head, "slow": slow_node}.get(name)
-        return bench.cluster(nodes, name, trouble=trouble)
+        if name not in ("poison", "storm"):
+            trouble = {"kill": kill_node, "head": kill_head, "slow": slow_node}.get(name)
+            return bench.cluster(nodes, name, trouble=trouble)
+        poison = Poison(bench.work, nodes)
+        poison.start()
+        try:
+            more = ("--cluster", "job_seconds=60", "--cluster", "retries=1")
+            trouble = storm if name == "storm" else None
+            found = bench.cluster(nodes, name, listed=poisoned(bench), trouble=trouble, more=more)
+        finally:
+            poison.over.set()
+        return {**found, "signals": {Path(path).name: count for path, count in poison.sent.items()}}
 
 
 def main() -> None:

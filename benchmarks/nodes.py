@@ -46,6 +46,7 @@ class Nodes:
         self.tag = tag or f"n{os.getpid() % 100_000}{next(_NUMBERS)}"
         self.count, self.prefix, self.folder = count, list(prefix), Path(folder)
         self.machines: dict[int, subprocess.Popen[bytes]] = {}
+        self.spaces: dict[int, str] = {}
         self.address = f"{NETWORK}.1:{PORT}"
         # A cluster answers those who know its token.
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -123,7 +124,10 @@ class Nodes:
 
     def processes(self, number: int, start: bytes = b"ray::Hands") -> list[int]:
         """Process numbers, as seen from here, of a machine's processes whose command line begins so."""
-        space = self._space(number)
+        try:
+            space = self._space(number)
+        except (KeyError, IndexError, OSError):  # it is being switched off
+            return []
         found = []
         for entry in Path("/proc").iterdir():
             try:
@@ -134,18 +138,10 @@ class Nodes:
                 continue
         return found
 
-    def cpu_seconds(self) -> float:
-        """Processor time of all that runs or ran on the machines, as far as it was waited for."""
-        total = 0
-        for number in self.machines:
-            for pid in self.processes(number, b""):
-                try:
-                    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                total += sum(map(int, fields[11:15]))  # user, system, and both of children
-        return total / os.sysconf("SC_CLK_TCK")
-
     def _space(self, number: int) -> str:
-        first = _run("pgrep", "-P", str(self.machines[number].pid)).stdout.split()[0]
-        return os.readlink(f"/proc/{first}/ns/pid")
+        """The process namespace of a machine."""
+        parent = self.machines[number].pid
+        if parent not in self.spaces:
+            first = _run("pgrep", "-P", str(parent)).stdout.split()[0]
+            self.spaces[parent] = os.readlink(f"/proc/{first}/ns/pid")
+        return self.spaces[parent]

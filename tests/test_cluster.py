@@ -11,16 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
 from soundsight import cli
-from soundsight.cluster import connect, supervise
+from soundsight.cluster import connect, probe, supervise
 from soundsight.cluster.listing import write_listing
 from soundsight.cluster.shards import Shards, commit, metadata, shard_name
 from soundsight.cluster.storage import Place, is_address
@@ -29,8 +32,14 @@ from soundsight.errors import ConfigError
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
-needs_ray = pytest.mark.skipif(not HAS_RAY or not HAS_ARROW, reason="the extra soundsight[ray] is not installed")
+NO_RAY = pytest.mark.skipif(not HAS_RAY or not HAS_ARROW, reason="the extra soundsight[ray] is not installed")
+LIMIT_SECONDS = 900  # of one test
 needs_arrow = pytest.mark.skipif(not HAS_ARROW, reason="pyarrow of the extra soundsight[ray] is not installed")
+
+
+def needs_ray(test: Any) -> Any:
+    """Marks a test on a cluster: slow, as each command starts processes on it."""
+    return pytest.mark.slow(NO_RAY(test))
 
 
 def free_port() -> int:
@@ -157,12 +166,15 @@ def test_addresses_that_cannot_be(monkeypatch):
 
 
 def test_what_nodes_lack_has_a_sentence():
-    found = {"package": connect.package_mark(), "python": sys.version.split()[0], "reason": "", "unseen": {}}
-    assert connect._sentence("n1", found) == ""
-    assert "does not have the package" in connect._sentence("n1", {**found, "package": None})
-    assert "has soundsight 0.0.1+ab" in connect._sentence("n1", {**found, "package": "0.0.1+ab"})
-    assert "Python 3.1" in connect._sentence("n1", {**found, "python": "3.1"})
-    assert "cannot use /data (gone)" in connect._sentence("n1", {**found, "unseen": {"/data": "gone"}})
+    found = {"package": probe.package_mark(), "python": sys.version.split()[0], "reason": "", "unseen": {}}
+    found["versions"] = probe.versions()
+    assert probe._sentence("n1", found) == ""
+    assert "does not have the package" in probe._sentence("n1", {**found, "package": None})
+    assert "has soundsight 0.0.1+ab" in probe._sentence("n1", {**found, "package": "0.0.1+ab"})
+    other = {**probe.versions(), "torch": "1.0"}
+    assert "has torch 1.0, and this machine" in probe._sentence("n1", {**found, "versions": other})
+    assert "Python 3.1" in probe._sentence("n1", {**found, "python": "3.1"})
+    assert "cannot use /data (gone)" in probe._sentence("n1", {**found, "unseen": {"/data": "gone"}})
 
 
 def test_without_ray_a_command_says_what_to_install(tmp_path):
@@ -188,7 +200,34 @@ def test_a_command_that_dies_with_its_head_is_started_again(tmp_path, monkeypatc
     assert count.read_text() == "xx" and "went away" in lines[0] and "going on" in lines[1]
 
 
+def test_a_command_ends_with_the_process_that_supervises_it():
+    child = "from soundsight.cluster import supervise as s; s.follow_parent(); print(flush=True); s.time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline()
+    killed = time.monotonic()
+    process.kill()
+    assert process.stdout.read() == b"" and time.monotonic() - killed < 20
+    process.wait()
+
+
 # A cluster: one node with two workers
+
+
+@pytest.fixture(autouse=True)
+def limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nothing here may hang: a test that takes a quarter of an hour fails, whatever it waits for."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"{request.node.name} took more than {LIMIT_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(LIMIT_SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="module")
@@ -213,13 +252,17 @@ def head(tmp_path_factory):
                 stop_node(node)
 
 
-def start_node(address: str) -> subprocess.Popen[bytes]:
-    where = ["--head", f"--port={address.rpartition(':')[2]}"]
+def start_node(
+    address: str, *, joins: bool = False, path: Path = Path(connect.__file__).parents[2], before: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """The head, or a node that joins it, whose Python finds packages at `path` first."""
+    where = [f"--address={address}"] if joins else ["--head", f"--port={address.rpartition(':')[2]}"]
+    where += [] if joins else ["--include-dashboard=false"]
     code = "import sys; from ray.scripts.scripts import main; sys.argv[0] = 'ray'; main()"
     temp = f"/tmp/ss{os.getpid() % 100000}h{time.monotonic_ns() % 10000}"
-    command = [sys.executable, "-P", "-c", code, "start", *where, "--node-ip-address=127.0.0.1", "--num-cpus=2"]
-    command += ["--object-store-memory=80000000", "--include-dashboard=false", "--disable-usage-stats", "--block"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(connect.__file__).parents[2])}
+    command = [*before, sys.executable, "-P", "-c", code, "start", *where, "--node-ip-address=127.0.0.1"]
+    command += ["--num-cpus=2", "--object-store-memory=80000000", "--disable-usage-stats", "--block"]
+    environment = {**os.environ, "PYTHONPATH": str(path)}
     node = subprocess.Popen(
         [*command, f"--temp-dir={temp}"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -243,10 +286,23 @@ def wait_until(true, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def run(*words: object) -> subprocess.CompletedProcess[str]:
-    """A command as a user gives it."""
+def start(*words: object, **more: Any) -> subprocess.Popen[str]:
+    """A command as a user gives it, with what it starts in a group of its own."""
     command = [sys.executable, "-m", "soundsight", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, start_new_session=True, **more)
+
+
+def run(*words: object, seconds: float = 200, **more: Any) -> subprocess.CompletedProcess[str]:
+    """The same, until it ends; all that it started is killed if it takes too long."""
+    process = start(*words, **more)
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate(timeout=20)
+        pytest.fail(f"{words} did not end within {seconds} s; it said: {out[-2000:]} {err[-2000:]}")
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def same_tree(one: Path, two: Path) -> bool:
@@ -307,26 +363,125 @@ def test_prepare_draws_the_same_files(head, tiny_sounds, tmp_path):
     assert filecmp.cmp(tmp_path / "a" / "manifest.csv", tmp_path / "b" / "manifest.csv", shallow=False)
 
 
+ITEMS = """
+import json, os, signal, sys
+from soundsight.cluster import connect, mapping
+from soundsight.config import ClusterConfig
+from soundsight.parallel import WorkerLost
+
+def work(item):
+    if item in (7, 40):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item * item
+
+config = ClusterConfig(address=sys.argv[1], retries=0)
+cluster = connect.connect(config, connect.Needs())
+found = dict(mapping.run(work, list(range(60)), cluster=cluster, config=config, say=print, chunk=8))
+cluster.close()
+lost = [item for item, result in found.items() if isinstance(result, WorkerLost)]
+print(json.dumps([sorted(lost), sum(result for item, result in found.items() if item not in lost)]))
+"""
+
+
 @needs_ray
-def test_items_that_kill_their_worker_are_found_and_all_others_done(head, tmp_path):
-    from soundsight.cluster import mapping
-    from soundsight.parallel import WorkerLost
+def test_items_that_kill_their_worker_are_found_and_all_others_done(head):
+    done = subprocess.run([sys.executable, "-c", ITEMS, head], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lost, total = json.loads(done.stdout.splitlines()[-1])
+    assert lost == [7, 40]  # and no neighbour of them
+    assert total == sum(n * n for n in range(60) if n not in lost)
 
-    def work(item: int) -> int:
-        if item in (7, 40):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return item * item
 
-    said: list[str] = []
-    config = ClusterConfig(address=head, retries=0)
-    cluster = connect.connect(config, connect.Needs())
+class Assassin(threading.Thread):
+    """Sends a signal to whatever worker reads a file, again and again: as the kernel does when memory is short."""
+
+    def __init__(self, signals: dict[Path, int]) -> None:
+        super().__init__(daemon=True)
+        self.signals = {str(path): number for path, number in signals.items()}
+        self.over, self.sent = threading.Event(), 0
+        self.start()
+
+    def run(self) -> None:
+        while not self.over.wait(0.01):
+            for entry in Path("/proc").glob("[0-9]*"):
+                try:
+                    if not (entry / "cmdline").read_bytes().startswith(b"ray::Hands"):
+                        continue
+                    for link in (entry / "fd").iterdir():
+                        number = self.signals.get(os.readlink(link))
+                        if number:
+                            os.kill(int(entry.name), number)
+                            self.sent += 1
+                except OSError:
+                    continue
+
+
+@needs_ray
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for workers in /proc")
+def test_recordings_that_kill_or_stop_their_worker_are_failures_and_all_others_answered(
+    head, tiny_model, tiny_sounds, tmp_path
+):
+    files = sorted((tiny_sounds / "audio").glob("*.wav"))[:20]
+    signals = {tmp_path / "kills.wav": signal.SIGKILL, tmp_path / "stops.wav": signal.SIGSTOP}
+    for path in signals:
+        soundfile.write(path, np.zeros(16000 * 900, np.float32), 16000)  # long enough to be seen open
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(map(str, [*files[:7], *signals, *files[7:]])))
+    words = ["predict", tiny_model, "--device", "cpu", "--hop", "0.05"]
+    out = tmp_path / "ray.csv"
+    settings = ["--cluster", "shard=8", "--cluster", "retries=1", "--cluster", "job_seconds=15"]
+    assassin = Assassin(signals)
     try:
-        run_here = mapping.run(work, list(range(60)), cluster=cluster, config=config, say=said.append, chunk=8)
-        found = dict(run_here)
+        done = run(*words, f"@{listed}", "--engine", "ray", "--address", head, *settings, "--out", out, seconds=400)
     finally:
-        cluster.close()
-    lost = {item for item, result in found.items() if isinstance(result, WorkerLost)}
-    assert lost == {7, 40} and all(found[n] == n * n for n in set(range(60)) - lost)
+        assassin.over.set()
+    assert done.returncode == 1, done.stderr
+    assert "22 recordings" in done.stderr and "3 shards (3 written now), 2 failed" in done.stderr
+    failures = Path(f"{out}.shards", "failures.csv").read_text().splitlines()[1:]
+    assert [line.partition(",")[0] for line in failures] == [str(path) for path in signals]
+    assert "was killed again and again" in failures[0] and "did not end within 15 s" in failures[1]
+    local = tmp_path / "local.csv"
+    assert run(*words, *files, "--out", local).returncode == 0
+    assert filecmp.cmp(local, out, shallow=False)
+
+
+@needs_ray
+def test_crossval_gives_the_same_predictions_with_a_fold_a_worker(head, tiny_sounds, tmp_path):
+    for name, engine in (("a", ["--workers", "1"]), ("b", ["--engine", "ray", "--address", head])):
+        words = [f"root={tiny_sounds}", f"cache={tmp_path / name}-cache", "clip_seconds=1.0", "image_size=64"]
+        words += ["n_fft=2048", "model=yolov8n-cls.yaml", "epochs=1", "batch=16", "device=cpu", "--folds", "1,2"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = run("crossval", *words, "--name", name, *engine, cwd=tmp_path, env=environment, seconds=400)
+        assert done.returncode == 0, done.stderr
+    one, two = (tmp_path / "runs" / "crossval" / name for name in ("a", "b"))
+    assert filecmp.cmp(one / "predictions.csv", two / "predictions.csv", shallow=False)
+
+
+@needs_ray
+def test_tune_stops_bad_trials_and_continues_after_a_kill(head, tiny_data, tmp_path):
+    words = ["tune", f"data={tiny_data}", "lr0=0.0001..0.01", "model=yolov8n-cls.yaml", "epochs=2", "batch=16"]
+    words += ["imgsz=64", "device=cpu", "workers=0", "amp=False", "--trials", "2", "--grace", "1", "--name", "t"]
+    words += ["--engine", "ray", "--address", head]
+    process = start(*words, cwd=tmp_path)
+    folder = tmp_path / "runs" / "tune" / "t"
+    try:
+        wait_until(lambda: any(folder.glob("trials/*/weights/last.pt")) or process.poll() is not None, 300)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        said = process.communicate(timeout=20)[1]
+    before = {path.parent.name for path in folder.glob("trials/*/args.yaml")}
+    assert before, said
+    done = run(*words, cwd=tmp_path, seconds=400)
+    assert done.returncode == 0 and "is continued" in done.stderr, done.stderr
+    assert "Best of 2 trials on data/val" in done.stdout
+    rows = [line.split(",") for line in (folder / "trials.csv").read_text().splitlines()]
+    assert rows[0] == ["lr0", "epochs", "top1", "failure"] and len(rows) == 3
+    assert all(row[1] in ("1", "2") and not row[3] for row in rows[1:])  # grace, or all
+    best = json.loads((folder / "best.json").read_text())
+    assert 0.0001 <= best["settings"]["lr0"] <= 0.01 and 0 <= best["top1"] <= 1
+    assert before <= {path.parent.name for path in folder.glob("trials/*/args.yaml")}
+    other = run(*words, "--seed", "7", cwd=tmp_path)
+    assert other.returncode == 2 and "holds a tuning of other settings" in other.stderr
 
 
 @needs_ray
@@ -339,19 +494,59 @@ def test_models_and_pipes_that_a_cluster_cannot_take(head, tiny_model, tiny_soun
     assert done.returncode == 2 and "Standard input cannot be read by a cluster" in done.stderr
 
 
+ALIVE = """
+import os, sys, ray
+os.environ["RAY_worker_niceness"] = "0"
+ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+print(sum(node["Alive"] for node in ray.nodes()))
+"""
+
+
+def alive(address: str) -> int:
+    done = subprocess.run([sys.executable, "-c", ALIVE, address], capture_output=True, text=True, timeout=120)
+    return int(done.stdout.split()[-1]) if done.stdout else 0
+
+
+@needs_ray
+@pytest.mark.parametrize("what", ["no package", "other version", "other storage"])
+def test_a_node_that_cannot_work_is_named_before_any_work(what, head, tiny_model, tiny_sounds, tmp_path):
+    out, other, more = tmp_path / "out", tmp_path / "other", {}
+    out.mkdir()
+    (other / "soundsight").mkdir(parents=True)
+    lines = {"no package": "raise ImportError('No module named soundsight')", "other version": "__version__ = '0.0.1'"}
+    words = {"no package": "does not have the package soundsight (No module", "other version": "has soundsight 0.0.1,"}
+    if what in lines:
+        (other / "soundsight" / "__init__.py").write_text(lines[what])
+        more["path"] = other
+    elif os.geteuid() == 0 and shutil.which("unshare"):  # a node of its own mounts
+        more["before"] = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{out}" && exec "$@"', "sh")
+    else:
+        pytest.skip("needs root and unshare")
+    node = start_node(head, joins=True, **more)
+    try:
+        wait_until(lambda: alive(head) == 2, 120)
+        sound = sorted((tiny_sounds / "audio").glob("*.wav"))[0]
+        done = run("predict", tiny_model, sound, "--engine", "ray", "--address", head, "--out", out)
+        assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+        assert words.get(what, f"cannot use {out} (") in done.stderr
+        assert not list(out.glob("shards/*"))
+    finally:
+        stop_node(node)
+        wait_until(lambda: alive(head) == 1, 120)
+
+
 # S3, by a real local server
 
 
 @pytest.fixture(scope="module")
-def bucket():
+def bucket(tmp_path_factory):
     """An address in an S3 that runs here."""
-    server = shutil.which("moto_server") or shutil.which("moto_server", path=str(Path(sys.executable).parent))
+    server = shutil.which("moto_server", path=str(Path(sys.executable).parent)) or shutil.which("moto_server")
     if server is None:
-        pytest.skip("moto_server is not installed; it comes with the extra soundsight[dev]")
+        pytest.skip("moto_server is not installed; it comes with the extra soundsight[cluster-test]")
     port = free_port()
-    process = subprocess.Popen(
-        [server, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with open(tmp_path_factory.mktemp("s3") / "server.log", "w") as log:
+        process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     try:
         wait_until(lambda: connect.answers(f"127.0.0.1:{port}", 0.2), 60)
         query = f"?endpoint_override=127.0.0.1:{port}&scheme=http&allow_bucket_creation=true"
@@ -361,35 +556,55 @@ def bucket():
         process.wait(20)
 
 
+FILL = """
+import sys
+from pathlib import Path
+from pyarrow.fs import FileSystem
+from soundsight.cluster.storage import Place
+place = Place(sys.argv[1])
+FileSystem.from_uri(sys.argv[1].replace("/in?", "?"))[0].create_dir("sounds")
+for path in map(Path, sys.argv[2:]):
+    place.write(path.name, path.read_bytes())
+"""
+SHARD = """
+import json, sys
+from pyarrow import parquet
+from soundsight.cluster.shards import shard_name
+from soundsight.cluster.storage import Place
+place = Place(sys.argv[1])
+with place.open(shard_name(0)) as stream:
+    print(json.dumps([json.loads(place.read("manifest.json"))["complete"], parquet.read_table(stream).to_pylist()]))
+"""
+
+
+def aside(code: str, *words: object) -> str:
+    """What a program prints that uses the storage as a user's own script would."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=200).stdout
+
+
 @needs_ray
 def test_recordings_and_answers_in_s3(head, bucket, tiny_model, tiny_sounds, tmp_path):
-    from pyarrow import fs, parquet
-
     base, query = bucket
-    system, _ = fs.FileSystem.from_uri(f"{base}{query}")
-    system.create_dir("sounds")
-    files = sorted((tiny_sounds / "audio").glob("*.wav"))[:12]
-    for file in files:
-        Place(f"{base}/in{query}").write(file.name, file.read_bytes())
-    Place(f"{base}/in{query}").write("broken.wav", b"RIFF")
-    local = tmp_path / "local.csv"
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF")
-    options = ["--device", "cpu", "--top-k", "1"]
-    cli.main([*map(str, ["predict", tiny_model, broken, *files, *options, "--out", local])])
-
-    out = f"{base}/out{query}"
-    words = ["predict", tiny_model, f"{base}/in{query}", *options, "--engine", "ray", "--address", head, "--out", out]
+    files = sorted((tiny_sounds / "audio").glob("*.wav"))[:12]
+    aside(FILL, f"{base}/in{query}", broken, *files)
+    options = ["--device", "cpu", "--engine", "ray", "--address", head, "--out"]
+    words = ["predict", tiny_model, f"{base}/in{query}", "--top-k", "1", *options, f"{base}/out{query}"]
     done = run(*words)
-    assert done.returncode == 1 and "s3://sounds/in/broken.wav" in done.stderr, done.stderr
-    assert "127.0.0.1" not in done.stderr.partition("failed: s3")[2].partition("\n")[0]
-    with Place(out).open(shard_name(0)) as stream:
-        rows = parquet.read_table(stream).to_pylist()
+    assert done.returncode == 1 and "failed: s3://sounds/in/broken.wav is no recording" in done.stderr, done.stderr
+    whole, rows = json.loads(aside(SHARD, f"{base}/out{query}"))
+    local = tmp_path / "local.csv"
+    assert (
+        cli.main([*map(str, ["predict", tiny_model, *files, "--device", "cpu", "--top-k", "1", "--out", local])]) == 0
+    )
     expected = [line.split(",")[3:5] for line in local.read_text().splitlines()[1:]]
-    assert [[row["label"], f"{row['probability']:.6f}"] for row in rows] == expected
-    assert json.loads(Place(out).read("manifest.json"))["complete"]
+    assert whole and [[row["label"], f"{row['probability']:.6f}"] for row in rows] == expected
     again = run(*words)
     assert "(0 written now)" in again.stderr, again.stderr
+    done = run("embed", tiny_model, f"{base}/in{query}", *options, f"{base}/vectors{query}")
+    assert done.returncode == 1 and "12 rows" in done.stderr, done.stderr
     done = run(*words[:-1], f"s3://nowhere/out{query.replace('true', 'false')}")
     assert done.returncode == 2 and "cannot be" in done.stderr and "nowhere" in done.stderr
 

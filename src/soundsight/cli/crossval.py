@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         read, write = [dataset.root], [dataset.cache, os.path.abspath("runs/crossval")]
         with engine.joined(cluster, read=read, write=write) as joined:
             computes = str(rest.get("device")) != "cpu"
-            folds = engine.runner(joined, cluster, computes=computes, chunk=1)
+            folds = engine.runner(joined, cluster, computes=computes, chunk=1, long=True)
             return score(arguments, dataset, spectrogram, rest, run=engine.runner(joined, cluster), run_folds=folds)
     return score(arguments, dataset, spectrogram, rest)
 

@@ -66,6 +66,7 @@ def outlive(arguments: argparse.Namespace, config: ClusterConfig) -> int | None:
     from soundsight.cluster import connect, supervise
 
     if supervise.is_child():
+        supervise.follow_parent()
         return None
     if importlib.util.find_spec("ray") is None:
         connect.load_ray()  # says what to install
@@ -130,6 +131,7 @@ def answer(
         options = replace(options, steady=listed.count > 1)
         command = str(arguments.words[0])
         supplied = _supplied(arguments)
+        more["runtime"] = arguments.runtime
         work = Work(command, arguments.model, out, "", options, **more)
         work = replace(work, device=arguments.device, trust=arguments.trust_checkpoint, threads=config.cpus)
         work = replace(work, spectrogram=supplied)

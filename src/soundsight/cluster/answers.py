@@ -45,6 +45,7 @@ class Work:
     device: str | None = None
     spectrogram: SpectrogramConfig | None = None
     trust: bool = False
+    runtime: str = "auto"
     threads: int = 1
     content: Any = field(default=None, repr=False)  # Ray's reference to the model file; None for a folder
 
@@ -135,18 +136,36 @@ def worker(work: Work) -> Callable[[Job], Entry | None]:
         ModelError: The model cannot be loaded.
         ConfigError: The options do not fit it.
     """
+    import numpy as np
+
     from soundsight.predict import load
 
     with _model_file(work) as path:
         try:
             listener = load(
-                path, device=work.device, spectrogram=work.spectrogram, trust=work.trust, threads=work.threads
+                path,
+                device=work.device,
+                spectrogram=work.spectrogram,
+                trust=work.trust,
+                threads=work.threads,
+                runtime=work.runtime,
             )
+            size = _feature_size(listener) if work.command == "embed" else 0  # loads what it needs of the file
         except ModelError as error:
             raise ModelError(str(error).replace(str(path), work.model)) from None
     resolve(work.options, listener.spectrogram, listener.names)
-    make = _predict if work.command == "predict" else _embed
+    second = np.zeros(listener.spectrogram.sample_rate, np.float32)
+    listener(second, len(second))  # loads what is loaded with the first recording, before time counts
+    make = partial(_embed, size) if work.command == "embed" else _predict
     return partial(_answer, work, Place(work.place), partial(make, work, listener))
+
+
+def _feature_size(listener: Any) -> int:
+    """Values in a vector of this model."""
+    import numpy as np
+
+    side = listener.spectrogram.image_size
+    return int(listener.classifier.features(np.zeros((1, side, side, 3), np.uint8)).shape[1])
 
 
 @contextmanager
@@ -192,15 +211,11 @@ def _predict(
 
 
 def _embed(
-    work: Work, listener: Any, sources: Iterator[Source], stream: io.BytesIO, failures: list[Any], part: Part
+    size: int, work: Work, listener: Any, sources: Iterator[Source], stream: io.BytesIO, failures: list[Any], part: Part
 ) -> int:
-    import numpy as np
-
     from soundsight.predict.answers import Vector
     from soundsight.predict.vectors import VectorWriter
 
-    side = listener.spectrogram.image_size
-    size = listener.classifier.features(np.zeros((1, side, side, 3), np.uint8)).shape[1]
     writer, rows = VectorWriter(stream, listener.model, size=size), 0
     for event in listener.vectors(sources, work.options):
         if isinstance(event, Vector):

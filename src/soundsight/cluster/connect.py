@@ -1,30 +1,30 @@
-"""The way to a cluster: is anybody there, do its nodes run this package, do they see the same storage?
+"""The way to a cluster: is anybody there, and can its nodes work for us (see `probe`)?
 
 Each question has its sentence, before any work begins. Ray reports no usage and opens no dashboard.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
 import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from soundsight import __version__, parallel
+from soundsight import parallel
+from soundsight.cluster.probe import check_node
 from soundsight.config import ClusterConfig
-from soundsight.errors import ConfigError, SoundsightError
+from soundsight.errors import ConfigError
 
+CHECKERS = 16  # nodes that are asked at once
 ANSWER_SECONDS = 5.0  # a head that does not take a connection within this is not there
 JOIN_SECONDS = 120.0  # ... and one that does not let us in within this is no head
-CHECK_SECONDS = 180.0  # for a node to start its first process, on a busy machine
 HEAD_LOST = 75  # exit code of a driver whose head has gone
 STORE_BYTES = 200_000_000  # shared memory of a Ray of our own; jobs and answers are small
 
@@ -61,10 +61,10 @@ class Cluster:
             ConfigError: A node lacks the package, has another version of it, or does not see the storage.
         """
         alive = self.nodes()
-        for node in alive:
-            if node["NodeID"] in self.checked:
-                continue
-            sentence = _check_node(self, node)
+        new = [node for node in alive if node["NodeID"] not in self.checked]
+        with ThreadPoolExecutor(CHECKERS) as threads:  # each starts a process on its node, which takes seconds
+            sentences = list(threads.map(partial(check_node, self), new))
+        for node, sentence in zip(new, sentences, strict=True):
             if sentence and say is None:
                 raise ConfigError(sentence)
             if sentence and say:
@@ -84,6 +84,7 @@ def load_ray() -> Any:
         ConfigError: It is not installed.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray of our own; its 15 starves beside other work
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave the GPUs of CPU jobs as they are
     try:
         import ray
@@ -141,10 +142,10 @@ def connect(config: ClusterConfig, needs: Needs) -> Cluster:
             f"Nothing answers at {address} within {ANSWER_SECONDS:.0f} s: start a cluster there with "
             f"`ray start --head --port={address.rpartition(':')[2]}`, or correct the address."
         )
-    ray = load_ray()
     if address is None:  # a Ray of our own has a token of its own, which is left in nobody's home
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is loaded
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    ray = load_ray()
     own: dict[str, Any] = {"num_cpus": parallel.cores(), "object_store_memory": STORE_BYTES}
     own["include_dashboard"] = False
     with _limit(address):
@@ -162,15 +163,6 @@ def connect(config: ClusterConfig, needs: Needs) -> Cluster:
         threading.Thread(target=_watch_head, args=(ray, address), daemon=True, name="soundsight-head").start()
     cluster.usable()
     return cluster
-
-
-def package_mark() -> str:
-    """The version of this package and 8 digits of its source, which tell apart two checkouts of one version."""
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return f"{__version__}+{digest.hexdigest()[:8]}"
 
 
 def _refused(address: str | None, error: BaseException) -> str:
@@ -236,104 +228,3 @@ def _listens(path: str) -> bool:
         except OSError:
             return False
     return True
-
-
-def on_node(ray: Any, node: str) -> Any:
-    """Ray's scheduling strategy that means one node and no other."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return NodeAffinitySchedulingStrategy(node, soft=False)
-
-
-def _check_node(cluster: Cluster, node: dict[str, Any]) -> str:
-    """What stands in the way of a node, in a sentence; empty if nothing does."""
-    ray, name = cluster.ray, node["NodeManagerAddress"]
-    tokens = {folder: f".probe-{os.urandom(8).hex()}" for folder in cluster.needs.write}
-    from soundsight.cluster.storage import Place
-
-    places = {folder: Place(folder) for folder in tokens}
-    for folder, token in tokens.items():
-        places[folder].write(token, token.encode())
-    task = ray.remote(_probe_task())
-    strategy = on_node(ray, node["NodeID"])
-    found: dict[str, Any]
-    try:
-        remote = task.options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
-        found = ray.get(remote.remote(list(cluster.needs.read), cluster.needs.folder, tokens), timeout=CHECK_SECONDS)
-    except ray.exceptions.GetTimeoutError:
-        return f"Node {name} of the cluster started no process within {CHECK_SECONDS:.0f} s."
-    except (ray.exceptions.RayError, SoundsightError) as error:
-        return f"Node {name} of the cluster cannot be asked ({' '.join(str(error).split())[:200]})."
-    finally:
-        for folder, token in tokens.items():
-            places[folder].remove(token)
-    return _sentence(name, found)
-
-
-def _sentence(name: str, found: dict[str, Any]) -> str:
-    mark = package_mark()
-    if found["package"] is None:
-        return (
-            f"Node {name} of the cluster does not have the package soundsight ({found['reason']}); install "
-            f"soundsight {__version__} there, for {found['python']}."
-        )
-    if found["package"] != mark:
-        return (
-            f"Node {name} of the cluster has soundsight {found['package']}, and this machine has {mark}; install the "
-            "same version on both, or answers may differ."
-        )
-    if found["python"] != platform.python_version():
-        return f"Node {name} runs Python {found['python']}, and this machine {platform.python_version()}."
-    for path, reason in found["unseen"].items():
-        return (
-            f"Node {name} of the cluster cannot use {path} ({reason}); every node must see it under this name: "
-            "use a shared folder or an address such as s3://BUCKET/FOLDER."
-        )
-    return ""
-
-
-def _probe_task() -> Callable[..., dict[str, Any]]:
-    """A function that Ray sends as code, not by name: it must run where the package is missing."""
-
-    def probe(read: list[str], folder: str, tokens: dict[str, str]) -> dict[str, Any]:
-        import platform
-
-        found: dict[str, Any] = {"package": None, "python": platform.python_version(), "reason": "", "unseen": {}}
-        try:
-            from soundsight.cluster.connect import look, package_mark
-        except ImportError as error:
-            found["reason"] = str(error)
-            try:
-                import soundsight
-
-                found["package"] = soundsight.__version__
-            except (ImportError, AttributeError):
-                pass
-            return found
-        found["package"] = package_mark()
-        found["unseen"] = look(read, folder, tokens)
-        return found
-
-    return probe
-
-
-def look(read: Sequence[str], folder: str, tokens: dict[str, str]) -> dict[str, str]:
-    """On a node: which paths cannot be used, and why."""
-    from soundsight.cluster.storage import Place, exists
-
-    unseen = {}
-    if folder and not os.path.isdir(folder):
-        unseen[folder] = "there is no such folder"
-    for path in read:
-        if not exists(path, folder):
-            unseen[path] = "it is not there"
-    for place, token in tokens.items():
-        try:
-            mine = f"{token}-{socket.gethostname()}-{os.getpid()}"
-            if Place(place).read(token) != token.encode():
-                unseen[place] = "it holds other files"
-            Place(place).write(mine, b"")
-            Place(place).remove(mine)
-        except SoundsightError as error:
-            unseen[place] = str(error).rstrip(".")
-    return unseen

@@ -25,6 +25,7 @@ def run(
     config: ClusterConfig,
     say: Say,
     computes: bool = False,
+    long: bool = False,
     chunk: int = CHUNK,
     workers: int | None = None,
 ) -> Iterator[tuple[Any, Any]]:
@@ -37,6 +38,7 @@ def run(
         config: See `Pool`.
         say: See `Pool`.
         computes: See `Pool`.
+        long: See `Pool`.
         chunk: Items of one job, at most.
         workers: Not used: the cluster decides.
 
@@ -53,7 +55,7 @@ def run(
             return single.popleft()
         return list(islice(queue, size)) or None
 
-    pool = Pool(cluster, partial(_each, function), config, computes=computes, say=say)
+    pool = Pool(cluster, partial(_each, function), config, computes=computes, say=say, long=long)
     for part, results in pool.run(next_job):
         if not isinstance(results, WorkerLost):
             yield from zip(part, results, strict=True)

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -90,7 +91,8 @@ class Shards:
         else:
             if place.sizes(FOLDER):
                 raise ConfigError(f"{place.where} holds shards without {JOB}; choose another folder with --out.")
-            place.write(SOURCES, listing.path.read_bytes())
+            with open(listing.path, "rb") as lines:
+                place.copy(SOURCES, lines)
             place.write(JOB, text.encode())
 
     def missing(self) -> Iterator[Part]:
@@ -126,11 +128,15 @@ class Shards:
                 yield from map(tuple, self._inspect(shard_name(index))["failures"])
 
     def _write_failures(self) -> None:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["source", "reason"])
-        writer.writerows(self.failures())
-        self.place.write(FAILURES, text.getvalue().encode("utf-8", "backslashreplace"))
+        with tempfile.TemporaryFile() as draft:  # a list of millions may be wrong altogether
+            text = io.TextIOWrapper(draft, encoding="utf-8", errors="backslashreplace", newline="")
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(["source", "reason"])
+            writer.writerows(self.failures())
+            text.flush()
+            draft.seek(0)
+            self.place.copy(FAILURES, draft)
+            text.detach()
 
     def _save(self, *, complete: bool) -> dict[str, Any]:
         entries = [self.done[index] for index in sorted(self.done)]

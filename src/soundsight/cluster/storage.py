@@ -6,6 +6,7 @@ when its upload is complete.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tempfile
@@ -44,11 +45,15 @@ class Place:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, whole or not at all."""
+        self.copy(name, io.BytesIO(data))
+
+    def copy(self, name: str, source: BinaryIO) -> None:
+        """As `write`, from a stream, which may be longer than memory."""
         if self.remote:
             with _trouble(self.path(name), "written"):
                 system, path = _open_system(self.path(name))
                 with system.open_output_stream(path) as stream:
-                    stream.write(data)
+                    _copy(source, stream)
             return
         target = Path(self.path(name))
         draft = target.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}")
@@ -56,7 +61,7 @@ class Place:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with open(draft, "wb") as stream:
-                    stream.write(data)
+                    _copy(source, stream)
                     stream.flush()
                     os.fsync(stream.fileno())
                 os.replace(draft, target)
@@ -163,7 +168,7 @@ def fetched(address: str) -> Iterator[Path]:
         yield target
 
 
-def _copy(stream: Any, file: BinaryIO) -> None:
+def _copy(stream: Any, file: Any) -> None:
     while block := stream.read(1 << 20):
         file.write(block)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,6 +25,18 @@ AGAIN = 20  # times that a command is started again, at most
 def is_child() -> bool:
     """Whether this process is the one that may die."""
     return CHILD in os.environ
+
+
+def follow_parent() -> None:
+    """In the child: end with the parent, however that ended; nobody would hear of the work."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="soundsight-parent").start()
 
 
 def finished() -> None:

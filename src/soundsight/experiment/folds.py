@@ -6,7 +6,9 @@ All a fold needs is in its `Plan`, so it may run wherever the run's folder and t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,7 @@ from soundsight.yolo.train import train as train_pictures
 
 Say = Callable[[str], None]
 TRAINED = "trained"  # marks a model that needs no more training
+LOCK_SECONDS = 120.0  # for a worker of a lost driver to end
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,36 @@ def score_folds(
 def _fold_there(plan: Plan, all_folds: list[int], protocol: str, job: tuple[int, int]) -> tuple[Scored, list[str]]:
     """On a worker: one fold, and what there is to say of it."""
     lines: list[str] = []
-    return score_fold(plan, job[0], all_folds, protocol, job[1], lines.append), lines
+    with _alone(plan.folder / f"fold{job[0]}-seed{job[1]}"):
+        return score_fold(plan, job[0], all_folds, protocol, job[1], lines.append), lines
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Hold a fold's folder: a worker that was thought lost may still be training there.
+
+    Raises:
+        SoundsightError: It still does after `LOCK_SECONDS`.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work / ".lock", "w") as file:
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system
+            yield
+            return
+        until = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise SoundsightError(
+                        f"Another process trains in {work}; wait until it ends, then run the same command again."
+                    ) from error
+                time.sleep(0.5)
+        yield
 
 
 def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:

@@ -152,7 +152,7 @@ def _finished(last: Path) -> Run | None:
 
 def _tell(watch: Callable[[int, float], None], trainer: Any) -> None:
     top1 = (trainer.metrics or {}).get("metrics/accuracy_top1")
-    if top1 is not None:
+    if top1 is not None and int(trainer.epoch) < int(trainer.epochs):  # at the end the best weights are scored again
         watch(int(trainer.epoch) + 1, float(top1))
 
 

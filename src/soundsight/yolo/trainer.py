@@ -157,6 +157,8 @@ class SpectrogramTrainer(ClassificationTrainer):
         super().__init__(*args, **kwargs)
         if self.device.type == "cpu":
             torch.set_num_threads(_cores())
+        ended = self.callbacks["on_fit_epoch_end"]  # Ultralytics reports to Ray Tune by itself, other figures than ours
+        ended[:] = [callback for callback in ended if not callback.__module__.endswith("callbacks.raytune")]
         for event, callback in (("on_pretrain_routine_end", _mix_precision), ("on_train_epoch_start", _start_epoch)):
             if callback not in self.callbacks[event]:  # a process of several gets them with the trainer
                 self.add_callback(event, callback)
@@ -269,7 +271,10 @@ def _start_epoch(trainer: SpectrogramTrainer) -> None:
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processors of this process, or fewer if it shares them with other workers of a cluster."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return min(here, int(said)) if said.isdecimal() and int(said) else here
 
 
 def _cpu_has_bfloat16() -> bool:
