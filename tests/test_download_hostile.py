@@ -187,12 +187,14 @@ def test_a_proxys_password_stays_out_of_errors(
 def refused(archive: Path, folder: Path, message: str, *, megabytes: int = 200) -> None:
     """Unpacked by a process of its own, whose memory is counted."""
     code = (
-        "import resource, sys; from pathlib import Path; from soundsight.dataset.unpack import unpack\n"
+        "import re, sys; from pathlib import Path; from soundsight.dataset.unpack import unpack\n"
         "from soundsight.errors import DatasetError\n"
         "Path(sys.argv[2]).mkdir()\n"
         "try: unpack(Path(sys.argv[1]), Path(sys.argv[2]), limit=10**9)\n"
         "except DatasetError as error: print(error)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "status = Path('/proc/self/status')\n"
+        "print(int(re.search('VmHWM: *([0-9]+)', status.read_text().replace('\\t', ' '))[1]) // 1024 "
+        "if status.exists() else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(archive), str(folder)], capture_output=True, text=True)
     assert not done.stderr, done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from torture import checkpoints, disks, hostile, kills, models, names, processes, recordings, sounds
+from torture import checkpoints, disks, hostile, kills, many, models, names, processes, recordings, sounds
 
 from soundsight import audio, files
 from soundsight.cli import main
@@ -160,3 +160,9 @@ def test_full_and_vanished_disks():
     assert found["problems"] == []
     if found.get("left_out"):
         pytest.skip(found["left_out"])
+
+
+def test_each_of_many_recordings_is_accounted_for():
+    found = many.run(400)
+    assert found["problems"] == []
+    assert found["prepare"]["drawn"] == found["predict"]["answered"] == 396
