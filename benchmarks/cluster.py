@@ -96,7 +96,8 @@ class Bench:
             found |= {key: manifest[key] for key in ("complete", "shards", "sources", "rows", "failures")}
             found |= _recovery(folder / "shards", struck, 2 * nodes.count) if struck else {}
         if out.exists() and self.reference.exists():
-            found["same_bytes_as_local"] = filecmp.cmp(out, self.reference, shallow=False)
+            if name != "million":  # another list
+                found["same_bytes_as_local"] = filecmp.cmp(out, self.reference, shallow=False)
             names = [line.partition(",")[0] for line in out.read_text().splitlines()[1:]]
             found |= {"outputs": len(set(names)), "duplicates": len(names) - len(set(names))}
         return found
