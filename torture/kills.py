@@ -22,7 +22,7 @@ import soundfile
 
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
 from torture import models, sounds
-from torture.processes import difference, finish, forked, killed, moments, rehearse, tree
+from torture.processes import difference, finish, forked, hear_ctrl_c, killed, moments, rehearse, tree
 
 LABELS = ("bark", "meow", "moo")
 
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--signals", type=int, default=2, help="rounds")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    hear_ctrl_c()
     print(json.dumps(run(**vars(arguments)), indent=2))
 
 

@@ -15,6 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 
 
+def hear_ctrl_c() -> None:
+    """Let children hear SIGINT, though this process was started in the background by a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def forked(work: Callable[[], object], *, log: Path) -> int:
     """Start `work` in a process of its own session, which has all libraries loaded already; its number."""
     pid = os.fork()

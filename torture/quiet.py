@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from torture import kills, models
+from torture.processes import hear_ctrl_c
 
 # Connections that leave the process but not the machine are files, not network.
 _CALL = re.compile(r"(connect|sendto|sendmsg)\(\d+, .*sa_family=(AF_INET6?).*")
@@ -27,6 +28,7 @@ LISTEN_SECONDS = 10  # of a looped recording in place of the microphone
 
 
 def main() -> None:
+    hear_ctrl_c()
     print(json.dumps(run(), indent=2))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from torture import disks, kills, models
-from torture.processes import difference, tree
+from torture.processes import difference, hear_ctrl_c, tree
 from torture.recordings import _command
 from torture.slow_disk import slow_disk
 
@@ -26,6 +26,7 @@ END_SECONDS = 10.0  # within which a signal ends a command that waits for a slow
 
 
 def main() -> None:
+    hear_ctrl_c()
     print(json.dumps(run(), indent=2))
 
 
@@ -126,7 +127,11 @@ def slow_and_interrupted(place: Path, folder: Path, model: str, wanted: dict[str
                 time.sleep(0.2)
             process.send_signal(signal.SIGINT)
             started = time.monotonic()
-            _, said = process.communicate(timeout=120)
+            try:
+                _, said = process.communicate(timeout=6 * END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                said = "it had to be killed"
             took = time.monotonic() - started
         problems = disks._whole(disk)
     if took > END_SECONDS or process.returncode != 130 or "Traceback" in said:
