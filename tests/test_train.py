@@ -140,3 +140,15 @@ def test_arguments_of_the_shipped_file_are_all_known():
     resolved = resolve_arguments(ROOT / "configs" / "train.yaml", {})
     assert resolved["fliplr"] == 0 and resolved["auto_augment"] is None and resolved["optimizer"] == "AdamW"
     assert resolved["imgsz"] == SpectrogramConfig().image_size
+
+
+def test_plots_fetch_no_font():
+    """Ultralytics asks another host for Arial, unless a font lies where it looks first."""
+    from soundsight.yolo import quiet
+
+    quiet.place_fonts()
+    from ultralytics.utils import USER_CONFIG_DIR
+    from ultralytics.utils.checks import check_font
+
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
+        assert check_font(name) == USER_CONFIG_DIR / name and (USER_CONFIG_DIR / name).stat().st_size > 100_000

@@ -74,6 +74,15 @@ def _commands(place: Path, model: str) -> dict[str, list[str]]:
     return {
         "prepare": ["prepare", f"root={config.root}", f"cache={config.cache}", f"data={config.data}", *ears, *split],
         "train": ["train", f"data={config.data}", "epochs=1", f"project={place / 'runs'}", *quick, "imgsz=32"],
+        "train with plots": [
+            "train",
+            f"data={config.data}",
+            "epochs=1",
+            f"project={place / 'runs'}",
+            "imgsz=32",
+            *(word for word in quick if not word.startswith("plots")),
+            "plots=true",
+        ],
         "val": ["val", model, "--data", config.data, "--out", str(place / "val")],
         "predict": ["predict", model, clip],
         "explain": ["explain", model, clip, "--out", str(place / "reasons.png")],

@@ -11,6 +11,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from soundsight.files import write_bytes
+
 
 @cache
 def cache_folder() -> Path:
@@ -24,6 +26,19 @@ def cache_folder() -> Path:
     except OSError:
         pass
     return Path(tempfile.mkdtemp(prefix="soundsight-"))
+
+
+def place_fonts() -> None:
+    """Put matplotlib's font where Ultralytics' plots look for Arial, which they would fetch otherwise."""
+    import matplotlib
+    from ultralytics.utils import USER_CONFIG_DIR
+
+    if not Path(USER_CONFIG_DIR).is_relative_to(cache_folder()):
+        return  # the user's own folder
+    font = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
+        if font.is_file() and not (USER_CONFIG_DIR / name).exists():
+            write_bytes(USER_CONFIG_DIR / name, font.read_bytes())
 
 
 os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_folder()))

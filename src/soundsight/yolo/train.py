@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
+import soundsight.yolo.quiet  # (before Ultralytics)
 from soundsight import checks
 from soundsight.config import AugmentConfig, SpectrogramConfig, read_yaml, unknown_key
 from soundsight.errors import ConfigError, ModelError, SoundsightError
@@ -72,6 +72,8 @@ def train(
 
     from soundsight.yolo.classifier import choose_device
     from soundsight.yolo.trainer import SpectrogramTrainer
+
+    soundsight.yolo.quiet.place_fonts()
 
     options = dict(arguments)
     options.pop("mode", None)
