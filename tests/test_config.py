@@ -93,3 +93,8 @@ def test_plain_data_and_back_and_the_fingerprint():
     assert config.from_dict(SpectrogramConfig, config.to_dict(once)) == once
     assert config.fingerprint(once) != config.fingerprint(SpectrogramConfig())
     assert config.fingerprint(SpectrogramConfig()) == config.fingerprint(SpectrogramConfig())
+
+
+def test_whole_numbers_and_their_floats_have_one_fingerprint():
+    whole = SpectrogramConfig(clip_seconds=5, windows_ms=(25, 50, 100), fmin_hz=20, fmax_hz=8000, db_floor=-80)
+    assert config.fingerprint(whole) == config.fingerprint(SpectrogramConfig(fmax_hz=8000.0))

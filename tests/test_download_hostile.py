@@ -47,7 +47,9 @@ class RawServer:
                 while b"\r\n\r\n" not in asked and (piece := line.recv(65536)):
                     asked += piece
                 self.asked.append(asked)
-                line.sendall(self.replies.pop(0) if len(self.replies) > 1 else self.replies[0])
+                reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+                # or else the next request may be sent on this connection while it is being closed
+                line.sendall(reply.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
 
 
 @pytest.fixture

@@ -45,6 +45,10 @@ class SpectrogramConfig:
     padding: Literal["silence", "repeat"] = "silence"  # how a clip shorter than clip_seconds is filled
 
     def __post_init__(self) -> None:
+        for name in ("clip_seconds", "fmin_hz", "fmax_hz", "db_floor", "db_ceiling"):  # 25 and 25.0 are one setting,
+            value = getattr(self, name)  # and must have one fingerprint
+            object.__setattr__(self, name, None if value is None else float(value))
+        object.__setattr__(self, "windows_ms", tuple(float(value) for value in self.windows_ms))
         _in_range(self, "sample_rate", 1000, 384000)
         _in_range(self, "clip_seconds", 0.1, 60)
         _in_range(self, "image_size", 32, 1024)
