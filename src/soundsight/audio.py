@@ -102,13 +102,6 @@ def read(
     Raises:
         AudioError: The recording cannot be read, is empty, or holds values that are no numbers.
     """
-    return read_with_info(path, sample_rate, start_seconds, duration_seconds)[0]
-
-
-def read_with_info(
-    path: str | Path, sample_rate: int, start_seconds: float, duration_seconds: float | None
-) -> tuple[Waveform, AudioInfo]:
-    """What `read` and `probe` give, for opening the file once."""
     with _open(path) as file:
         info = _info(file, path)
         start = round(start_seconds * info.sample_rate)
@@ -131,7 +124,7 @@ def read_with_info(
     waveform = waveform[: math.ceil(wanted * sample_rate / info.sample_rate)]
     if len(waveform) == 0:
         raise AudioError(f"{path} holds no samples; replace it or leave it out.")
-    return waveform, info
+    return waveform
 
 
 def _read_mono(file: soundfile.SoundFile, frames: int, name: str | Path) -> Waveform:
@@ -255,7 +248,9 @@ def _mono(data: npt.NDArray[np.float32], name: str | Path | object, *, first: in
     mono = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
     if not (mono.min() >= -LOUDEST and mono.max() <= LOUDEST):
         if np.isfinite(mono).all():
-            raise AudioError(f"{name} holds values beyond {LOUDEST:g} times full scale, no sound; replace it.")
+            raise AudioError(
+                f"{name} holds values beyond {LOUDEST:g} times full scale, which are no sound; replace it."
+            )
         where = first + int(np.flatnonzero(~np.isfinite(mono))[0])
         raise AudioError(f"{name} holds values that are no numbers (NaN or infinity, first at sample {where}).")
     return np.ascontiguousarray(mono)

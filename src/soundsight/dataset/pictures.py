@@ -66,14 +66,11 @@ def draw(task: Task) -> Drawn:
     clip, config = task.clip, task.config
     image = None
     try:
-        if os.path.exists(task.target):
-            info = audio.probe(clip.path)
-        else:  # the recording is opened once
-            image, info = _draw(clip, config)
+        info = audio.probe(clip.path)
         stat = os.stat(clip.path)
         digest = _sha256(str(clip.path), stat.st_size, stat.st_mtime_ns)
         key = picture_key(config, digest, clip)
-        if image is None and read_key(task.target) != key:
+        if read_key(task.target) != key:
             image = draw_clip(clip, config)
     except AudioError as error:
         return Drawn(failure=str(error))
@@ -94,17 +91,18 @@ def draw(task: Task) -> Drawn:
 
 def draw_clip(clip: Clip, config: SpectrogramConfig) -> Image:
     """The picture of a clip: at most `clip_seconds` from its start, at its speed, as `spectrogram.render` draws it."""
-    return _draw(clip, config)[0]
-
-
-def _draw(clip: Clip, config: SpectrogramConfig) -> tuple[Image, audio.AudioInfo]:
     seconds = config.clip_seconds
     if clip.end_seconds is not None:
         seconds = min(seconds, clip.end_seconds - clip.start_seconds)
-    waveform, info = audio.read_with_info(clip.path, config.sample_rate, clip.start_seconds, seconds)
+    waveform = audio.read(
+        clip.path,
+        sample_rate=config.sample_rate,
+        start_seconds=clip.start_seconds,
+        duration_seconds=seconds,
+    )
     if clip.speed != 1:
         waveform = change_speed(waveform, clip.speed, round(config.clip_seconds * config.sample_rate))
-    return render(waveform, config), info
+    return render(waveform, config)
 
 
 def picture_key(config: SpectrogramConfig, digest: str, clip: Clip) -> str:
