@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,33 @@ def test_an_item_that_kills_twice_is_reported_and_the_rest_is_done():
 def test_an_error_in_the_function_ends_the_run():
     with pytest.raises(ValueError, match="cannot do"):
         list(parallel.run(fail, range(5), workers=2))
+
+
+def test_a_script_without_a_guard_runs_once(tmp_path, tiny_sounds):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        f"""
+import soundsight
+print("my script")
+done = soundsight.prepare(soundsight.DatasetConfig(root={str(tiny_sounds)!r}, cache="cache", data="data"), workers=2)
+print(done.drawn, done.failures)
+"""
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    drawn = len(list((tiny_sounds / "audio").glob("*.wav")))
+    assert done.stdout.splitlines() == ["my script", f"{drawn} []"], done.stderr
+
+
+def test_a_function_of_the_script_itself_works(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        """
+from soundsight import parallel
+def double(number):
+    return 2 * number
+if __name__ == "__main__":
+    print(sorted(result for _, result in parallel.run(double, range(5), workers=2)))
+"""
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[0, 2, 4, 6, 8]\n", done.stderr

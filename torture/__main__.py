@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
+from soundsight.files import write_text
 
 RESULTS = Path(__file__).parent / "results.json"
 
@@ -39,9 +40,8 @@ def main() -> int:
         "many": ["--files", part(100_000)],
         "same": [],
         "quiet": [],
-        "soak": ["--minutes", part(60)],
+        "soak": ["--minutes", part(60), "--rate", "5"],
     }  # fmt: skip
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     for name, words in parts.items():
         if arguments.only and name not in arguments.only:
             continue
@@ -53,11 +53,21 @@ def main() -> int:
         begin = re.search(r"^\{$", done.stdout, re.MULTILINE)  # below what libraries print
         text = done.stdout[begin.start() :] if begin else "{}"
         result = json.loads(text) if done.returncode == 0 else {"problems": [f"the part ended with {done.returncode}"]}
-        found[name] = {"machine": describe(), "seconds": round(time.monotonic() - started), **result}
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        keep(name, {"machine": describe(), "seconds": round(time.monotonic() - started), **result})
+    found = results()
     bad = [name for name, result in found.items() if problems_of(result)]
     print(f"Problems in: {', '.join(bad)}." if bad else "No problems.", f"See {RESULTS}.", file=sys.stderr)
     return 1 if bad else 0
+
+
+def results() -> dict[str, Any]:
+    """The last result of each part."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    """Put a part's result beside the others', which another process may have written meanwhile."""
+    write_text(RESULTS, json.dumps({**results(), name: result}, indent=2) + "\n")
 
 
 def problems_of(result: Any) -> list[str]:

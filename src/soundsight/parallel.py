@@ -2,7 +2,8 @@
 
 `run` maps a function over many items with a bounded number in flight, so that memory does not grow with
 the number of items. A worker that the system kills is replaced; its items are tried once more, one by
-one, and reported as lost if they fail again.
+one, and reported as lost if they fail again. Workers never run the caller's script again, so it needs no
+`if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import math
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -87,12 +90,13 @@ def warm_up(module: str) -> None:
         return
     from multiprocessing import forkserver
 
-    forkserver.set_forkserver_preload(["__main__", module])
+    forkserver.set_forkserver_preload([module])
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     handler = _ignore_interrupts()  # inherited by the server: Ctrl-C is for this process
     try:
-        forkserver.ensure_running()
+        with _without_script(module):
+            forkserver.ensure_running()
     finally:
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
@@ -112,7 +116,7 @@ def _pool_run(
     try:
         while not retry:
             while len(pending) < 3 * workers and (chunk := list(islice(queue, chunk_size))):
-                with _interrupts_later():  # a worker that is half started cannot be stopped
+                with _starting(function):
                     pending[pool.submit(_chunk, function, chunk)] = chunk
             if not pending:
                 return
@@ -143,7 +147,7 @@ def _one_by_one(
         for item in items:
             pool = pool or _pool(1, function.__module__)
             try:
-                with _interrupts_later():
+                with _starting(function):
                     future = pool.submit(function, item)
                 yield item, future.result()
             except BrokenProcessPool:
@@ -192,6 +196,29 @@ def _ignore_interrupts() -> Any:
     if threading.current_thread() is not threading.main_thread():
         return None
     return signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _starting(function: Callable[..., Any]) -> Iterator[None]:
+    """For what may start a worker: one that is half started cannot be stopped."""
+    with _interrupts_later(), _without_script(function.__module__):
+        yield
+
+
+@contextmanager
+def _without_script(module: str) -> Iterator[None]:
+    """Start processes as if no script were running: each would run it again, and start processes of its own.
+
+    `multiprocessing` does so to find what the script defines, so a function of the script itself (`module` is
+    `__main__`) needs it.
+    """
+    script = sys.modules["__main__"]
+    if module != "__main__":
+        sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextmanager
