@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe
+
 from soundsight.files import write_text
 
 RESULTS = Path(__file__).parent / "results.json"
