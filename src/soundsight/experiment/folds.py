@@ -182,7 +182,8 @@ def resumable(last: Path) -> bool:
 def _score(plan: Plan, model: Path, data: Path) -> Scored:
     from soundsight.yolo.classifier import load_classifier, softmax
 
-    classifier = load_classifier(model, device=plan.arguments.get("device"))
+    # Sums depend on the number of threads: one, whoever scores, so that a killed run ends with the same bytes.
+    classifier = load_classifier(model, device=plan.arguments.get("device"), threads=1)
     found = list_pictures(data, "test", classifier.ears.names)
     probabilities = softmax(logits_of(classifier, found.files, shifts=plan.shifts))
     images = [f"{file.parent.name}/{file.name}" for file in found.files]
