@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
 from soundsight.errors import ConfigError, DatasetError
@@ -65,6 +66,31 @@ def test_every_clip_is_scored_once_and_all_is_written(tones, tmp_path):
 
     with pytest.raises(ConfigError, match="other settings or other data"):
         crossval(tones, EARS, name="a", runs=tmp_path / "runs", workers=1, **{**QUICK, "epochs": 2})
+
+
+def test_a_fold_that_was_trained_but_not_scored_ends_with_the_same_bytes(tones, tmp_path):
+    """As after a kill in between: the process that scores has not trained, and computes with all its threads."""
+
+    def run():
+        done = crossval(
+            tones,
+            replace(EARS, image_size=32),
+            name="a",
+            runs=tmp_path / "runs",
+            workers=1,
+            say=lambda _: None,
+            **QUICK,
+        )
+        return [(done.folder / f"fold{fold}-seed0" / "probabilities.npz") for fold in done.folds]
+
+    files = run()
+    wanted = [file.read_bytes() for file in files]
+    for threads in (1, 2, 3):
+        for file in files:
+            file.unlink()
+        torch.set_num_threads(threads)
+        run()
+        assert [file.read_bytes() for file in files] == wanted, threads
 
 
 def test_runs_on_the_same_data_are_averaged_whatever_their_pictures(tones, tmp_path):
