@@ -140,24 +140,24 @@ def first_picture(words: list[str], cache: Path) -> float:
 
 
 def cores(folder: Path, clips: int, repeat: int) -> dict[str, Any]:
-    """Clips a second with one worker and with two, the whole of `prepare` from import to manifest."""
+    """Clips a second with one worker and with two, the whole command from its start to its end."""
     root = write_sounds(folder / "long", clips, 5.0)
-    runs: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    runs: dict[int, list[float]] = {1: [], 2: []}
     print(f"\ncores: {clips} clips of 5 s")
     for _ in range(repeat):
         for workers, measured in runs.items():
-            measured.append(call(folder, root, workers=workers, settings={}))
-            print(f"  {workers} workers: {measured[-1]['whole_s']:.2f} s", flush=True)
+            measured.append(command(folder, root, workers=workers))
+            print(f"  {workers} workers: {measured[-1]:.2f} s", flush=True)
             clear(folder)
-    ratios = [one["whole_s"] / two["whole_s"] for one, two in zip(runs[1], runs[2], strict=True)]
+    ratios = [one / two for one, two in zip(runs[1], runs[2], strict=True)]
     apart = [side_by_side(folder, root) for _ in range(repeat)]
     result = {
         "clips": clips,
-        **{f"workers_{n}_s": round(statistics.median(run["whole_s"] for run in runs[n]), 3) for n in runs},
-        **{f"workers_{n}_clips_per_s": round(clips / statistics.median(r["whole_s"] for r in runs[n])) for n in runs},
+        **{f"workers_{n}_s": round(statistics.median(runs[n]), 3) for n in runs},
+        **{f"workers_{n}_clips_per_s": round(clips / statistics.median(runs[n])) for n in runs},
         "speedup": round(statistics.median(ratios), 3),
         "speedup_of_each": [round(ratio, 3) for ratio in ratios],
-        "limit": round(2 * statistics.median(run["whole_s"] for run in runs[1]) / statistics.median(apart), 3),
+        "limit": round(2 * statistics.median(runs[1]) / statistics.median(apart), 3),
     }
     print(f"  speed-up {result['speedup']:.2f} (aim {AIMS['speedup']}; limit {result['limit']:.2f})")
     return result
@@ -171,7 +171,7 @@ def side_by_side(folder: Path, root: Path) -> float:
     """
     started = time.perf_counter()
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda place: call(place, root, workers=1, settings={}), (folder / "left", folder / "right")))
+        list(pool.map(lambda place: command(place, root, workers=1), (folder / "left", folder / "right")))
     took = time.perf_counter() - started
     for place in (folder / "left", folder / "right"):
         shutil.rmtree(place)
@@ -233,14 +233,25 @@ def fit(steps: list[dict[str, Any]], key: str) -> dict[str, float]:
 # -- measured processes ---------------------------------------------------------------------------------
 
 
+def command(folder: Path, root: Path, *, workers: int) -> float:
+    """Seconds that `soundsight prepare` takes."""
+    words = [f"root={root}", f"cache={folder / 'cache'}", f"data={folder / 'data'}", f"--workers={workers}"]
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "soundsight", "prepare", *words],
+        env=machine.child_environment(),
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return time.perf_counter() - started
+
+
 def call(folder: Path, root: Path, *, workers: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Prepare a data set in a fresh process."""
     words = {"root": str(root), "cache": str(folder / "cache"), "data": str(folder / "data")}
-    started = time.perf_counter()
-    result = machine.run_child(
+    return machine.run_child(
         "benchmarks.prepare", "--child", json.dumps({"words": words, "workers": workers, "settings": settings})
     )
-    return {**result, "whole_s": time.perf_counter() - started}
 
 
 def clear(folder: Path) -> None:

@@ -53,6 +53,9 @@ def write_text(path: str | Path, text: str) -> Path:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` the same file as `source` by hard link, or a copy where links are not possible."""
+    with suppress(OSError):
+        os.link(source, target)  # whole from the start; fails where `target` or another obstacle is
+        return
     with replacing(target) as draft:
         try:
             os.link(source, draft)

@@ -81,12 +81,12 @@ def run(
         yield from _one_by_one(function, retry)
 
 
-def warm_up(module: str) -> None:
-    """Start the server that all workers are forked from; it imports `module` once for all of them.
+def warm_up(module: str, *, workers: int | None = None) -> None:
+    """Start the server that all workers are forked from, if there will be any; it imports `module` for all of them.
 
     `run` does this itself; called earlier, the server loads while this process reads what there is to do.
     """
-    if os.name != "posix":
+    if os.name != "posix" or (workers or cores()) == 1:
         return
     from multiprocessing import forkserver
 
@@ -171,7 +171,7 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 
 def _pool(workers: int, module: str) -> ProcessPoolExecutor:
     """Fresh processes rather than forked ones: safe beside threads and CUDA."""
-    warm_up(module)
+    warm_up(module, workers=2)  # one worker that tries items singly is forked, too
     context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start)
 

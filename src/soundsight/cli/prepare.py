@@ -7,11 +7,14 @@ import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from soundsight import checks, parallel
 from soundsight.cli import console, engine, key_values
 from soundsight.dataset import manifest
-from soundsight.dataset.prepare import Prepared, prepare
+
+if TYPE_CHECKING:
+    from soundsight.dataset.prepare import Prepared
 
 SUMMARY = "Draw recordings as spectrogram pictures and lay them out for training."
 EXAMPLES = [
@@ -46,6 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     checks.check_writable(config.data)
     checks.check_writable(config.cache)
     cluster = engine.cluster_settings(arguments)
+    if cluster.engine == "local":
+        parallel.warm_up("soundsight.dataset.pictures", workers=arguments.workers)  # they load while this process does
+    from soundsight.dataset.prepare import prepare
+
     with ExitStack() as stack:
         run = parallel.run
         if cluster.engine == "ray":

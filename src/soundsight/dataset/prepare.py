@@ -72,6 +72,8 @@ def prepare(
     """
     config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
     started = time.monotonic()
+    if run is parallel.run:
+        parallel.warm_up(pictures.__name__, workers=workers)
     catalogue = read_catalogue(config)
     splits = assign(catalogue, config.split)  # of whole recordings, before any is cut
     catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
