@@ -7,13 +7,14 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "soundsight"
 
-# Each room and the rooms it may import. `config`, `errors`, `files` and `settings` are open to all.
-OPEN = {"checks", "config", "errors", "files", "settings"}
+# Each room and the rooms it may import. `config`, `errors`, `files`, `interrupts` and `settings` are open to all.
+OPEN = {"checks", "config", "errors", "files", "interrupts", "settings"}
 ROOMS = {
     "config": {"errors"},
     "errors": set(),
     "files": {"errors"},
     "settings": {"errors"},
+    "interrupts": set(),
     "audio": {"ffmpeg"},
     "ffmpeg": set(),
     "spectrogram": set(),

@@ -18,10 +18,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import soundfile
-import soxr
 
-from soundsight import ffmpeg
+from soundsight import ffmpeg, interrupts
 from soundsight.errors import AudioError
+
+with interrupts.later():  # a Ctrl-C into the loading of its C++ would abort the process
+    import soxr
 
 Waveform = npt.NDArray[np.float32]
 

@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+from soundsight import interrupts
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -201,7 +203,7 @@ def _ignore_interrupts() -> Any:
 @contextmanager
 def _starting(function: Callable[..., Any]) -> Iterator[None]:
     """For what may start a worker: one that is half started cannot be stopped."""
-    with _interrupts_later(), _without_script(function.__module__):
+    with interrupts.later(), _without_script(function.__module__):
         yield
 
 
@@ -219,22 +221,6 @@ def _without_script(module: str) -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = script
-
-
-@contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Hold back Ctrl-C until the block is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if caught:
-        raise KeyboardInterrupt
 
 
 def _chunk(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:

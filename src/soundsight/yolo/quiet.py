@@ -11,6 +11,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from soundsight import interrupts
 from soundsight.files import write_bytes
 
 
@@ -30,7 +31,8 @@ def cache_folder() -> Path:
 
 def place_fonts() -> None:
     """Put matplotlib's font where Ultralytics' plots look for Arial, which they would fetch otherwise."""
-    import matplotlib
+    with interrupts.later():  # a Ctrl-C into the loading of its C++ would abort the process
+        import matplotlib
     from ultralytics.utils import USER_CONFIG_DIR
 
     if not Path(USER_CONFIG_DIR).is_relative_to(cache_folder()):
