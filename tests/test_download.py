@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -636,6 +637,24 @@ def test_leftovers_of_a_killed_call_do_no_harm(server: Server, tiny: None, tmp_p
     half.mkdir(parents=True)
     (half / "esc50.csv").write_text("half")
     server.body = as_zip(tiny_esc50())
+    download("esc50", root=tmp_path / "ESC-50", mirror=mirror(server))
+    assert leftovers(tmp_path) == ["ESC-50"]
+
+
+def test_a_call_killed_while_it_notes_where_a_file_is_from_leaves_nothing(
+    server: Server, tiny: None, tmp_path: Path
+) -> None:
+    """SIGKILL between the draft of the record and its renaming."""
+    server.body = as_zip(tiny_esc50())
+    part = tmp_path / f"{DATASETS['esc50'].archive}.part"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from soundsight.dataset.fetch import fetch\n"
+        "Path.replace = os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "fetch(sys.argv[1], Path(sys.argv[2]), limit=1 << 20)"
+    )
+    address = archive_url(DATASETS["esc50"], mirror(server))
+    killed = subprocess.run([sys.executable, "-c", code, address, str(part)], check=False)
+    assert killed.returncode == -signal.SIGKILL and [path.suffix for path in tmp_path.iterdir()] == [".json"]
     download("esc50", root=tmp_path / "ESC-50", mirror=mirror(server))
     assert leftovers(tmp_path) == ["ESC-50"]
 

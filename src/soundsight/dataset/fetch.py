@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.files import printable, write_text
+from soundsight.files import TEMP_PREFIX, printable
 
 if TYPE_CHECKING:
     import requests
@@ -112,8 +112,8 @@ def _without_secrets(text: str) -> str:
 
 def discard(file: Path) -> None:
     """Delete a file that `fetch` made, and its record."""
-    file.unlink(missing_ok=True)
-    _record(file).unlink(missing_ok=True)
+    for path in (file, _record(file), _draft(file)):
+        path.unlink(missing_ok=True)
 
 
 def check_space(folder: Path, wanted: int) -> None:
@@ -146,13 +146,7 @@ class _Transfer:
     """One download with all its tries."""
 
     def __init__(
-        self,
-        url: str,
-        file: Path,
-        size: int | None,
-        md5: str | None,
-        limit: int,
-        progress: Progress | None,
+        self, url: str, file: Path, size: int | None, md5: str | None, limit: int, progress: Progress | None
     ) -> None:
         self.url, self.file, self.size, self.md5, self.limit = url, file, size, md5, limit
         self.shown = shown_url(url)
@@ -319,7 +313,8 @@ class _Transfer:
 
     def _note(self, origin: _Origin) -> None:
         self.origin = origin
-        write_text(_record(self.file), json.dumps(asdict(origin)))
+        _draft(self.file).write_text(json.dumps(asdict(origin)), encoding="utf-8")
+        _draft(self.file).replace(_record(self.file))
 
     def _have(self) -> int:
         return self.file.stat().st_size if self.file.is_file() else 0
@@ -331,6 +326,10 @@ class _Transfer:
 
 def _record(file: Path) -> Path:
     return file.with_name(file.name + ".json")
+
+
+def _draft(file: Path) -> Path:  # always the same, so that the next call finds what a killed one left
+    return file.with_name(f"{TEMP_PREFIX}{file.name}.json")
 
 
 def _reason(error: BaseException) -> str:
