@@ -218,9 +218,10 @@ def stages(_: str, paths: list[Path]) -> dict[str, float]:
 
         return call
 
-    audio.probe = timed("header", audio.probe)
-    audio.sha256 = timed("SHA-256", audio.sha256)
-    audio.read = timed("decode and resample", audio.read)
+    audio._open = timed("header", audio._open)
+    audio._info = timed("header", audio._info)
+    audio.Recording.read = timed("decode and resample", audio.Recording.read)
+    pictures.sha256 = timed("SHA-256", pictures.sha256)
     pictures.render = timed("render", pictures.render)
     pictures.encode_png = timed("encode PNG", pictures.encode_png)
     pictures.write_bytes = timed("write and rename", pictures.write_bytes)

@@ -6,7 +6,6 @@ through the program ffmpeg where it is installed. Knows nothing of pictures or l
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -66,46 +65,30 @@ def is_audio(path: Path) -> bool:
     return suffix in EXTENSIONS or (suffix in ffmpeg.EXTENSIONS and ffmpeg.installed())
 
 
-def probe(path: str | Path) -> AudioInfo:
-    """Read the header of a recording.
+@dataclass(frozen=True)
+class Recording:
+    """A recording that is open to be read in stretches; made by `recording`."""
 
-    Raises:
-        AudioError: The file is missing, is no recording, or has no samples.
-    """
-    with _open(path) as file:
-        return _info(file, path)
+    path: str | Path
+    info: AudioInfo
+    file: soundfile.SoundFile
 
+    def read(self, *, sample_rate: int, start_seconds: float = 0.0, duration_seconds: float | None = None) -> Waveform:
+        """Read a stretch; once only.
 
-def sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        Args:
+            sample_rate: Rate of the result, in Hz.
+            start_seconds: Where to begin.
+            duration_seconds: How much to read at most; `None` reads to the end.
 
+        Returns:
+            Mono float32 `(samples,)` in [-1, 1], the mean of the channels; shorter than asked for where the
+            recording ends.
 
-def read(
-    path: str | Path,
-    *,
-    sample_rate: int,
-    start_seconds: float = 0.0,
-    duration_seconds: float | None = None,
-) -> Waveform:
-    """Read a stretch of a recording.
-
-    Args:
-        path: The recording.
-        sample_rate: Rate of the result, in Hz.
-        start_seconds: Where to begin.
-        duration_seconds: How much to read at most; `None` reads to the end.
-
-    Returns:
-        Mono float32 `(samples,)` in [-1, 1], the mean of the channels; shorter than asked for where the
-        recording ends.
-
-    Raises:
-        AudioError: The recording cannot be read, is empty, or holds values that are no numbers.
-    """
-    with _open(path) as file:
-        info = _info(file, path)
+        Raises:
+            AudioError: The recording is damaged, ends before that, or holds values that are no numbers.
+        """
+        path, info, file = self.path, self.info, self.file
         start = round(start_seconds * info.sample_rate)
         wanted = info.frames - start
         if duration_seconds is not None:
@@ -122,11 +105,40 @@ def read(
             data = _read_mono(file, wanted + margin, path)
         except DECODING_ERRORS as error:
             raise AudioError(f"{path} cannot be decoded ({_reason(error)}).") from error
-    waveform = resample(data, info.sample_rate, sample_rate)
-    waveform = waveform[: math.ceil(wanted * sample_rate / info.sample_rate)]
-    if len(waveform) == 0:
-        raise AudioError(f"{path} holds no samples; replace it or leave it out.")
-    return waveform
+        waveform = resample(data, info.sample_rate, sample_rate)
+        waveform = waveform[: math.ceil(wanted * sample_rate / info.sample_rate)]
+        if len(waveform) == 0:
+            raise AudioError(f"{path} holds no samples; replace it or leave it out.")
+        return waveform
+
+
+@contextmanager
+def recording(path: str | Path) -> Iterator[Recording]:
+    """Open a recording and read its header.
+
+    Raises:
+        AudioError: The file is missing, is no recording, or has no samples.
+    """
+    with _open(path) as file:
+        yield Recording(path, _info(file, path), file)
+
+
+def probe(path: str | Path) -> AudioInfo:
+    """The header of a recording; raises as `recording` does."""
+    with recording(path) as opened:
+        return opened.info
+
+
+def read(
+    path: str | Path,
+    *,
+    sample_rate: int,
+    start_seconds: float = 0.0,
+    duration_seconds: float | None = None,
+) -> Waveform:
+    """Open a recording and read a stretch of it; see `Recording.read`."""
+    with recording(path) as opened:
+        return opened.read(sample_rate=sample_rate, start_seconds=start_seconds, duration_seconds=duration_seconds)
 
 
 def _read_mono(file: soundfile.SoundFile, frames: int, name: str | Path) -> Waveform:
@@ -146,34 +158,6 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
     if source_rate == target_rate:
         return waveform
     return soxr.resample(waveform, source_rate, target_rate, quality="HQ")
-
-
-def stream(source: str | Path | BinaryIO, *, sample_rate: int) -> Iterator[Waveform]:
-    """Read a recording of any length block by block.
-
-    Args:
-        source: A path, or an open binary stream that holds a WAV or another seekless format.
-        sample_rate: Rate of the result, in Hz.
-
-    Yields:
-        Mono float32 blocks `(samples,)` of about ten seconds.
-
-    Raises:
-        AudioError: As `read`; also in the middle, when a later part is damaged.
-    """
-    with opened(source) as (info, blocks):
-        resampler = None
-        if info.sample_rate != sample_rate:
-            resampler = soxr.ResampleStream(info.sample_rate, sample_rate, 1, dtype="float32", quality="HQ")
-        for block in blocks:
-            if resampler is not None:
-                block = resampler.resample_chunk(block)
-            if len(block):
-                yield block
-        if resampler is not None:
-            rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            if len(rest):
-                yield rest
 
 
 @contextmanager

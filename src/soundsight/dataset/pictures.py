@@ -21,7 +21,7 @@ from soundsight.config import SpectrogramConfig, fingerprint
 from soundsight.dataset.catalogue import Clip
 from soundsight.dataset.speeds import change_speed
 from soundsight.errors import AudioError
-from soundsight.files import write_bytes
+from soundsight.files import sha256, write_bytes
 from soundsight.spectrogram import render
 
 try:
@@ -66,12 +66,13 @@ def draw(task: Task) -> Drawn:
     clip, config = task.clip, task.config
     image = None
     try:
-        info = audio.probe(clip.path)
-        stat = os.stat(clip.path)
-        digest = _sha256(str(clip.path), stat.st_size, stat.st_mtime_ns)
-        key = picture_key(config, digest, clip)
-        if read_key(task.target) != key:
-            image = draw_clip(clip, config)
+        with audio.recording(clip.path) as recording:
+            info = recording.info
+            stat = os.stat(clip.path)
+            digest = _sha256(str(clip.path), stat.st_size, stat.st_mtime_ns)
+            key = picture_key(config, digest, clip)
+            if read_key(task.target) != key:
+                image = _draw(clip, recording, config)
     except AudioError as error:
         return Drawn(failure=str(error))
     except OSError as error:  # vanished meanwhile, or a bad disk
@@ -91,14 +92,16 @@ def draw(task: Task) -> Drawn:
 
 def draw_clip(clip: Clip, config: SpectrogramConfig) -> Image:
     """The picture of a clip: at most `clip_seconds` from its start, at its speed, as `spectrogram.render` draws it."""
+    with audio.recording(clip.path) as recording:
+        return _draw(clip, recording, config)
+
+
+def _draw(clip: Clip, recording: audio.Recording, config: SpectrogramConfig) -> Image:
     seconds = config.clip_seconds
     if clip.end_seconds is not None:
         seconds = min(seconds, clip.end_seconds - clip.start_seconds)
-    waveform = audio.read(
-        clip.path,
-        sample_rate=config.sample_rate,
-        start_seconds=clip.start_seconds,
-        duration_seconds=seconds,
+    waveform = recording.read(
+        sample_rate=config.sample_rate, start_seconds=clip.start_seconds, duration_seconds=seconds
     )
     if clip.speed != 1:
         waveform = change_speed(waveform, clip.speed, round(config.clip_seconds * config.sample_rate))
@@ -172,4 +175,4 @@ def _fingerprint(config: SpectrogramConfig) -> str:
 @lru_cache(maxsize=64)
 def _sha256(path: str, size: int, mtime_ns: int) -> str:
     """Hash a recording once for all the clips cut from it."""
-    return audio.sha256(path)
+    return sha256(path)

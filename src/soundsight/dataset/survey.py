@@ -119,14 +119,11 @@ def _read(clip: Clip, clip_seconds: float) -> tuple[audio.AudioInfo, audio.Wavef
         if waveform is None:
             raise AudioError(f"{clip.path} holds no samples; replace it or leave it out.")
         return info if info.frames else audio.probe(clip.path), waveform
-    info = audio.probe(clip.path)
-    waveform = audio.read(
-        clip.path,
-        sample_rate=info.sample_rate,
-        start_seconds=clip.start_seconds,
-        duration_seconds=seconds,
-    )
-    return info, waveform
+    with audio.recording(clip.path) as recording:
+        info = recording.info
+        return info, recording.read(
+            sample_rate=info.sample_rate, start_seconds=clip.start_seconds, duration_seconds=seconds
+        )
 
 
 def flat_shares(waveform: audio.Waveform, sample_rate: int) -> tuple[float, float]:
