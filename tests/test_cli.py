@@ -1,6 +1,8 @@
 """The command line as a user meets it: help, exit codes, one sentence for each mistake."""
 
 import csv
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +143,29 @@ def test_val_scores_a_split_and_leaves_tables_and_matrices(capsys, tiny_model, t
     assert {"per_class.csv", "confused_pairs.csv", "predictions.csv"} <= names
     rows = list(csv.DictReader((out_folder / "predictions.csv").open(encoding="utf-8")))
     assert len(rows) == 16 and all(row["fold"] == "5" and row["source"] for row in rows)
+
+
+def test_val_looks_as_predict_does(capsys, tiny_model, tiny_data, tiny_sounds, tmp_path):
+    views = ["--shifts", "2", "--speeds", "0.9,1.1", "--device", "cpu"]
+    words = ["val", str(tiny_model), "--split", "test", "--out", str(tmp_path / "scores"), *views]
+    code, _, err = run(capsys, *words, "--data", str(tiny_data))
+    assert code == 0, err
+    rows = list(csv.DictReader((tmp_path / "scores" / "predictions.csv").open(encoding="utf-8")))
+    clips = [str(tiny_sounds / row["clip"]) for row in rows]
+    answers = ["predict", str(tiny_model), *clips, *views, "--runtime", "pytorch", "--out", str(tmp_path / "a.csv")]
+    assert run(capsys, *answers)[0] == 0
+    answered = [row for row in csv.DictReader((tmp_path / "a.csv").open(encoding="utf-8")) if row["rank"] == "1"]
+    for row, answer in zip(rows, answered, strict=True):
+        assert answer["label"] == row["predicted"]
+        assert float(answer["probability"]) == pytest.approx(float(row["probability"]), abs=1e-3)
+
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_data, moved)
+    settings = json.loads((moved / "settings.json").read_text(encoding="utf-8"))
+    settings["dataset"]["root"] = str(tmp_path / "nowhere")
+    (moved / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    code, _, err = run(capsys, *words, "--data", str(moved))
+    assert code == 2 and f"{tmp_path / 'nowhere'}" in err and "does not exist" in err and err.count("\n") == 1
 
 
 def test_stock_yolo_val_gives_the_same_top1(capsys, tiny_model, tiny_data, tmp_path):

@@ -16,8 +16,11 @@ import soundfile
 import torch
 
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
+from soundsight.dataset.catalogue import Clip
+from soundsight.dataset.pictures import draw_clip
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment.crossval import crossval
+from soundsight.yolo.classifier import load_classifier, softmax
 
 EARS = SpectrogramConfig(sample_rate=8000, clip_seconds=0.5, image_size=64, n_fft=1024, windows_ms=(25, 50, 100))
 QUICK = {"model": "yolov8n-cls.yaml", "epochs": 1, "batch": 16, "device": "cpu"}
@@ -133,6 +136,36 @@ def test_versions_at_other_speeds_are_trained_on_and_never_scored(tones, tmp_pat
     plain = crossval(tones, EARS, name="p", only=[2], runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK)
     fingerprints = [json.loads((run.folder / "settings.json").read_text())["data_fingerprint"] for run in (done, plain)]
     assert fingerprints[0] == fingerprints[1]
+
+
+def test_several_looks_at_each_clip_are_averaged(tones, tiny_model, tmp_path):
+    trained = {**QUICK, "model": str(tiny_model), "epochs": 4, "batch": 4, "nbs": 4}
+
+    def run(**more):
+        return crossval(
+            tones, EARS, name="v", only=[2], runs=tmp_path / "runs", workers=1, say=lines.append, **trained, **more
+        )
+
+    lines = []
+    plain, done = run(), run(shifts=2, speeds=[0.8])
+    assert done.folder == plain.folder / "shifts2-speeds0.8"
+    assert sum("training" in line for line in lines) == 1  # the model is only looked with once more
+    settings = json.loads((done.folder / "metrics.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["shifts"], settings["speeds"]) == (2, [0.8])
+    classifier = load_classifier(plain.folder / "fold2-seed0/run/weights/last.pt", device="cpu")
+    rows = list(csv.DictReader((done.folder / "predictions.csv").open(encoding="utf-8")))
+    for row, found in zip(rows, done.pooled.probabilities, strict=True):
+        clip = Clip(Path(tones.root, row["clip"]), row["clip"], "", "", "")
+        looks = [draw_clip(replace(clip, speed=speed), EARS) for speed in (1.0, 0.8)]
+        turned = np.stack([np.roll(look, turn, axis=1) for look in looks for turn in (0, 32)])
+        expected = softmax(np.log(softmax(classifier.logits(turned))).mean(axis=0)[None])[0]
+        assert np.allclose(found, expected, atol=1e-4)
+    assert not np.allclose(done.pooled.probabilities, plain.pooled.probabilities, atol=1e-4)
+
+    with pytest.raises(ConfigError, match=r"speeds=\[1\.0\] is not allowed"):
+        run(speeds=[1.0])
+    with pytest.raises(ConfigError, match="shifts=0 is not allowed"):
+        run(shifts=0)
 
 
 def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monkeypatch):

@@ -153,6 +153,22 @@ def test_shifts_average_over_time(listener: Listener, clip: Path) -> None:
     np.testing.assert_allclose(listener(clip, shifts=4).windows[0].probabilities, expected, atol=1e-5)
 
 
+def test_speeds_average_over_versions_of_each_window(listener: Listener, clip: Path) -> None:
+    """As training and cross-validation draw them, whether one window is answered or many, by threads."""
+    samples, rate = soundfile.read(clip, dtype="float32")
+    whole = Clip(clip, "a", "x", "a", "a")
+    looks = [draw_clip(replace(whole, speed=speed), TINY_EARS) for speed in (1.0, 0.8, 1.25)]
+    turned = [np.roll(look, turn, axis=1) for look in looks for turn in (0, 32)]
+    expected = softmax(np.log(listener.classifier.probabilities(np.stack(turned))).mean(axis=0)[None])[0]
+    one = listener(clip, shifts=2, speeds=(0.8, 1.25)).windows[0].probabilities
+    np.testing.assert_allclose(one, expected, atol=1e-5)
+    assert np.abs(one - listener(clip, shifts=2).windows[0].probabilities).max() > 1e-4
+    many = listener(np.tile(samples, 19), rate, shifts=2, speeds=(0.8, 1.25), steady=True)
+    assert len(many.windows) == 19
+    for window in many.windows:
+        np.testing.assert_allclose(window.probabilities, expected, atol=1e-5)
+
+
 def test_the_temperature_of_the_model_is_applied(tiny_model: Path, clip: Path, tmp_path: Path) -> None:
     cold = load(tiny_model, device="cpu")
     path = tmp_path / "warm.pt"
@@ -282,6 +298,7 @@ def test_summaries_add_up(listener: Listener) -> None:
         ({"hop_seconds": 0}, "hop=0 s is out of range: 0.01 to 86400 s"),
         ({"hop_seconds": float("nan")}, "hop=nan s is out of range"),
         ({"shifts": 0}, "shifts=0 is out of range: 1 to 64"),
+        ({"speeds": (1.0,)}, "speeds=[1.0] is not allowed: each must be from 0.25 to 4, other than 1"),
         ({"batch": 0}, "batch=0 is out of range"),
         ({"top_k": 0}, "top_k=0 is out of range"),
         ({"threshold": 1.5}, "threshold=1.5 is out of range: 0 to 1"),

@@ -92,7 +92,7 @@ def _fuzz(corpus: str, seconds: int, finds: str) -> None:
         try:
             with audio.opened(file, block_seconds=0.1) as (info, blocks):
                 for stretch in windows.cut(blocks, info.sample_rate, config, window_seconds=0.5, hop_seconds=hop):
-                    image, _ = windows.draw(stretch, config)
+                    (image,), _ = windows.draw(stretch, config)
                     assert image.shape == (32, 32, 3) and stretch.start_seconds <= end + 1e-3 < stretch.end_seconds + 1
                     end = stretch.end_seconds
                     if end > 60:

@@ -160,6 +160,24 @@ def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform
     return soxr.resample(waveform, source_rate, target_rate, quality="HQ")
 
 
+def change_speed(waveform: Waveform, speed: float, samples: int) -> Waveform:
+    """Play a waveform `(samples,)` as a tape does that runs faster or slower: pitch and tempo change together.
+
+    Speed perturbation: Ko, Peddinti, Povey, Khudanpur 2015, "Audio Augmentation for Speech Recognition".
+
+    Args:
+        waveform: At most one clip.
+        speed: Over 1 is faster.
+        samples: Length of a clip.
+
+    Returns:
+        At most `samples` values. A full clip that got shorter begins again, as the circular time shift of the
+        augmentation lets it; one that got longer is cut. A clip that was short before is left to the padding.
+    """
+    changed = soxr.resample(waveform, speed, 1, quality="HQ")[:samples]
+    return np.resize(changed, samples) if len(waveform) >= samples else changed
+
+
 @contextmanager
 def opened(
     source: str | Path | BinaryIO, *, raw_rate: int | None = None, block_seconds: float = BLOCK_SECONDS

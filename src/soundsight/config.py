@@ -138,11 +138,16 @@ class DatasetConfig:
     split: SplitConfig = SplitConfig()
 
     def __post_init__(self) -> None:
-        for speed in self.speeds:
-            if not 0.25 <= speed <= 4 or speed == 1 or self.speeds.count(speed) > 1:
-                raise ConfigError(
-                    f"speeds={list(self.speeds)} is not allowed: each must be from 0.25 to 4, other than 1, named once."
-                )
+        check_speeds(self.speeds)
+
+
+def check_speeds(speeds: Sequence[float]) -> None:
+    """Raise `ConfigError` for speeds beside the normal one that make no sense."""
+    for speed in speeds:
+        if not 0.25 <= speed <= 4 or speed == 1 or speeds.count(speed) > 1:
+            raise ConfigError(
+                f"speeds={list(speeds)} is not allowed: each must be from 0.25 to 4, other than 1, named once."
+            )
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ def listen(
         source: Where the sound comes from.
         every_seconds: Sound between two answers. Before the first full clip, the sound there is gets padded
             as in training.
-        options: Thresholds and time shifts; the window is the model's clip length.
+        options: Thresholds, time shifts and speeds; the window is the model's clip length.
 
     Raises:
         ConfigError: `every_seconds` or an option is out of range.
@@ -196,8 +196,8 @@ def listen(
             continue
         due = (ring.total // step + 1) * step
         waveform = ring.last()
-        image, silent = draw(Stretch(0.0, 0.0, waveform, len(waveform), rate), config)
-        (row,) = listener.classifier.probabilities(image[None], shifts=how.shifts)
+        images, silent = draw(Stretch(0.0, 0.0, waveform, len(waveform), rate), config, how.speeds)
+        (row,) = listener.classifier.probabilities(np.stack(images), shifts=how.shifts, views=len(images))
         probabilities = np.zeros_like(row) if silent else row
         label, probability = decide(probabilities, silent, listener.names, how.thresholds)
         latency = time.monotonic() - heard

@@ -30,6 +30,24 @@ def add_data_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_views(parser: argparse.ArgumentParser) -> None:
+    """Accept over what answers are averaged."""
+    parser.add_argument(
+        "--shifts", type=int, default=1, metavar="N", help="average over N time shifts: slower, surer (default: 1)"
+    )
+    parser.add_argument(
+        "--speeds",
+        type=_speeds,
+        default=(),
+        metavar="S,S",
+        help="average over these speeds of the sound as well, such as 0.9,1.1 (default: none)",
+    )
+
+
+def _speeds(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Accept how a model is loaded."""
     parser.add_argument("--device", help="cpu, 0, 1, ...; default: the first GPU, or else the CPU")

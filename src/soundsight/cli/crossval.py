@@ -21,6 +21,7 @@ EXAMPLES = [
     "soundsight crossval --folds 1 epochs=20      # one fold, for a quick comparison",
     "soundsight crossval --seeds 0,1,2            # an ensemble of three models a fold",
     "soundsight crossval model=yolo11n-cls.pt --with runs/crossval/a    # and averaged with the models of that run",
+    "soundsight crossval --shifts 4 --speeds 0.9,1.1    # each clip is answered from twelve looks at it",
     "soundsight crossval --dataset urbansound8k",
     "soundsight crossval --engine ray --address 10.0.0.1:6379    # a fold a GPU, or a node",
     "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="finished run on the same data whose models join the average; may be repeated",
     )
-    parser.add_argument("--shifts", type=int, default=1, help="average over this many time shifts (default: 1)")
+    console.add_views(parser)
     parser.add_argument("--name", help="folder below runs/crossval; the same name continues a killed run")
     parser.add_argument("--workers", type=int, help="processes that draw (default: one a core)")
     engine.add_arguments(parser)
@@ -104,6 +105,7 @@ def score(
         groups=arguments.groups,
         seeds=arguments.seeds,
         shifts=arguments.shifts,
+        speeds=arguments.speeds,
         others=arguments.others,
         name=arguments.name,
         workers=arguments.workers,

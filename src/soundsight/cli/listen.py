@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's own)",
     )
-    parser.add_argument("--shifts", type=int, default=1, metavar="N", help="average over N time shifts (default: 1)")
+    console.add_views(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
     add_runtime(parser)
     console.add_model_options(parser)
@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("--input and --device-name both name a sound input; give one of them.")
     chosen = arguments.input if arguments.input is not None else arguments.device_name
     microphone = live.Microphone(chosen)
-    options = Options(threshold=parse_thresholds(arguments.threshold), shifts=arguments.shifts)
+    thresholds = parse_thresholds(arguments.threshold)
+    options = Options(threshold=thresholds, shifts=arguments.shifts, speeds=arguments.speeds)
     listener = open_listener(arguments)
     latencies: list[float] = []
     total = 0.0

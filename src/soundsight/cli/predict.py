@@ -26,6 +26,7 @@ EXAMPLES = [
     "soundsight predict last.pt night.flac --format audacity --out night.txt   # a label track",
     "soundsight predict last.pt field/ --format raven --out tables/            # one file a recording",
     "soundsight predict last.onnx night.flac --summary --timeline night.png",
+    "soundsight predict last.pt field/ --shifts 4 --speeds 0.9,1.1             # surer, and twelve times the work",
     "arecord -f S16_LE -r 16000 -c 1 | soundsight predict last.pt -            # WAV from a pipe",
     "soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out answers/",
     "nc -l 5000 | soundsight predict last.pt - --raw 16000 --format jsonl      # 16-bit mono, no header",
@@ -48,13 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's own)",
     )
     parser.add_argument("--merge", action="store_true", help="join neighbouring windows of one label")
-    parser.add_argument(
-        "--shifts",
-        type=int,
-        default=1,
-        metavar="N",
-        help="average over N time shifts of each window: slower, surer",
-    )
+    console.add_views(parser)
     parser.add_argument("--summary", action="store_true", help="one answer a recording: the mean of its windows")
     parser.add_argument(
         "--timeline",
@@ -110,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         top_k=arguments.top_k,
         threshold=parse_thresholds(arguments.threshold),
         shifts=arguments.shifts,
+        speeds=arguments.speeds,
         steady=len(sources) > 1,
     )
     check_output(chosen, arguments, len(sources))
@@ -152,6 +148,7 @@ def run_on_cluster(arguments: argparse.Namespace, cluster: ClusterConfig, chosen
         top_k=arguments.top_k,
         threshold=parse_thresholds(arguments.threshold),
         shifts=arguments.shifts,
+        speeds=arguments.speeds,
     )
     return engine.answer(
         arguments,

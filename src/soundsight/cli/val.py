@@ -12,7 +12,7 @@ from soundsight.settings import find_config
 SUMMARY = "Score a model on a split: figures, tables, confusion matrices."
 EXAMPLES = [
     "soundsight val runs/classify/train/weights/last.pt --split test",
-    "soundsight val last.pt --split test --shifts 4   # average over four time shifts",
+    "soundsight val last.pt --split test --shifts 4 --speeds 0.9,1.1   # average over twelve looks at each clip",
 ]
 
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="data", help="prepared folder (default: data)")
     parser.add_argument("--out", metavar="FOLDER", help="default: a new folder runs/classify/val-<split>")
     parser.add_argument("--batch", type=int, default=64, help="pictures a batch (default: 64)")
-    parser.add_argument("--shifts", type=int, default=1, help="average over this many time shifts (default: 1)")
+    console.add_views(parser)
     console.add_model_options(parser)
 
 
@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         batch=arguments.batch,
         shifts=arguments.shifts,
+        speeds=arguments.speeds,
         spectrogram=settings.load(SpectrogramConfig, find_config(chosen)) if chosen else None,
         trust=arguments.trust_checkpoint,
     )

@@ -19,7 +19,6 @@ import numpy.typing as npt
 from soundsight import audio
 from soundsight.config import SpectrogramConfig, fingerprint
 from soundsight.dataset.catalogue import Clip
-from soundsight.dataset.speeds import change_speed
 from soundsight.errors import AudioError
 from soundsight.files import sha256, write_bytes
 from soundsight.spectrogram import render
@@ -104,7 +103,7 @@ def _draw(clip: Clip, recording: audio.Recording, config: SpectrogramConfig) -> 
         sample_rate=config.sample_rate, start_seconds=clip.start_seconds, duration_seconds=seconds
     )
     if clip.speed != 1:
-        waveform = change_speed(waveform, clip.speed, round(config.clip_seconds * config.sample_rate))
+        waveform = audio.change_speed(waveform, clip.speed, round(config.clip_seconds * config.sample_rate))
     return render(waveform, config)
 
 

@@ -11,7 +11,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from soundsight.dataset.split import find_leaks, folds, with_group_folds
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment.ensemble import join, read_members, read_settings
 from soundsight.experiment.folds import Plan, Scored, score_fold, score_folds, scores_of
+from soundsight.experiment.scoring import Views
 from soundsight.experiment.train import resolve_augment
 from soundsight.experiment.val import write_results
 from soundsight.files import write_text
@@ -60,6 +61,7 @@ def crossval(
     groups: int = 5,
     seeds: Sequence[int] = (0,),
     shifts: int = 1,
+    speeds: Sequence[float] = (),
     others: Sequence[str | Path] = (),
     name: str | None = None,
     runs: str | Path = "runs/crossval",
@@ -80,7 +82,8 @@ def crossval(
         only: Test just these folds.
         groups: Number of folds made from sources.
         seeds: One training a fold and seed; several are averaged into an ensemble, and reported as one.
-        shifts: Average over this many circular time shifts when scoring.
+        shifts: Average over this many circular time shifts when scoring ...
+        speeds: ... and over these speeds, for which the tested clips are drawn anew from their recordings.
         others: Finished runs on the same data, whose models join the ensemble; reported in a folder `with-...`.
         name: Folder below `runs`; `None` makes one from the settings, so that the same call continues.
         runs: Parent of the run's folder.
@@ -93,7 +96,11 @@ def crossval(
     Raises:
         SoundsightError: Settings, data or weights do not fit; the sentence says which.
     """
-    dataset, spectrogram = dataset or DatasetConfig(), spectrogram or SpectrogramConfig()
+    dataset, spectrogram, views = (
+        dataset or DatasetConfig(),
+        spectrogram or SpectrogramConfig(),
+        Views(shifts, tuple(speeds)),
+    )
     arguments, augmentation = _resolve(config, augment, overrides)
     arguments["imgsz"] = spectrogram.image_size
     if protocol not in ("last", "train-val-test"):
@@ -117,16 +124,17 @@ def crossval(
         "data_fingerprint": manifest.data_fingerprint(rows),
     }
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
-    joining = read_members(others, tested, settings, shifts)
+    joining = read_members(others, tested, settings, views)
     manifest.write_failures(folder / manifest.FAILURES, failures)
-    plan = Plan(folder, Path(dataset.cache), rows, catalogue.labels, arguments, spectrogram, augmentation, shifts)
+    root, cache = Path(dataset.root), Path(dataset.cache)
+    plan = Plan(folder, root, cache, rows, catalogue.labels, arguments, spectrogram, augmentation, views)
     jobs = [(fold, seed) for fold in tested for seed in seeds]
     if run_folds is None:
         scored = {(fold, seed): score_fold(plan, fold, folds(catalogue), protocol, seed, say) for fold, seed in jobs}
     else:
         scored = score_folds(plan, jobs, folds(catalogue), protocol, run_folds, say)
     done = {fold: [scored[fold, seed] for seed in seeds] for fold in tested}
-    record: dict[str, Any] = {**settings, "shifts": shifts, "versions": versions(), "source": dataset.root}
+    record: dict[str, Any] = {**settings, **asdict(views), "versions": versions(), "source": dataset.root}
     summary = _summarise(plan, done, record, say)
     if not others:
         return summary
@@ -212,7 +220,7 @@ def _summarise(
         "single_models_top1": {str(f): [m.top1 for m in several] for f, several in members.items()},
         "settings": settings,
     }
-    folder = plan.folder / below / ("" if plan.shifts == 1 else f"shifts{plan.shifts}")
+    folder = plan.folder / below / str(plan.views)
     folder.mkdir(parents=True, exist_ok=True)
     write_results(
         pooled,

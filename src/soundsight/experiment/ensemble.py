@@ -14,10 +14,11 @@ from typing import Any
 
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment.folds import Scored, read_scored, result_name
+from soundsight.experiment.scoring import Views
 
 
 def read_members(
-    runs: Sequence[str | Path], tested: Iterable[int], settings: dict[str, Any], shifts: int
+    runs: Sequence[str | Path], tested: Iterable[int], settings: dict[str, Any], views: Views
 ) -> dict[int, list[Scored]]:
     """Answers of the models of other runs.
 
@@ -25,7 +26,7 @@ def read_members(
         runs: Folders of finished cross-validations.
         tested: Folds that each of them must have.
         settings: Settings of this run, whose protocol and data the others must share.
-        shifts: Time shifts that were averaged over.
+        views: What was averaged over.
 
     Returns:
         For each fold the answers of all models of all runs.
@@ -46,11 +47,10 @@ def read_members(
                 f"{run} has protocol {theirs.get('protocol')}, this run {settings['protocol']}; average runs of one."
             )
         for fold, found in members.items():
-            results = [run / f"fold{fold}-seed{seed}" / result_name(shifts) for seed in theirs.get("seeds", [])]
+            results = [run / f"fold{fold}-seed{seed}" / result_name(views) for seed in theirs.get("seeds", [])]
             if not results or not all(result.is_file() for result in results):
-                raise DatasetError(
-                    f"{run} has no answers for fold {fold} with shifts={shifts}; finish it first, or choose --folds."
-                )
+                looks = f" with shifts={views.shifts}, speeds={list(views.speeds)}" if str(views) else ""
+                raise DatasetError(f"{run} has no answers for fold {fold}{looks}; finish it first, or choose --folds.")
             found.extend(read_scored(result) for result in results)
     return members
 

@@ -21,7 +21,7 @@ from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.dataset.manifest import Row
 from soundsight.dataset.prepare import link
 from soundsight.errors import SoundsightError
-from soundsight.experiment.scoring import list_pictures, logits_of
+from soundsight.experiment.scoring import Views, clips_of, list_pictures, logits_of
 from soundsight.files import write_bytes, write_text
 from soundsight.report.metrics import Scores
 from soundsight.yolo.train import train as train_pictures
@@ -36,13 +36,14 @@ class Plan:
     """What all folds share."""
 
     folder: Path
+    root: Path  # of the data set
     cache: Path
     rows: list[Row]
     labels: list[str]
     arguments: Mapping[str, Any]
     spectrogram: SpectrogramConfig
     augment: AugmentConfig
-    shifts: int
+    views: Views
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def score_folds(
         SoundsightError: A fold lost its worker again and again.
     """
     device = "cpu" if plan.arguments.get("device") == "cpu" else None  # a worker sees only its own GPU
-    there = replace(plan, cache=plan.cache.absolute(), arguments={**plan.arguments, "device": device})
+    there = replace(
+        plan, root=plan.root.absolute(), cache=plan.cache.absolute(), arguments={**plan.arguments, "device": device}
+    )
     scored: dict[tuple[int, int], Scored] = {}
     for job, result in run_folds(partial(_fold_there, there, all_folds, protocol), jobs):
         if isinstance(result, parallel.WorkerLost):
@@ -113,7 +116,7 @@ def _alone(work: Path) -> Iterator[None]:
 def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
     """Train and score one fold with one seed, or read what a former run left."""
     work = plan.folder / f"fold{fold}-seed{seed}"
-    result = work / result_name(plan.shifts)
+    result = work / result_name(plan.views)
     if result.is_file():
         say(f"Fold {fold}, seed {seed}: done before, kept.")
         return read_scored(result)
@@ -185,8 +188,10 @@ def _score(plan: Plan, model: Path, data: Path) -> Scored:
     # Sums depend on the number of threads: one, whoever scores, so that a killed run ends with the same bytes.
     classifier = load_classifier(model, device=plan.arguments.get("device"), threads=1)
     found = list_pictures(data, "test", classifier.ears.names)
-    probabilities = softmax(logits_of(classifier, found.files, shifts=plan.shifts))
     images = [f"{file.parent.name}/{file.name}" for file in found.files]
+    row_of = {row.image: row for row in plan.rows}
+    clips = clips_of([row_of.get(image) for image in images], plan.root)
+    probabilities = softmax(logits_of(classifier, found.files, views=plan.views, clips=clips))
     return Scored(images, classifier.ears.names, found.targets, probabilities)
 
 
@@ -204,9 +209,9 @@ def _write(path: Path, scored: Scored) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def result_name(shifts: int) -> str:
+def result_name(views: Views) -> str:
     """File of a fold's answers."""
-    return "probabilities.npz" if shifts == 1 else f"probabilities-shifts{shifts}.npz"
+    return f"probabilities-{views}.npz" if str(views) else "probabilities.npz"
 
 
 def read_scored(path: Path) -> Scored:

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from soundsight.config import SpectrogramConfig, fingerprint
+from soundsight.config import SpectrogramConfig, check_speeds, fingerprint
 from soundsight.dataset import manifest, pictures
+from soundsight.dataset.catalogue import Clip
 from soundsight.dataset.manifest import Row
-from soundsight.errors import DatasetError, ModelError
+from soundsight.errors import ConfigError, DatasetError, ModelError
 from soundsight.yolo.classifier import Classifier
 
 Images = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Several looks at each clip, whose log-probabilities are averaged."""
+
+    shifts: int = 1  # circular time shifts
+    speeds: tuple[float, ...] = ()  # also drawn at these, each in all time shifts
+
+    def __post_init__(self) -> None:
+        check_speeds(self.speeds)
+        if self.shifts < 1:
+            raise ConfigError(f"shifts={self.shifts} is not allowed: it must be 1 or more.")
+
+    def __str__(self) -> str:
+        """For names of files; empty for a plain look."""
+        speeds = "speeds" + "+".join(f"{speed:g}" for speed in self.speeds)
+        return "-".join([f"shifts{self.shifts}"] * (self.shifts > 1) + [speeds] * bool(self.speeds))
 
 
 @dataclass(frozen=True)
@@ -79,28 +98,70 @@ def read_picture(file: Path) -> Images:
     return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
+def clips_of(rows: Sequence[Row | None], root: str | Path) -> list[Clip]:
+    """The clips that pictures were drawn from, to draw them at other speeds.
+
+    Raises:
+        DatasetError: A picture is in no manifest, so its recording is not known.
+    """
+    if None in rows:
+        raise DatasetError(
+            "speeds= draws the clips anew, but no manifest tells their recordings; prepare the data again."
+        )
+    return [
+        Clip(
+            Path(root, row.file),
+            row.file,
+            row.label,
+            row.image,
+            row.source,
+            start_seconds=row.start_seconds,
+            end_seconds=float(row.end_seconds) if row.end_seconds else None,
+        )
+        for row in rows
+        if row
+    ]
+
+
 def logits_of(
-    classifier: Classifier, files: Sequence[Path], *, batch: int = 64, shifts: int = 1
+    classifier: Classifier,
+    files: Sequence[Path],
+    *,
+    batch: int = 64,
+    views: Views | None = None,
+    clips: Sequence[Clip] = (),
 ) -> npt.NDArray[np.float32]:
-    """Raw scores `(N, classes)` of pictures; with `shifts` > 1 the mean over circular time shifts.
+    """Raw scores `(N, classes)` of pictures; with several views the mean over them.
 
     The mean is one of log-probabilities, so that a temperature still applies.
+
+    Args:
+        classifier: The model.
+        files: Pictures.
+        batch: Pictures at once.
+        views: How to look at each; `None` takes it as it is.
+        clips: Of each picture, where there are speeds.
+
+    Raises:
+        AudioError: A recording that has to be drawn anew is missing or damaged.
     """
+    views = views or Views()
     parts = []
-    for images in _batches(files, batch):
-        width = images.shape[2]
-        turned = [np.roll(images, round(width * k / shifts), axis=2) for k in range(shifts)]
-        scores = np.stack([log_softmax(classifier.logits(image)) for image in turned])
-        parts.append(scores.mean(axis=0))
+    for start in range(0, len(files), batch):
+        versions = [np.stack([read_picture(file) for file in files[start : start + batch]])]
+        for speed in views.speeds:
+            versions.append(_draw(clips[start : start + batch], speed, classifier.ears.spectrogram))
+        turns = [round(versions[0].shape[2] * k / views.shifts) for k in range(views.shifts)]
+        looks = (np.roll(version, turn, axis=2) for version in versions for turn in turns)
+        parts.append(np.mean([log_softmax(classifier.logits(look)) for look in looks], axis=0))
     return np.concatenate(parts)
+
+
+def _draw(clips: Sequence[Clip], speed: float, config: SpectrogramConfig) -> Images:
+    return np.stack([pictures.draw_clip(replace(clip, speed=speed), config) for clip in clips])
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Log-probabilities `(N, C)` of raw scores."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def _batches(files: Sequence[Path], size: int) -> Iterator[Images]:
-    for start in range(0, len(files), size):
-        yield np.stack([read_picture(file) for file in files[start : start + size]])

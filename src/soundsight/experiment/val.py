@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from soundsight import report
 from soundsight.config import SpectrogramConfig
 from soundsight.dataset import manifest
 from soundsight.experiment.card import CARD, write_card
-from soundsight.experiment.scoring import check_ears, list_pictures, logits_of
+from soundsight.experiment.scoring import Views, check_ears, clips_of, list_pictures, logits_of
 from soundsight.report.metrics import Scores
 from soundsight.settings import versions
 from soundsight.yolo.checkpoint import update_ears
@@ -40,6 +40,7 @@ def val(
     device: str | None = None,
     batch: int = 64,
     shifts: int = 1,
+    speeds: Sequence[float] = (),
     spectrogram: SpectrogramConfig | None = None,
     trust: bool = False,
 ) -> Validation:
@@ -53,16 +54,19 @@ def val(
         device: See `load_classifier`.
         batch: Pictures a batch.
         shifts: Average over this many circular time shifts; 1 takes the picture as it is.
+        speeds: Average over these speeds as well, for which the clips are drawn anew from their recordings.
         spectrogram: Settings for a model that carries none.
         trust: Unpickle the checkpoint whatever it holds.
 
     Raises:
         SoundsightError: The model, the split or the settings do not fit.
     """
+    views = Views(shifts, tuple(speeds))
     classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust)
     found = list_pictures(data, split, classifier.ears.names)
     check_ears(found.files, classifier.ears.spectrogram, model)
-    logits = logits_of(classifier, found.files, batch=batch, shifts=shifts)
+    clips = clips_of(found.rows, manifest.read_settings(data)["dataset"]["root"]) if speeds else []
+    logits = logits_of(classifier, found.files, batch=batch, views=views, clips=clips)
     probabilities = softmax(logits, classifier.ears.temperature)
     scores = report.score(found.targets, probabilities, classifier.ears.names)
     target = Path(folder) if folder else new_folder(Path("runs/classify"), f"val-{split}")
@@ -76,9 +80,9 @@ def val(
         folds=[row.fold if row else "" for row in rows],
         starts=[row.start_seconds if row else None for row in rows],
         ends=[row.shown_until(seconds) if row else None for row in rows],
-        extra={**_origin(classifier, model), "data": str(data), "split": split, "shifts": shifts, **_data(data)},
+        extra={**_origin(classifier, model), "data": str(data), "split": split, **asdict(views), **_data(data)},
     )
-    plain = split == "test" and shifts == 1 and spectrogram is None
+    plain = split == "test" and views == Views() and spectrogram is None
     return Validation(scores, target, _update_card(Path(model), target) if plain else None)
 
 

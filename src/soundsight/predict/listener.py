@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -138,7 +138,8 @@ class Listener:
         """
         how = self.resolve(options)
         tally: Tally | None = None
-        for event in self._compute(sources, partial(self.classifier.probabilities, shifts=how.shifts), how):
+        network = partial(self.classifier.probabilities, shifts=how.shifts, views=1 + len(how.speeds))
+        for event in self._compute(sources, network, how, how.speeds):
             recording = event.recording if isinstance(event, Ended) else event[0].recording
             tally = tally or Tally(recording, self.model)
             if isinstance(event, Ended):
@@ -162,7 +163,11 @@ class Listener:
                 yield Vector(drawn.recording, drawn.start_seconds, drawn.end_seconds, vector)
 
     def _compute(
-        self, sources: Iterable[Source], network: Callable[[npt.NDArray[np.uint8]], Floats], how: Resolved
+        self,
+        sources: Iterable[Source],
+        network: Callable[[npt.NDArray[np.uint8]], Floats],
+        how: Resolved,
+        speeds: Sequence[float] = (),
     ) -> Iterator[tuple[Drawn, Floats] | Ended]:
         return compute(
             sources,
@@ -172,6 +177,7 @@ class Listener:
             hop_seconds=how.hop_seconds,
             batch=how.batch,
             workers=self._workers,
+            speeds=speeds,
             steady=how.steady,
         )
 

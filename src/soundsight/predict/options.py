@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from soundsight.config import SpectrogramConfig
+from soundsight.config import SpectrogramConfig, check_speeds
 from soundsight.errors import ConfigError
 
 SILENCE, UNKNOWN = "silence", "unknown"
@@ -28,6 +28,7 @@ class Options:
     # Least probability of a class, below which it is "unknown"; by class name, "" for the others; None: the model's.
     threshold: float | Mapping[str, float] | None = None
     shifts: int = 1  # circular time shifts of each picture whose probabilities are averaged
+    speeds: Sequence[float] = ()  # each window is also heard at these, as a tape that runs slower or faster
     batch: int | None = None  # pictures that the network sees at once; None: what suits the processor or GPU
     steady: bool = False  # fill every batch up, so that no digit of an answer depends on what is listed beside it
 
@@ -42,6 +43,7 @@ class Resolved:
     thresholds: npt.NDArray[np.float32]  # (classes,), of windows
     summary_thresholds: npt.NDArray[np.float32]  # (classes,), of a mean over windows: the model's own does not count
     shifts: int
+    speeds: tuple[float, ...]
     batch: int
     steady: bool
 
@@ -77,6 +79,7 @@ def resolve(
     _check("hop", hop, MIN_SECONDS, 86400, " s")
     _check("top_k", options.top_k, 1, 100_000)
     _check("shifts", options.shifts, 1, config.image_size)
+    check_speeds(options.speeds)
     _check("batch", batch if options.batch is None else options.batch, 1, 4096)
     return Resolved(
         float(window),
@@ -85,6 +88,7 @@ def resolve(
         thresholds(options.threshold, names, own),
         thresholds(options.threshold, names),
         options.shifts,
+        tuple(options.speeds),
         batch if options.batch is None else options.batch,
         options.steady,
     )

@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import Any
 
@@ -27,6 +27,7 @@ from soundsight.predict.windows import Source, Stretch, cut, draw
 from soundsight.spectrogram import Image
 
 Floats = npt.NDArray[np.float32]
+Drawing = Callable[[Stretch], tuple[list[Image], bool]]
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,13 @@ class Drawn:
     recording: str
     start_seconds: float
     end_seconds: float
-    image: Image  # uint8 (size, size, 3)
+    images: list[Image]  # uint8 (size, size, 3) each: as it is, then at other speeds
     silent: bool
+
+    @property
+    def image(self) -> Image:
+        """The window as it is."""
+        return self.images[0]
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ class _Job:
     start_seconds: float
     end_seconds: float
     live: bool
-    drawing: Future[tuple[Image, bool]]  # the samples are let go as soon as they are drawn
+    drawing: Future[tuple[list[Image], bool]]  # the samples are let go as soon as they are drawn
 
 
 def compute(
@@ -73,18 +79,21 @@ def compute(
     hop_seconds: float,
     batch: int,
     workers: int,
+    speeds: Sequence[float] = (),
     steady: bool = False,
 ) -> Iterator[tuple[Drawn, Floats] | Ended]:
     """Run a network over all windows of all recordings.
 
     Args:
         sources: The recordings.
-        network: From uint8 pictures `(batch, size, size, 3)` to float32 `(batch, values)`.
+        network: From uint8 pictures `(batch * (1 + speeds), size, size, 3)`, those of a window beside each other,
+            to float32 `(batch, values)`.
         config: The model's ears.
         window_seconds: Length of a window.
         hop_seconds: From one window to the next.
-        batch: Pictures that the network sees at once.
+        batch: Windows that the network sees at once.
         workers: Threads that draw.
+        speeds: Each window is also drawn at these.
         steady: Fill up batches that are not full: networks round differently in small ones.
 
     Yields:
@@ -93,10 +102,8 @@ def compute(
     """
     held: list[Drawn | Ended] = []
     events = _drawn(
-        sources,
-        config,
-        window_seconds=window_seconds,
-        hop_seconds=hop_seconds,
+        _cut_all(sources, config, window_seconds, hop_seconds),
+        partial(draw, config=config, speeds=speeds),
         depth=2 * batch,
         workers=workers,
     )
@@ -111,24 +118,17 @@ def compute(
 def _flush(
     held: list[Drawn | Ended], network: Callable[[npt.NDArray[np.uint8]], Floats], least: int
 ) -> Iterator[tuple[Drawn, Floats] | Ended]:
-    images = [item.image for item in held if isinstance(item, Drawn)]
-    images += images[-1:] * (least - len(images))
-    rows = iter(network(np.stack(images)) if images else ())
+    windows = [item.images for item in held if isinstance(item, Drawn)]
+    windows += windows[-1:] * (least - len(windows))
+    rows = iter(network(np.stack([image for images in windows for image in images])) if windows else ())
     for item in held:
         yield (item, next(rows)) if isinstance(item, Drawn) else item
 
 
 def _drawn(
-    sources: Iterable[Source],
-    config: SpectrogramConfig,
-    *,
-    window_seconds: float,
-    hop_seconds: float,
-    depth: int,
-    workers: int,
+    events: Generator[_Cut | Ended, None, None], drawing: Drawing, *, depth: int, workers: int
 ) -> Iterator[tuple[Drawn | Ended, bool]]:
     """Pictures and ends in order, each with whether it should not wait for a full batch."""
-    events = _cut_all(sources, config, window_seconds, hop_seconds)
     drawn = threads = False
     try:
         for event in events:
@@ -136,12 +136,12 @@ def _drawn(
                 yield event, False
             elif not drawn:
                 drawn = True
-                image, silent = draw(event.stretch, config)
+                images, silent = drawing(event.stretch)
                 stretch, name = event.stretch, event.source.name
-                yield Drawn(name, stretch.start_seconds, stretch.end_seconds, image, silent), event.source.live
+                yield Drawn(name, stretch.start_seconds, stretch.end_seconds, images, silent), event.source.live
             else:
                 threads = True
-                yield from _drawn_by_threads(event, events, config, depth=depth, workers=workers)
+                yield from _drawn_by_threads(event, events, drawing, depth=depth, workers=workers)
     finally:
         if not threads:  # which close what they read
             events.close()
@@ -159,7 +159,7 @@ def _cut_all(
 
 
 def _drawn_by_threads(
-    first: _Cut, events: Generator[_Cut | Ended, None, None], config: SpectrogramConfig, *, depth: int, workers: int
+    first: _Cut, events: Generator[_Cut | Ended, None, None], drawing: Drawing, *, depth: int, workers: int
 ) -> Iterator[tuple[Drawn | Ended, bool]]:
     """See `_drawn`."""
     waiting: queue.Queue[_Job | Ended | BaseException | None] = queue.Queue(depth)
@@ -181,8 +181,8 @@ def _drawn_by_threads(
                         put(event)
                     else:
                         cut, source = event.stretch, event.source
-                        drawing = pool.submit(draw, cut, config)
-                        put(_Job(source.name, cut.start_seconds, cut.end_seconds, source.live, drawing))
+                        job = pool.submit(drawing, cut)
+                        put(_Job(source.name, cut.start_seconds, cut.end_seconds, source.live, job))
             put(None)
         except _Stopped:
             pass
@@ -199,8 +199,8 @@ def _drawn_by_threads(
             if isinstance(item, Ended):
                 yield item, False
                 continue
-            image, silent = item.drawing.result()
-            drawn = Drawn(item.recording, item.start_seconds, item.end_seconds, image, silent)
+            images, silent = item.drawing.result()
+            drawn = Drawn(item.recording, item.start_seconds, item.end_seconds, images, silent)
             yield drawn, item.live and waiting.empty()
     finally:
         stop.set()

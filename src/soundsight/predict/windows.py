@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,10 +154,11 @@ def cut(
         raise damage
 
 
-def draw(stretch: Stretch, config: SpectrogramConfig) -> tuple[Image, bool]:
-    """The picture of a window, and whether it is digital silence."""
+def draw(stretch: Stretch, config: SpectrogramConfig, speeds: Sequence[float] = ()) -> tuple[list[Image], bool]:
+    """The picture of a window, those of it at other speeds, and whether it is digital silence."""
     own = stretch.waveform[: stretch.samples]
     silent = bool(own.max() - own.min() < SILENT_SPAN)
     heard = audio.resample(stretch.waveform, stretch.rate, config.sample_rate)
     heard = heard[: math.ceil(stretch.samples * config.sample_rate / stretch.rate)]
-    return render(heard, config), silent
+    versions = (audio.change_speed(heard, speed, config.clip_samples) for speed in speeds)
+    return [render(version, config) for version in (heard, *versions)], silent

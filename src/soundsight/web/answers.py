@@ -208,7 +208,7 @@ def reason(
                 break
     if found is None:
         raise AudioError(f"{upload.name} holds no window that begins at {start:g} s.")
-    image, silent = draw(found, config)
+    (image,), silent = draw(found, config)
     if silent:
         raise AudioError(f"{upload.name} is silent from {start:g} s on, so there is nothing to explain.")
     why = explain(listener.classifier, image, label)

@@ -59,15 +59,22 @@ class Classifier:
             scores = output[1] if isinstance(output, tuple | list) else torch.log(output.clamp_min(1e-12))
             return scores.float().cpu().numpy()  # type: ignore[no-any-return]
 
-    def probabilities(self, images: Images, *, shifts: int = 1) -> Floats:
-        """Calibrated class probabilities `(batch, classes)` of pictures; see `logits`.
+    def probabilities(self, images: Images, *, shifts: int = 1, views: int = 1) -> Floats:
+        """Calibrated class probabilities of pictures; see `logits`.
 
-        With `shifts` above 1, log-probabilities are averaged over that many circular shifts in time.
+        Args:
+            images: As for `logits`; the pictures of one window stand beside each other.
+            shifts: Average log-probabilities over that many circular shifts in time ...
+            views: ... and over so many pictures of each window.
+
+        Returns:
+            float32 `(batch / views, classes)`.
         """
-        if shifts == 1:
+        if shifts == views == 1:
             return softmax(self.logits(images), self.ears.temperature)
         turns = [round(images.shape[2] * k / shifts) for k in range(shifts)]
-        logs = [np.log(softmax(self.logits(np.roll(images, turn, axis=2))) + 1e-30) for turn in turns]
+        looks = (np.roll(images[view::views], turn, axis=2) for view in range(views) for turn in turns)
+        logs = [np.log(softmax(self.logits(look)) + 1e-30) for look in looks]
         return softmax(np.mean(logs, axis=0), self.ears.temperature)
 
     def features(self, images: Images) -> Floats:
