@@ -96,11 +96,8 @@ def crossval(
     Raises:
         SoundsightError: Settings, data or weights do not fit; the sentence says which.
     """
-    dataset, spectrogram, views = (
-        dataset or DatasetConfig(),
-        spectrogram or SpectrogramConfig(),
-        Views(shifts, tuple(speeds)),
-    )
+    dataset, spectrogram = dataset or DatasetConfig(), spectrogram or SpectrogramConfig()
+    views = Views(shifts, tuple(speeds))
     arguments, augmentation = _resolve(config, augment, overrides)
     arguments["imgsz"] = spectrogram.image_size
     if protocol not in ("last", "train-val-test"):
@@ -114,15 +111,8 @@ def crossval(
     drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
     rows, failures, drawn = draw_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
     say(f"{len(rows)} pictures are ready ({drawn} drawn now, {len(failures)} clips failed).")
-    settings = {
-        "arguments": {k: v for k, v in arguments.items() if k != "device"},
-        "augment": to_dict(augmentation),
-        "dataset": {k: v for k, v in to_dict(dataset).items() if k not in ("cache", "data", "root")},
-        "spectrogram": to_dict(spectrogram),
-        "protocol": protocol,
-        "seeds": list(seeds),
-        "data_fingerprint": manifest.data_fingerprint(rows),
-    }
+    recipe = {"arguments": {k: v for k, v in arguments.items() if k != "device"}, "augment": to_dict(augmentation)}
+    settings = recipe | {"protocol": protocol, "seeds": list(seeds)} | _describe(dataset, spectrogram, rows)
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
     joining = read_members(others, tested, settings, views)
     manifest.write_failures(folder / manifest.FAILURES, failures)
@@ -140,6 +130,15 @@ def crossval(
         return summary
     record["others"] = [read_settings(Path(other)) for other in others]
     return _summarise(plan, join(done, joining), record, say, "with-" + "+".join(Path(o).name for o in others))
+
+
+def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list[manifest.Row]) -> dict[str, Any]:
+    """What the pictures are of, without the folders they lie in."""
+    return {
+        "dataset": {k: v for k, v in to_dict(dataset).items() if k not in ("cache", "data", "root")},
+        "spectrogram": to_dict(spectrogram),
+        "data_fingerprint": manifest.data_fingerprint(rows),
+    }
 
 
 def _resolve(
