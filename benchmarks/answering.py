@@ -310,7 +310,7 @@ def one_clip(arguments: argparse.Namespace) -> dict[str, Any]:
     def read_and_draw(clip: Path) -> None:
         with file_source(clip).open() as (info, blocks):
             for stretch in cut(blocks, info.sample_rate, ears, window_seconds=5.0, hop_seconds=5.0):
-                pictures[:] = [draw(stretch, ears)[0]]
+                pictures[:] = draw(stretch, ears)[0]
 
     def decode_and_resample(clip: Path) -> None:
         samples, rate = soundfile.read(clip, dtype="float32")
