@@ -165,7 +165,7 @@ def test_val_looks_as_predict_does(capsys, tiny_model, tiny_data, tiny_sounds, t
     settings["dataset"]["root"] = str(tmp_path / "nowhere")
     (moved / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
     code, _, err = run(capsys, *words, "--data", str(moved))
-    assert code == 2 and f"{tmp_path / 'nowhere'}" in err and "does not exist" in err and err.count("\n") == 1
+    assert code == 1 and f"{tmp_path / 'nowhere'}" in err and "does not exist" in err and err.count("\n") == 1
 
 
 def test_stock_yolo_val_gives_the_same_top1(capsys, tiny_model, tiny_data, tmp_path):
