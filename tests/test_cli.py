@@ -159,6 +159,10 @@ def test_val_looks_as_predict_does(capsys, tiny_model, tiny_data, tiny_sounds, t
         assert answer["label"] == row["predicted"]
         assert float(answer["probability"]) == pytest.approx(float(row["probability"]), abs=1e-3)
 
+    for given, sentence in (("fast", "'fast' is no list of numbers such as 0.9,1.1"), ("1.1,nan", "from 0.25 to 4")):
+        code, _, err = run(capsys, "predict", str(tiny_model), *clips, "--speeds", given)
+        assert code == 2 and sentence in err
+
     moved = tmp_path / "moved"
     shutil.copytree(tiny_data, moved)
     settings = json.loads((moved / "settings.json").read_text(encoding="utf-8"))

@@ -45,7 +45,10 @@ def add_views(parser: argparse.ArgumentParser) -> None:
 
 
 def _speeds(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 0.9,1.1") from None
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
