@@ -28,7 +28,7 @@ class Clip:
     fold: int | None = None
     start_seconds: float = 0.0
     end_seconds: float | None = None  # None: to the end of one clip length
-    speed: float = 1.0  # as a tape that runs this many times as fast; only for training
+    speed: float = 1.0  # as a tape that runs this many times as fast
 
 
 @dataclass(frozen=True)

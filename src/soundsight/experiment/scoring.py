@@ -148,20 +148,11 @@ def logits_of(
     views = views or Views()
     parts = []
     for start in range(0, len(files), batch):
-        versions = [np.stack([read_picture(file) for file in files[start : start + batch]])]
-        for speed in views.speeds:
-            versions.append(_draw(clips[start : start + batch], speed, classifier.ears.spectrogram))
-        turns = [round(versions[0].shape[2] * k / views.shifts) for k in range(views.shifts)]
-        looks = (np.roll(version, turn, axis=2) for version in versions for turn in turns)
-        parts.append(np.mean([log_softmax(classifier.logits(look)) for look in looks], axis=0))
+        images = []
+        for number in range(start, min(start + batch, len(files))):
+            images.append(read_picture(files[number]))
+            for speed in views.speeds:
+                version = replace(clips[number], speed=speed)
+                images.append(pictures.draw_clip(version, classifier.ears.spectrogram))
+        parts.append(classifier.scores(np.stack(images), shifts=views.shifts, views=1 + len(views.speeds)))
     return np.concatenate(parts)
-
-
-def _draw(clips: Sequence[Clip], speed: float, config: SpectrogramConfig) -> Images:
-    return np.stack([pictures.draw_clip(replace(clip, speed=speed), config) for clip in clips])
-
-
-def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Log-probabilities `(N, C)` of raw scores."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

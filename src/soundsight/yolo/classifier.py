@@ -59,23 +59,24 @@ class Classifier:
             scores = output[1] if isinstance(output, tuple | list) else torch.log(output.clamp_min(1e-12))
             return scores.float().cpu().numpy()  # type: ignore[no-any-return]
 
-    def probabilities(self, images: Images, *, shifts: int = 1, views: int = 1) -> Floats:
-        """Calibrated class probabilities of pictures; see `logits`.
+    def scores(self, images: Images, *, shifts: int = 1, views: int = 1) -> Floats:
+        """Mean log-probabilities over several looks at each window, before any temperature.
 
         Args:
             images: As for `logits`; the pictures of one window stand beside each other.
-            shifts: Average log-probabilities over that many circular shifts in time ...
-            views: ... and over so many pictures of each window.
+            shifts: Look at each picture in so many circular shifts in time ...
+            views: ... and at so many pictures of each window.
 
         Returns:
             float32 `(batch / views, classes)`.
         """
-        if shifts == views == 1:
-            return softmax(self.logits(images), self.ears.temperature)
         turns = [round(images.shape[2] * k / shifts) for k in range(shifts)]
         looks = (np.roll(images[view::views], turn, axis=2) for view in range(views) for turn in turns)
-        logs = [np.log(softmax(self.logits(look)) + 1e-30) for look in looks]
-        return softmax(np.mean(logs, axis=0), self.ears.temperature)
+        return np.mean([log_softmax(self.logits(look)) for look in looks], axis=0)  # type: ignore[no-any-return]
+
+    def probabilities(self, images: Images, *, shifts: int = 1, views: int = 1) -> Floats:
+        """Calibrated class probabilities `(batch / views, classes)`; see `scores`."""
+        return softmax(self.scores(images, shifts=shifts, views=views), self.ears.temperature)
 
     def features(self, images: Images) -> Floats:
         """What the last layer sees of each picture: pooled features, float32 `(batch, features)`."""
@@ -95,6 +96,12 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
     scaled -= scaled.max(axis=1, keepdims=True)
     exponent = np.exp(scaled)
     return (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)  # type: ignore[no-any-return]
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Log-probabilities `(batch, classes)` of logits."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))  # type: ignore[no-any-return]
 
 
 def load_classifier(
