@@ -149,6 +149,16 @@ def test_silence_is_black():
     assert not render(noise(level=1e-8), DEFAULT).any()  # far below one step of 24 bits
 
 
+@pytest.mark.parametrize(("begin", "end"), [(0, 1), (0, 800), (20000, 20001), (30000, 61234), (79999, 80000), (0, 80000)])
+def test_frames_that_hear_only_silence_are_skipped_without_a_trace(begin, end):
+    sound = np.zeros(DEFAULT.clip_samples, np.float32)
+    sound[begin:end] = 0.5
+    filled = np.where(sound == 0, np.float32(1e-30), sound)  # too soft for any picture, but not digital silence
+
+    assert np.array_equal(mel_power(sound, DEFAULT) > 0, mel_power(filled, DEFAULT) > 1e-20)
+    assert np.array_equal(render(sound, DEFAULT), render(filled, DEFAULT))
+
+
 def test_a_chirp_rises_from_the_lower_left_to_the_upper_right():
     config = DEFAULT
     picture = render(chirp(), config)

@@ -86,14 +86,18 @@ def mel_power(waveform: Waveform, config: SpectrogramConfig) -> npt.NDArray[np.f
     padded[n_fft // 2 :][: len(waveform)] = waveform
     rows = math.ceil(size / math.ceil(size * n_fft / BLOCK_SAMPLES))
     block = np.empty((rows, n_fft), np.float32)
-    out = np.empty((3, size, size), np.float32)
+    out = np.zeros((3, size, size), np.float32)
+    first, last = _sounding(waveform)
     band_blocks = _band_blocks(config)
     for channel, window in enumerate(_window_blocks(config, rows)):
         length = window.shape[1]
         start = (n_fft - length) // 2
         frames = np.ndarray((size, length), np.float32, padded[start:], strides=(4 * config.hop_length, 4))
-        for row in range(0, size, rows):
-            part = block[: min(rows, size - row)]
+        lead = n_fft // 2 - start  # from the start of frame 0 to that of the waveform
+        begin = max(0, math.ceil((lead + first - length + 1) / config.hop_length))
+        end = min(size, (lead + last) // config.hop_length + 1)
+        for row in range(begin, end, rows):  # frames that hear something; the others stay zero
+            part = block[: min(rows, end - row)]
             count = len(part)
             cv2.multiply(frames[row : row + count], window[:count], part[:, :length])
             part[:, length:] = 0  # where in its row a frame lies only turns phases
@@ -102,6 +106,15 @@ def mel_power(waveform: Waveform, config: SpectrogramConfig) -> npt.NDArray[np.f
             for bands, bins, weights in band_blocks:
                 np.matmul(part[:, bins], weights, out=out[channel, row : row + count, bands])
     return out
+
+
+def _sounding(waveform: Waveform) -> tuple[int, int]:
+    """First and last sample that is not digital silence; (0, -1) if there is none."""
+    heard = waveform != 0
+    first = int(heard.argmax()) if len(heard) else 0
+    if not len(heard) or not heard[first]:
+        return 0, -1
+    return first, len(heard) - 1 - int(heard[::-1].argmax())
 
 
 def _packed_rfft(rows: npt.NDArray[np.float32]) -> None:
