@@ -149,7 +149,9 @@ def test_silence_is_black():
     assert not render(noise(level=1e-8), DEFAULT).any()  # far below one step of 24 bits
 
 
-@pytest.mark.parametrize(("begin", "end"), [(0, 1), (0, 800), (20000, 20001), (30000, 61234), (79999, 80000), (0, 80000)])
+@pytest.mark.parametrize(
+    ("begin", "end"), [(0, 1), (0, 800), (20000, 20001), (30000, 61234), (79999, 80000), (0, 80000)]
+)
 def test_frames_that_hear_only_silence_are_skipped_without_a_trace(begin, end):
     sound = np.zeros(DEFAULT.clip_samples, np.float32)
     sound[begin:end] = 0.5
