@@ -87,7 +87,10 @@ def mel_power(waveform: Waveform, config: SpectrogramConfig) -> npt.NDArray[np.f
     rows = math.ceil(size / math.ceil(size * n_fft / BLOCK_SAMPLES))
     block = np.empty((rows, n_fft), np.float32)
     out = np.zeros((3, size, size), np.float32)
-    first, last = _sounding(waveform)
+    heard = waveform != 0
+    if not heard.any():
+        return out
+    first, last = int(heard.argmax()), len(heard) - 1 - int(heard[::-1].argmax())
     band_blocks = _band_blocks(config)
     for channel, window in enumerate(_window_blocks(config, rows)):
         length = window.shape[1]
@@ -106,15 +109,6 @@ def mel_power(waveform: Waveform, config: SpectrogramConfig) -> npt.NDArray[np.f
             for bands, bins, weights in band_blocks:
                 np.matmul(part[:, bins], weights, out=out[channel, row : row + count, bands])
     return out
-
-
-def _sounding(waveform: Waveform) -> tuple[int, int]:
-    """First and last sample that is not digital silence; (0, -1) if there is none."""
-    heard = waveform != 0
-    first = int(heard.argmax()) if len(heard) else 0
-    if not len(heard) or not heard[first]:
-        return 0, -1
-    return first, len(heard) - 1 - int(heard[::-1].argmax())
 
 
 def _packed_rfft(rows: npt.NDArray[np.float32]) -> None:
