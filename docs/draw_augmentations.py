@@ -20,6 +20,7 @@ def main() -> None:
     masked = augment.mask(own, torch.tensor([0.30]), torch.tensor([0.40]), 3)
     banded = augment.mask(own, torch.tensor([0.35]), torch.tensor([0.45]), 2)
     still = torch.zeros(1)
+    corners = torch.tensor([[-0.2, 0.1, -0.2, 0.2, -0.1]])
     stretched = augment.warp(own, torch.tensor([[1.3, 1.0]]), still)
     warped = augment.warp(own, torch.tensor([[1.0, 1.2]]), still)
     cut = own.clone()
@@ -31,7 +32,8 @@ def main() -> None:
         "shift: half a clip later": augment.shift_time(own, half),
         "time mask": masked,
         "frequency mask": banded,
-        "gain: 8 dB louder": augment.change_gain(own, tenth),
+        "gain: 8 dB louder": augment.change_gain(own, tenth[:, None]),
+        "filter: up to 16 dB": augment.change_gain(own, augment.curve(corners, own.shape[2])),
         "stretch: time, by 1.3": stretched,
         "stretch: frequency, by 1.2": warped,
         "freq_shift: a tenth up": augment.warp(own, torch.ones(1, 2), -tenth),

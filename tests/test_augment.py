@@ -1,6 +1,7 @@
 """Augmentation: each change alone, on pictures whose answer is known by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,8 +36,27 @@ def test_time_shift_goes_round():
 
 def test_gain_moves_sound_but_not_silence():
     pixels = torch.tensor([0.0, 0.5, 0.9]).reshape(1, 1, 1, 3)
-    louder = augment.change_gain(pixels, torch.tensor([0.2]))
+    louder = augment.change_gain(pixels, torch.tensor([[0.2]]))
     assert torch.allclose(louder.flatten(), torch.tensor([0.0, 0.7, 1.0]))
+
+
+def test_a_filter_moves_bands_along_a_curve():
+    gains = augment.curve(torch.tensor([[-0.2, 0.0, 0.2]]), 5)
+    assert torch.allclose(gains, torch.tensor([[-0.2, -0.1, 0.0, 0.1, 0.2]]))
+    pixels = torch.full((1, 3, 5, 2), 0.5)
+    pixels[..., 1] = 0  # silence stays
+    coloured = augment.change_gain(pixels, gains)
+    assert torch.allclose(coloured[0, 2, :, 0], torch.tensor([0.3, 0.4, 0.5, 0.6, 0.7])) and not coloured[..., 1].any()
+
+
+def test_filters_differ_from_picture_to_picture_and_stay_in_range():
+    config = replace(no_augment(), filter_db=8.0)
+    images = torch.full((4, 3, SIZE, SIZE), 128, dtype=torch.uint8)
+    pixels, _ = Augmenter(config, classes=4, db_range=80)(images, torch.arange(4))
+    change = (pixels - 128 / 255) * 80  # dB
+    assert change.abs().max() <= 8.001 and (change.std(dim=2) > 0.5).all()
+    assert torch.equal(change[:, :1, :, :1].expand_as(change), change)  # the same in every channel and frame
+    assert not torch.allclose(change[0], change[1], atol=0.5)
 
 
 def test_two_equal_sounds_in_one_room_are_the_same_picture():

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 from soundsight.config import AugmentConfig
 
+FILTER_KNOTS = 5
+
 # Pixels of a batch are float32 (batch, channel, band, frame) in [0, 1]: 0 is db_floor, 1 is db_ceiling.
 
 
@@ -71,7 +73,10 @@ class Augmenter:
             pixels = warp(pixels, scale.to(device), offset.to(device))
         if config.gain_db:
             gain = self._uniform(batch, -config.gain_db, config.gain_db) / self.db_range
-            pixels = change_gain(pixels, gain.to(device))
+            pixels = change_gain(pixels, gain.to(device)[:, None])
+        if config.filter_db:
+            gain = self._uniform((batch, FILTER_KNOTS), -config.filter_db, config.filter_db) / self.db_range
+            pixels = change_gain(pixels, curve(gain, pixels.shape[2]).to(device))
         if config.mixup or config.cutmix:
             pixels, targets = self._mix(pixels, targets)
         self._mask(pixels)
@@ -148,9 +153,17 @@ def shift_time(images: Tensor, fraction: Tensor) -> Tensor:
 
 
 def change_gain(pixels: Tensor, gain: Tensor) -> Tensor:
-    """Add `gain` `(B,)`, a fraction of the dB range, to every pixel that is not at the floor."""
+    """Add `gain` `(B, 1)` or `(B, bands)`, fractions of the dB range, to every pixel that is not at the floor."""
     heard = torch.sign(pixels)  # 0 at the floor, else 1; three times as fast as `where` on a processor
-    return heard.mul_(gain[:, None, None, None]).add_(pixels).clamp_(0, 1)
+    return heard.mul_(gain[:, None, :, None]).add_(pixels).clamp_(0, 1)
+
+
+def curve(knots: Tensor, bands: int) -> Tensor:
+    """Gains `(B, knots)` at equal distances, joined by straight lines over the bands: `(B, bands)`.
+
+    As another microphone or room colours a sound. Nam et al., FilterAugment, 2022, with fixed corners.
+    """
+    return functional.interpolate(knots[:, None], size=bands, mode="linear", align_corners=True)[:, 0]
 
 
 def warp(pixels: Tensor, scale: Tensor, offset: Tensor) -> Tensor:

@@ -160,6 +160,7 @@ class AugmentConfig:
     freq_masks: int = 2  # number of masked frequency bands ...
     freq_mask_width: float = 0.1  # ... each up to this fraction of the bands
     gain_db: float = 6.0  # louder or softer, up to this many dB
+    filter_db: float = 0.0  # some bands louder and others softer, up to this many dB
     stretch: float = 0.0  # time stretch and frequency warp, up to this fraction
     freq_shift: float = 0.0  # shift along the frequency axis, up to this fraction of the bands
     mixup: float = 0.5  # probability that a picture is mixed with another of the batch
@@ -176,7 +177,8 @@ class AugmentConfig:
             _in_range(self, name, 0, 0.5)
         for name in ("time_masks", "freq_masks"):
             _in_range(self, name, 0, 16)
-        _in_range(self, "gain_db", 0, 40)
+        for name in ("gain_db", "filter_db"):
+            _in_range(self, name, 0, 40)
         if self.mixup + self.cutmix > 1:
             raise ConfigError(
                 f"mixup={self.mixup:g} and cutmix={self.cutmix:g} add up to more than 1; "

@@ -71,7 +71,8 @@ class Classifier:
             float32 `(batch / views, classes)`.
         """
         turns = [round(images.shape[2] * k / shifts) for k in range(shifts)]
-        looks = (np.roll(images[view::views], turn, axis=2) for view in range(views) for turn in turns)
+        shown = (images[view::views] for view in range(views))
+        looks = (np.roll(some, turn, axis=2) if turn else some for some in shown for turn in turns)
         return np.mean([log_softmax(self.logits(look)) for look in looks], axis=0)  # type: ignore[no-any-return]
 
     def probabilities(self, images: Images, *, shifts: int = 1, views: int = 1) -> Floats:

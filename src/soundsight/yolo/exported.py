@@ -78,8 +78,7 @@ class OnnxClassifier(_Exported):
         parts = []
         for first in range(0, len(pixels), step):
             part = pixels[first : first + step]
-            full = np.concatenate([part, np.zeros((step - len(part), *part.shape[1:]), part.dtype)])
-            parts.append(self.network.run(None, {given.name: full})[0][: len(part)])
+            parts.append(self.network.run(None, {given.name: _filled(part, step)})[0][: len(part)])
         return np.concatenate(parts).astype(np.float32, copy=False)
 
 
@@ -93,8 +92,7 @@ class OpenVinoClassifier(_Exported):
         parts = []
         for first in range(0, len(pixels), step):
             part = pixels[first : first + step]
-            full = np.concatenate([part, np.zeros((step - len(part), *part.shape[1:]), part.dtype)])
-            parts.append(np.array(self.network([full])[0])[: len(part)])
+            parts.append(np.array(self.network([_filled(part, step)])[0])[: len(part)])
         return np.concatenate(parts)
 
 
@@ -109,6 +107,12 @@ class TorchScriptClassifier(_Exported):
             output = self.network(torch.from_numpy(pixels).to(self.device))
             output = output[0] if isinstance(output, tuple | list) else output
             return output.float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def _filled(part: Floats, count: int) -> Floats:
+    """A batch with black pictures after it, `count` in all; itself if it is full."""
+    missing = count - len(part)
+    return np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
 
 
 def read_onnx(

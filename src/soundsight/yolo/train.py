@@ -180,6 +180,7 @@ def no_augment() -> AugmentConfig:
         time_masks=0,
         freq_masks=0,
         gain_db=0,
+        filter_db=0,
         stretch=0,
         freq_shift=0,
         mixup=0,
