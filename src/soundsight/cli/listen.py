@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from soundsight.cli import console
-from soundsight.cli.predict import add_runtime
+from soundsight.cli.predict import add_members, add_runtime
 from soundsight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's own)",
     )
+    add_members(parser)
     console.add_views(parser)
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
     add_runtime(parser)

@@ -26,6 +26,7 @@ EXAMPLES = [
     "soundsight predict last.pt night.flac --format audacity --out night.txt   # a label track",
     "soundsight predict last.pt field/ --format raven --out tables/            # one file a recording",
     "soundsight predict last.onnx night.flac --summary --timeline night.png",
+    "soundsight predict fold1.pt night.flac --with fold2.pt fold3.pt            # the mean of three models",
     "soundsight predict last.pt field/ --shifts 4 --speeds 0.9,1.1             # surer, and twelve times the work",
     "arecord -f S16_LE -r 16000 -c 1 | soundsight predict last.pt -            # WAV from a pipe",
     "soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out answers/",
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's own)",
     )
     parser.add_argument("--merge", action="store_true", help="join neighbouring windows of one label")
+    add_members(parser)
     console.add_views(parser)
     parser.add_argument("--summary", action="store_true", help="one answer a recording: the mean of its windows")
     parser.add_argument(
@@ -87,6 +89,19 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "pytorch", "onnxruntime"),
         default="auto",
         help="what computes a checkpoint's answers (default: auto, ONNX Runtime on a processor if it agrees)",
+    )
+
+
+def add_members(parser: argparse.ArgumentParser) -> None:
+    """Accept further models to average with."""
+    parser.add_argument(
+        "--with",
+        dest="members",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MODEL",
+        help="further models, of the same classes and spectrogram settings, to be averaged; put it last",
     )
 
 
@@ -136,6 +151,8 @@ def run_on_cluster(arguments: argparse.Namespace, cluster: ClusterConfig, chosen
     from soundsight.cluster.gather import FORMATS as WRITTEN
     from soundsight.cluster.gather import gather_answers
 
+    if arguments.members:
+        raise ConfigError("The engine ray answers with one model; leave --with out, or use the local engine.")
     code = engine.outlive(arguments, cluster)
     if code is not None:
         return code
@@ -191,7 +208,7 @@ def open_listener(arguments: argparse.Namespace) -> Listener:
 
     supplied = arguments.spectrogram
     return load(
-        arguments.model,
+        [arguments.model, *getattr(arguments, "members", [])],
         device=arguments.device,
         spectrogram=settings.load(settings.SpectrogramConfig, find_config(supplied)) if supplied else None,
         trust=arguments.trust_checkpoint,

@@ -54,7 +54,7 @@ class Listener:
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits of the model file."""
+        """Twelve hexadecimal digits of the model file; of several, joined by plus signs."""
         return self.model.fingerprint
 
     @property
@@ -198,7 +198,7 @@ class Listener:
 
 
 def load(
-    model: str | Path,
+    model: str | Path | Sequence[str | Path],
     *,
     device: str | None = None,
     spectrogram: SpectrogramConfig | None = None,
@@ -209,7 +209,8 @@ def load(
     """Load a model to answer recordings with.
 
     Args:
-        model: A checkpoint `.pt`, or an exported `.onnx`, `.torchscript` or OpenVINO folder.
+        model: A checkpoint `.pt`, or an exported `.onnx`, `.torchscript` or OpenVINO folder; or several of them,
+            whose probabilities are averaged.
         device: "cpu", "cuda", "0"...; `None` takes the first GPU, or else the CPU.
         spectrogram: Other ears than the model's own; answers then say so.
         trust: Load a checkpoint that holds more than data; a hostile file then runs code.
@@ -219,19 +220,32 @@ def load(
 
     Raises:
         ModelError: The model is missing, unsafe, damaged, or has no ears and none were supplied.
+        ConfigError: Several models know different classes, or hear differently.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads} is not allowed; it must be 1 or more.")
     from soundsight.yolo.converted import load_fastest
 
-    classifier = load_fastest(
-        model, runtime=runtime, device=device, spectrogram=spectrogram, trust=trust, threads=threads
-    )
-    return Listener(classifier, threads=threads)
+    paths = [model] if isinstance(model, str | Path) else list(model)
+    if not paths:
+        raise ConfigError("No model is named; name a checkpoint .pt or an exported model.")
+    members = [
+        load_fastest(path, runtime=runtime, device=device, spectrogram=spectrogram, trust=trust, threads=threads)
+        for path in paths
+    ]
+    if len(members) == 1:
+        return Listener(members[0], threads=threads)
+    from soundsight.yolo.ensemble import Ensemble
+
+    return Listener(Ensemble(members), threads=threads)
 
 
 def predict(
-    model: str | Path | Listener, sources: str | Path | Iterable[str | Path], *, top_k: int = 5, **how: Any
+    model: str | Path | Sequence[str | Path] | Listener,
+    sources: str | Path | Iterable[str | Path],
+    *,
+    top_k: int = 5,
+    **how: Any,
 ) -> Iterator[Answer]:
     """Answer many recordings, one after the other, as they are asked for.
 
