@@ -64,7 +64,7 @@ def answering(result: dict[str, Any]) -> str:
             )
         for name, row in result.get("others", {}).items():
             lines.append(f"| {name}, waveform to probabilities | {row['p50_ms']:.1f} | {row['p95_ms']:.1f} | | | | |")
-        lines += ["", "The floor is decoding and resampling by soundfile and soxr, and the network, and nothing else."]
+        lines += ["", "The floor is decoding and resampling by soundfile and soxr, then the network, and nothing else."]
     if found := result.get("commands"):
         lines += ["", "| command | seconds |", "|---|---:|"]
         lines += [f"| {name} | {seconds:.2f} |" for name, seconds in found.items()]
