@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from soundsight.config import AugmentConfig
 
-FILTER_KNOTS = 5
+FILTER_KNOTS = 5  # corners of a random filter, from the lowest to the highest band
 
 # Pixels of a batch are float32 (batch, channel, band, frame) in [0, 1]: 0 is db_floor, 1 is db_ceiling.
 
