@@ -73,7 +73,8 @@ def test_no_caches_are_left():
         if word == "RUN" and "apt-get install" in rest:
             assert "--no-install-recommends" in rest and "rm -rf /var/lib/apt/lists/*" in rest
         if word == "RUN" and "pip install" in rest:
-            assert "--mount=type=cache,target=/root/.cache/pip" in rest or "--no-cache-dir" in rest
+            mounted = "--mount=type=cache,target=/var/cache/pip" in rest and "PIP_CACHE_DIR=/var/cache/pip" in rest
+            assert mounted or "--no-cache-dir" in rest
             assert "constraints.txt" in rest or "--no-deps" in rest, "versions are pinned"
 
 
