@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,7 @@ def describe() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": _memory_gib(),
+        "gpu": ask_gpu("name") if shutil.which("nvidia-smi") else None,
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
@@ -92,6 +94,12 @@ def write(name: str, result: dict[str, Any]) -> Path:
 def last_core() -> int:
     """The core that measured processes are pinned to."""
     return max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+
+
+def ask_gpu(what: str, device: str = "0") -> str:
+    """One fact about a GPU, by the name that `nvidia-smi --help-query-gpu` lists."""
+    query = [f"--query-gpu={what}", "--format=csv,noheader,nounits", "-i", device]
+    return subprocess.run(["nvidia-smi", *query], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 def _version(package: str) -> str | None:

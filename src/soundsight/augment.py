@@ -64,26 +64,26 @@ class Augmenter:
         targets = functional.one_hot(labels, self.classes).float()
         targets = targets * (1 - config.label_smoothing) + config.label_smoothing / self.classes
         if config.shift:
-            images = shift_time(images, self._uniform(batch, -config.shift, config.shift).to(device))
+            images = shift_time(images, _send(self._uniform(batch, -config.shift, config.shift), device))
         pixels = images.float().div_(255)  # ours from here on, so changed in place
         if config.stretch or config.freq_shift:
             low, high = 1 / (1 + config.stretch), 1 + config.stretch
             scale = torch.exp(self._uniform((batch, 2), math.log(low), math.log(high)))
             offset = self._uniform(batch, -config.freq_shift, config.freq_shift)
-            pixels = warp(pixels, scale.to(device), offset.to(device))
+            pixels = warp(pixels, _send(scale, device), _send(offset, device))
         if config.gain_db:
             gain = self._uniform(batch, -config.gain_db, config.gain_db) / self.db_range
-            pixels = change_gain(pixels, gain.to(device)[:, None])
+            pixels = change_gain(pixels, _send(gain, device)[:, None])
         if config.filter_db:
             gain = self._uniform((batch, FILTER_KNOTS), -config.filter_db, config.filter_db) / self.db_range
-            pixels = change_gain(pixels, curve(gain, pixels.shape[2]).to(device))
+            pixels = change_gain(pixels, _send(curve(gain, pixels.shape[2]), device))
         if config.mixup or config.cutmix:
             pixels, targets = self._mix(pixels, targets)
         self._mask(pixels)
         if config.erasing:
             pixels = self._erase(pixels)
         if self.class_weight is not None:
-            targets = targets * self.class_weight.to(device)
+            targets = targets * _send(self.class_weight, device)
         return pixels, targets
 
     def _uniform(self, size: int | tuple[int, ...], low: float, high: float) -> Tensor:
@@ -106,20 +106,20 @@ class Augmenter:
         share = torch.ones(batch)  # of the picture's own target
         changed = []
         if len(mixing):
-            own, other = pixels[mixing.to(device)], pixels[partner[mixing].to(device)]
+            own, other = pixels[_send(mixing, device)], pixels[_send(partner[mixing], device)]
             mix = mix_power if self.config.mixup_domain == "power" else mix_image
-            changed.append((mixing, mix(own, other, ratio[mixing].to(device), self.db_range)))
+            changed.append((mixing, mix(own, other, _send(ratio[mixing], device), self.db_range)))
             share[mixing] = ratio[mixing]
         if len(cutting):
             start, stop = self._spans(len(cutting), 1.0)
-            cut = _inside(start.to(device), stop.to(device), pixels.shape[3], axis=3)
-            own, other = pixels[cutting.to(device)], pixels[partner[cutting].to(device)]
+            cut = _inside(_send(start, device), _send(stop, device), pixels.shape[3], axis=3)
+            own, other = pixels[_send(cutting, device)], pixels[_send(partner[cutting], device)]
             changed.append((cutting, torch.where(cut, other, own)))
             share[cutting] = 1 - cut.float().mean(dim=(1, 2, 3)).cpu()
         for rows, mixed in changed:
-            pixels[rows.to(device)] = mixed
-        weight = share.to(device)[:, None]
-        return pixels, targets * weight + targets[partner.to(device)] * (1 - weight)
+            pixels[_send(rows, device)] = mixed
+        weight = _send(share, device)[:, None]
+        return pixels, targets * weight + targets[_send(partner, device)] * (1 - weight)
 
     def _mask(self, pixels: Tensor) -> None:
         """Silence stretches of time and bands as `mask` does, all in one pass."""
@@ -131,17 +131,24 @@ class Augmenter:
         ):
             for _ in range(count):
                 start, stop = self._spans(len(pixels), width)
-                masked = masked | _inside(start.to(pixels.device), stop.to(pixels.device), pixels.shape[axis], axis)
+                masked = masked | _inside(
+                    _send(start, pixels.device), _send(stop, pixels.device), pixels.shape[axis], axis
+                )
         pixels.masked_fill_(masked, 0)
 
     def _erase(self, pixels: Tensor) -> Tensor:
         batch, device = len(pixels), pixels.device
-        chosen = (self._uniform(batch, 0, 1) < self.config.erasing).to(device)
+        chosen = _send(self._uniform(batch, 0, 1) < self.config.erasing, device)
         (left, right), (top, bottom) = self._spans(batch, 0.5), self._spans(batch, 0.5)
-        time = _inside(left.to(device), right.to(device), pixels.shape[3], axis=3)
-        band = _inside(top.to(device), bottom.to(device), pixels.shape[2], axis=2)
-        noise = torch.rand(pixels.shape[1:], generator=self.random).to(device)
+        time = _inside(_send(left, device), _send(right, device), pixels.shape[3], axis=3)
+        band = _inside(_send(top, device), _send(bottom, device), pixels.shape[2], axis=2)
+        noise = _send(torch.rand(pixels.shape[1:], generator=self.random), device)
         return torch.where(time & band & chosen[:, None, None, None], noise, pixels)
+
+
+def _send(choices: Tensor, device: torch.device) -> Tensor:
+    """Copy random choices to the training device, without waiting for what it has to do before."""
+    return choices.to(device, non_blocking=True)
 
 
 def shift_time(images: Tensor, fraction: Tensor) -> Tensor:

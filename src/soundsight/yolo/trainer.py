@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,8 +30,9 @@ from soundsight.augment import Augmenter
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.errors import ConfigError
 from soundsight.files import TEMP_PREFIX
+from soundsight.yolo import graphs
 
-# A set of pictures above this share of the free memory is read from disk batch by batch.
+# A set of pictures above this share of the free memory is read from disk batch by batch, and of the GPU's, kept off it.
 MEMORY_SHARE = 0.4
 
 
@@ -60,8 +62,13 @@ class ImageSet(torch.utils.data.Dataset):
 
     def _read_all(self) -> torch.Tensor:
         images = torch.empty(len(self.files), 3, self.image_size, self.image_size, dtype=torch.uint8)
-        for row, file in enumerate(self.files):
-            images[row] = self._read(file)
+
+        def place(row: int) -> None:
+            images[row] = self._read(self.files[row])
+
+        with ThreadPoolExecutor(_cores()) as threads:
+            for _ in threads.map(place, range(len(images))):
+                pass
         return images
 
     def _read(self, file: Path) -> torch.Tensor:
@@ -116,8 +123,9 @@ class MemoryLoader:
         self.share = 1 / dataset.labels.bincount()[dataset.labels] if balanced else None
         self.sampler = range(len(dataset))
         assert dataset.images is not None
-        self.images = dataset.images.to(device)
-        self.labels = dataset.labels.to(device)
+        place = device if _fits(dataset.images, device) else torch.device("cpu")
+        self.images = dataset.images.to(place)
+        self.labels = dataset.labels.to(place)
 
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
@@ -147,6 +155,7 @@ class SpectrogramTrainer(ClassificationTrainer):
     model: Any  # Ultralytics first keeps a path here, then the network
     spectrogram: ClassVar[SpectrogramConfig | None] = None
     augment: ClassVar[AugmentConfig] = AugmentConfig()
+    recorded = False  # whether CUDA graphs were made, or could not be
 
     @classmethod
     def configured(cls, spectrogram: SpectrogramConfig | None, augment: AugmentConfig) -> type[SpectrogramTrainer]:
@@ -159,7 +168,11 @@ class SpectrogramTrainer(ClassificationTrainer):
             torch.set_num_threads(_cores())
         ended = self.callbacks["on_fit_epoch_end"]  # Ultralytics reports to Ray Tune by itself, other figures than ours
         ended[:] = [callback for callback in ended if not callback.__module__.endswith("callbacks.raytune")]
-        for event, callback in (("on_pretrain_routine_end", _mix_precision), ("on_train_epoch_start", _start_epoch)):
+        for event, callback in (
+            ("on_pretrain_routine_end", _mix_precision),
+            ("on_train_epoch_start", _start_epoch),
+            ("on_train_batch_start", _record_passes),
+        ):
             if callback not in self.callbacks[event]:  # a process of several gets them with the trainer
                 self.add_callback(event, callback)
 
@@ -265,9 +278,28 @@ def _mix_precision(trainer: SpectrogramTrainer) -> None:
         LOGGER.info(f"Soundsight trains on {trainer.device.type} in {precision}.")
 
 
+def _record_passes(trainer: SpectrogramTrainer) -> None:
+    """Before the first batch on one GPU: go on through CUDA graphs."""
+    args = trainer.args
+    if trainer.device.type != "cuda" or RANK != -1 or trainer.recorded or args.compile or trainer.accumulate > 1:
+        return
+    trainer.recorded = True
+    shape = trainer.batch_size, trainer.data["channels"], args.imgsz, args.imgsz
+    sample = torch.zeros(shape, device=trainer.device).contiguous(memory_format=torch.channels_last)
+    mixed = torch.bfloat16 if args.amp == "bf16" else torch.float16
+    try:
+        graphs.record(trainer.model, sample, dtype=mixed if trainer.amp else None)
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()  # Ultralytics will find a smaller batch, if need be
+
+
 def _start_epoch(trainer: SpectrogramTrainer) -> None:
     trainer.augmenter.reseed(trainer.epoch)
     trainer.train_loader.epoch = trainer.epoch
+
+
+def _fits(images: torch.Tensor, device: torch.device) -> bool:
+    return device.type != "cuda" or images.nbytes < MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def _cores() -> int:
