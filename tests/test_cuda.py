@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from conftest import TINY_EARS
+from soundsight.augment import Augmenter
 from soundsight.cli import main
-from soundsight.config import DatasetConfig
+from soundsight.config import AugmentConfig, DatasetConfig
 from soundsight.experiment.crossval import crossval
 from soundsight.experiment.train import train
 from soundsight.yolo import trainer
 from soundsight.yolo.classifier import load_classifier
+from soundsight.yolo.graphs import RecordedAugmenter, record_network
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 SETTINGS = {"model": "yolov8n-cls.yaml", "imgsz": 64, "batch": 8, "nbs": 8, "plots": False, "device": 0}
@@ -39,12 +41,10 @@ def networks():
 
 def test_graphs_compute_what_the_network_computes(monkeypatch):
     """Scores, gradients and the means of batch normalisation, batch after batch, a smaller one too."""
-    from soundsight.yolo import graphs
-
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     plain, recorded = networks()
     sample = torch.zeros(8, 3, 64, 64, device="cuda").contiguous(memory_format=torch.channels_last)
-    graphs.record(recorded, sample, dtype=None)
+    record_network(recorded, sample, dtype=None)
     for size in (8, 8, 5, 8):
         images = torch.rand(size, 3, 64, 64, device="cuda").contiguous(memory_format=torch.channels_last)
         answers = []
@@ -60,12 +60,38 @@ def test_graphs_compute_what_the_network_computes(monkeypatch):
         torch.testing.assert_close(plain.eval()(images)[0], recorded.eval()(images)[0], rtol=1e-3, atol=1e-5)
 
 
+NO_TIME = {"shift": 0.0, "time_masks": 0}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"cutmix": 0.4, "filter_db": 8.0}, {"mixup": 0.0, "stretch": 0.1}, {"mixup": 0.0, **NO_TIME}]
+)
+def test_augmentation_as_a_graph_is_the_augmentation(changes):
+    """On the GPU, through the graph and not, and on the processor: the same pictures and targets, batch after batch."""
+    config = AugmentConfig(**changes)
+    images = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images[:, :, :20] = 0
+    labels = torch.arange(8) % 4
+    makers = [Augmenter(config, classes=4, db_range=80.0, seed=3) for _ in range(3)]
+    for maker in makers:
+        maker.weigh_classes(labels[:7])
+    recorded = RecordedAugmenter(makers[2], 8, 64, torch.device("cuda:0"))
+    for size in (8, 8, 5, 8):
+        one = makers[0](images[:size], labels[:size])
+        two = makers[1](images[:size].cuda(), labels[:size].cuda())
+        three = recorded(images[:size].cuda(), labels[:size].cuda())
+        for here, plain, graph in zip(one, two, three, strict=True):
+            torch.testing.assert_close(plain, graph, rtol=0, atol=0)
+            # A float32 corner of a stretch or a shift may round the other way: a few pixels, no more.
+            assert ((here - plain.cpu()).abs() > 1e-3).float().mean() < 0.01
+
+
 def test_training_goes_through_graphs_and_learns(run, tiny_data, tmp_path, monkeypatch, capsys):
     rows = list(csv.DictReader(open(run.folder / "results.csv", encoding="utf-8")))
     losses = [float(row["train/loss"]) for row in rows]
     assert np.isfinite(losses).all() and losses[-1] < 0.7 * losses[0]
     recorded = []
-    monkeypatch.setattr(trainer.graphs, "record", lambda *args, **kwargs: recorded.append(kwargs["dtype"]))
+    monkeypatch.setattr(trainer.graphs, "record_network", lambda *args, **kwargs: recorded.append(kwargs["dtype"]))
     once = {**SETTINGS, "epochs": 1, "data": str(tiny_data), "project": str(tmp_path)}
     train(**once)
     train(**once, amp="bf16")
@@ -92,7 +118,7 @@ def test_a_full_gpu_trains_without_graphs(tiny_data, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trainer.graphs, "record", full)
+    monkeypatch.setattr(trainer.graphs, "record_network", full)
     assert train(**SETTINGS, epochs=1, data=str(tiny_data), project=str(tmp_path)).last.is_file()
 
 

@@ -37,6 +37,7 @@ class Augmenter:
         self.db_range = db_range
         self.seed = seed
         self.class_weight: Tensor | None = None
+        self.columns: dict[str, int] = {}  # of `draw`, in order: how many each kind of change has
         self.random = torch.Generator()
         self.reseed(0)
 
@@ -60,95 +61,119 @@ class Augmenter:
             float32 pictures `(batch, 3, height, width)` in [0, 1] and float32 target probabilities
             `(batch, classes)`, each row summing to 1, or to its weight after `weigh_classes`.
         """
-        config, device, batch = self.config, images.device, len(images)
-        targets = functional.one_hot(labels, self.classes).float()
-        targets = targets * (1 - config.label_smoothing) + config.label_smoothing / self.classes
+        choices = self.draw(len(images)).to(images.device, non_blocking=True)
+        pixels, targets = self.apply(images, labels, choices)
+        if self.config.erasing:
+            pixels = self._erase(pixels)
+        return pixels, targets
+
+    def draw(self, batch: int) -> Tensor:
+        """The random choices for a batch, all but those of erasing, as `apply` takes them: float32 `(batch, N)`."""
+        config = self.config
+        chosen: dict[str, Tensor] = {}
         if config.shift:
-            images = shift_time(images, _send(self._uniform(batch, -config.shift, config.shift), device))
-        pixels = images.float().div_(255)  # ours from here on, so changed in place
+            chosen["shift"] = self._uniform(batch, -config.shift, config.shift)
         if config.stretch or config.freq_shift:
             low, high = 1 / (1 + config.stretch), 1 + config.stretch
-            scale = torch.exp(self._uniform((batch, 2), math.log(low), math.log(high)))
-            offset = self._uniform(batch, -config.freq_shift, config.freq_shift)
-            pixels = warp(pixels, _send(scale, device), _send(offset, device))
+            chosen["scale"] = torch.exp(self._uniform((batch, 2), math.log(low), math.log(high)))
+            chosen["offset"] = self._uniform(batch, -config.freq_shift, config.freq_shift)
         if config.gain_db:
-            gain = self._uniform(batch, -config.gain_db, config.gain_db) / self.db_range
-            pixels = change_gain(pixels, _send(gain, device)[:, None])
+            chosen["gain"] = self._uniform(batch, -config.gain_db, config.gain_db) / self.db_range
         if config.filter_db:
-            gain = self._uniform((batch, FILTER_KNOTS), -config.filter_db, config.filter_db) / self.db_range
-            pixels = change_gain(pixels, _send(curve(gain, pixels.shape[2]), device))
+            gain = self._uniform((batch, FILTER_KNOTS), -config.filter_db, config.filter_db)
+            chosen["filter"] = gain / self.db_range
         if config.mixup or config.cutmix:
-            pixels, targets = self._mix(pixels, targets)
-        self._mask(pixels)
-        if config.erasing:
-            pixels = self._erase(pixels)
+            chosen["partner"] = torch.randperm(batch, generator=self.random)
+            draw, chosen["ratio"] = self._uniform(batch, 0, 1), self._uniform(batch, 0, 1)
+            chosen["mixing"] = draw < config.mixup
+            chosen["cutting"] = draw >= 1 - config.cutmix if config.cutmix else torch.zeros(batch)
+            cutting = chosen["cutting"].nonzero().flatten()
+            chosen["cut"] = torch.zeros(batch, 2)
+            if len(cutting):
+                chosen["cut"][cutting] = self._spans(len(cutting), 1.0)
+        for name, count, width in (
+            ("time", config.time_masks, config.time_mask_width),
+            ("band", config.freq_masks, config.freq_mask_width),
+        ):
+            for number in range(count):
+                chosen[f"{name}{number}"] = self._spans(batch, width)
+        columns = [value.reshape(batch, -1).float() for value in chosen.values()]
+        self.columns = dict(zip(chosen, [column.shape[1] for column in columns], strict=True))
+        return torch.cat(columns, 1) if columns else torch.zeros(batch, 0)
+
+    def apply(self, images: Tensor, labels: Tensor, choices: Tensor) -> tuple[Tensor, Tensor]:
+        """Change a batch as `draw` chose; on a GPU no step waits for it, so that a CUDA graph can record them."""
+        config = self.config
+        chosen = dict(zip(self.columns, choices.split(list(self.columns.values()), 1), strict=True))
+        targets = (labels[:, None] == torch.arange(self.classes, device=labels.device)).float()
+        targets = targets * (1 - config.label_smoothing) + config.label_smoothing / self.classes
+        if config.shift:
+            images = shift_time(images, chosen["shift"][:, 0])
+        pixels = images.float().div_(255)  # ours from here on, so changed in place
+        if config.stretch or config.freq_shift:
+            pixels = warp(pixels, chosen["scale"], chosen["offset"][:, 0])
+        if config.gain_db:
+            pixels = change_gain(pixels, chosen["gain"])
+        if config.filter_db:
+            pixels = change_gain(pixels, curve(chosen["filter"], pixels.shape[2]))
+        if config.mixup or config.cutmix:
+            pixels, targets = self._mix(pixels, targets, chosen)
+        masked = pixels.new_zeros((), dtype=torch.bool)  # silent stretches of time and bands, all in one pass
+        for count, name, axis in ((config.time_masks, "time", 3), (config.freq_masks, "band", 2)):
+            for number in range(count):
+                masked = masked | _inside(chosen[f"{name}{number}"], pixels.shape[axis], axis)
+        pixels.masked_fill_(masked, 0)
         if self.class_weight is not None:
-            targets = targets * _send(self.class_weight, device)
+            self.class_weight = self.class_weight.to(targets.device)
+            targets = targets * self.class_weight
         return pixels, targets
 
     def _uniform(self, size: int | tuple[int, ...], low: float, high: float) -> Tensor:
         shape = (size,) if isinstance(size, int) else size
         return torch.rand(shape, generator=self.random) * (high - low) + low
 
-    def _spans(self, batch: int, width: float) -> tuple[Tensor, Tensor]:
-        """Random stretches of [0, 1], each of a random length up to `width`: starts and ends `(batch,)`."""
+    def _spans(self, batch: int, width: float) -> Tensor:
+        """Random stretches of [0, 1], each of a random length up to `width`: starts and ends `(batch, 2)`."""
         length = self._uniform(batch, 0, width)
         start = self._uniform(batch, 0, 1) * (1 - length)
-        return start, start + length
+        return torch.stack([start, start + length], 1)
 
-    def _mix(self, pixels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _mix(self, pixels: Tensor, targets: Tensor, chosen: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Mix a share of the batch with other members of it, and their targets alike."""
-        batch, device = len(pixels), pixels.device
-        partner = torch.randperm(batch, generator=self.random)
-        draw, ratio = self._uniform(batch, 0, 1), self._uniform(batch, 0, 1)
-        mixing = (draw < self.config.mixup).nonzero().flatten()
-        cutting = (draw >= 1 - self.config.cutmix).nonzero().flatten() if self.config.cutmix else mixing[:0]
-        share = torch.ones(batch)  # of the picture's own target
+        partner, ratio = chosen["partner"][:, 0].long(), chosen["ratio"][:, 0]
+        mixing, cutting = chosen["mixing"][:, 0] > 0, chosen["cutting"][:, 0] > 0
+        share = torch.ones_like(ratio)  # of the picture's own target
         changed = []
-        if len(mixing):
-            own, other = pixels[_send(mixing, device)], pixels[_send(partner[mixing], device)]
+        if self.config.mixup:
+            rows = _rows(mixing)
             mix = mix_power if self.config.mixup_domain == "power" else mix_image
-            changed.append((mixing, mix(own, other, _send(ratio[mixing], device), self.db_range)))
-            share[mixing] = ratio[mixing]
-        if len(cutting):
-            start, stop = self._spans(len(cutting), 1.0)
-            cut = _inside(_send(start, device), _send(stop, device), pixels.shape[3], axis=3)
-            own, other = pixels[_send(cutting, device)], pixels[_send(partner[cutting], device)]
-            changed.append((cutting, torch.where(cut, other, own)))
-            share[cutting] = 1 - cut.float().mean(dim=(1, 2, 3)).cpu()
-        for rows, mixed in changed:
-            pixels[_send(rows, device)] = mixed
-        weight = _send(share, device)[:, None]
-        return pixels, targets * weight + targets[_send(partner, device)] * (1 - weight)
-
-    def _mask(self, pixels: Tensor) -> None:
-        """Silence stretches of time and bands as `mask` does, all in one pass."""
-        config = self.config
-        masked = pixels.new_zeros((), dtype=torch.bool)
-        for count, width, axis in (
-            (config.time_masks, config.time_mask_width, 3),
-            (config.freq_masks, config.freq_mask_width, 2),
-        ):
-            for _ in range(count):
-                start, stop = self._spans(len(pixels), width)
-                masked = masked | _inside(
-                    _send(start, pixels.device), _send(stop, pixels.device), pixels.shape[axis], axis
-                )
-        pixels.masked_fill_(masked, 0)
+            changed.append((rows, mixing, mix(pixels[rows], pixels[partner[rows]], ratio[rows], self.db_range)))
+            share = torch.where(mixing, ratio, share)
+        if self.config.cutmix:
+            rows = _rows(cutting)
+            cut = _inside(chosen["cut"], pixels.shape[3], axis=3)
+            changed.append((rows, cutting, torch.where(cut[rows], pixels[partner[rows]], pixels[rows])))
+            share = torch.where(cutting, 1 - cut.float().mean(dim=(1, 2, 3)), share)
+        for rows, wanted, mixed in changed:
+            if isinstance(rows, slice):
+                pixels = torch.where(wanted[:, None, None, None], mixed, pixels)
+            else:
+                pixels[rows] = mixed
+        weight = share[:, None]
+        return pixels, targets * weight + targets[partner] * (1 - weight)
 
     def _erase(self, pixels: Tensor) -> Tensor:
         batch, device = len(pixels), pixels.device
-        chosen = _send(self._uniform(batch, 0, 1) < self.config.erasing, device)
-        (left, right), (top, bottom) = self._spans(batch, 0.5), self._spans(batch, 0.5)
-        time = _inside(_send(left, device), _send(right, device), pixels.shape[3], axis=3)
-        band = _inside(_send(top, device), _send(bottom, device), pixels.shape[2], axis=2)
-        noise = _send(torch.rand(pixels.shape[1:], generator=self.random), device)
+        chosen = (self._uniform(batch, 0, 1) < self.config.erasing).to(device)
+        time = _inside(self._spans(batch, 0.5).to(device), pixels.shape[3], axis=3)
+        band = _inside(self._spans(batch, 0.5).to(device), pixels.shape[2], axis=2)
+        noise = torch.rand(pixels.shape[1:], generator=self.random).to(device)
         return torch.where(time & band & chosen[:, None, None, None], noise, pixels)
 
 
-def _send(choices: Tensor, device: torch.device) -> Tensor:
-    """Copy random choices to the training device, without waiting for what it has to do before."""
-    return choices.to(device, non_blocking=True)
+def _rows(wanted: Tensor) -> Tensor | slice:
+    """The rows to compute: those wanted, or on a GPU all, since asking it which would mean to wait for it."""
+    return slice(None) if wanted.is_cuda else wanted.nonzero().flatten()
 
 
 def shift_time(images: Tensor, fraction: Tensor) -> Tensor:
@@ -216,11 +241,11 @@ def mask(pixels: Tensor, start: Tensor, stop: Tensor, axis: int) -> Tensor:
 
     Park et al., SpecAugment, 2019.
     """
-    return pixels.masked_fill(_inside(start, stop, pixels.shape[axis], axis), 0)
+    return pixels.masked_fill(_inside(torch.stack([start, stop], 1), pixels.shape[axis], axis), 0)
 
 
-def _inside(start: Tensor, stop: Tensor, size: int, axis: int) -> Tensor:
-    """True between `start` and `stop` (fractions, `(B,)`) along `axis`; broadcasts to pictures."""
-    position = (torch.arange(size, device=start.device) + 0.5) / size
-    inside = (position[None] >= start[:, None]) & (position[None] < stop[:, None])
+def _inside(span: Tensor, size: int, axis: int) -> Tensor:
+    """True from start to end, fractions `(B, 2)`, along `axis`; broadcasts to pictures."""
+    position = (torch.arange(size, device=span.device) + 0.5) / size
+    inside = (position[None] >= span[:, :1]) & (position[None] < span[:, 1:])
     return inside[:, None, None, :] if axis == 3 else inside[:, None, :, None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -192,6 +192,7 @@ class SpectrogramTrainer(ClassificationTrainer):
             db_range=config.db_ceiling - config.db_floor if config else 80.0,
             seed=self.args.seed + 7919 * max(RANK, 0),  # each process draws its own
         )
+        self.change: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] = self.augmenter
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Batches of uint8 pictures (train) or float pictures in [0, 1] (val)."""
@@ -220,7 +221,7 @@ class SpectrogramTrainer(ClassificationTrainer):
     def preprocess_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Augment the batch on the training device; labels become target probabilities."""
         images, labels = super().preprocess_batch(batch).values()
-        batch["img"], batch["cls"] = self.augmenter(images, labels)
+        batch["img"], batch["cls"] = self.change(images, labels)
         batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
         return batch
 
@@ -288,7 +289,9 @@ def _record_passes(trainer: SpectrogramTrainer) -> None:
     sample = torch.zeros(shape, device=trainer.device).contiguous(memory_format=torch.channels_last)
     mixed = torch.bfloat16 if args.amp == "bf16" else torch.float16
     try:
-        graphs.record(trainer.model, sample, dtype=mixed if trainer.amp else None)
+        graphs.record_network(trainer.model, sample, dtype=mixed if trainer.amp else None)
+        if not trainer.augment.erasing:
+            trainer.change = graphs.RecordedAugmenter(trainer.augmenter, trainer.batch_size, args.imgsz, trainer.device)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()  # Ultralytics will find a smaller batch, if need be
 
