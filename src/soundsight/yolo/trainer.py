@@ -6,8 +6,10 @@ is patched. It also writes the model's ears (spectrogram settings, class names) 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,6 +36,7 @@ from soundsight.yolo import graphs
 
 # A set of pictures above this share of the free memory is read from disk batch by batch, and of the GPU's, kept off it.
 MEMORY_SHARE = 0.4
+SAVE_SECONDS = 2.0  # from one checkpoint to the next: what a kill may cost
 
 
 class ImageSet(torch.utils.data.Dataset):
@@ -155,6 +158,7 @@ class SpectrogramTrainer(ClassificationTrainer):
     model: Any  # Ultralytics first keeps a path here, then the network
     spectrogram: ClassVar[SpectrogramConfig | None] = None
     augment: ClassVar[AugmentConfig] = AugmentConfig()
+    saved = -math.inf  # when a checkpoint was last written, in seconds of `time.monotonic`
     recorded = False  # whether CUDA graphs were made, or could not be
 
     @classmethod
@@ -226,7 +230,15 @@ class SpectrogramTrainer(ClassificationTrainer):
         return batch
 
     def save_model(self) -> bool:
-        """Write checkpoints so that a kill leaves the former one, never a part of the new one."""
+        """Write checkpoints so that a kill leaves the former one, never a part of the new one.
+
+        Epochs shorter than `SAVE_SECONDS` share one, unless they are the best or the last: writing it would take
+        as long as they do.
+        """
+        wanted = self.stop or self.save_period > 0 or (self.fitness is not None and self.fitness == self.best_fitness)
+        if not wanted and time.monotonic() < self.saved + SAVE_SECONDS:
+            return False
+        self.saved = time.monotonic()
         goals = self.last, self.best
         self.last, self.best = (goal.with_name(f"{TEMP_PREFIX}{goal.name}") for goal in goals)
         try:
