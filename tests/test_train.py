@@ -76,6 +76,28 @@ def test_the_model_card_gets_the_figures_of_the_test_split(tiny_data, tmp_path):
     assert scored.card == card and f"{scored.scores.top1:.2%}" in card.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("shown", [False, True])
+def test_short_epochs_share_a_checkpoint(tiny_data, tmp_path, monkeypatch, shown):
+    """The first, the last and each that is the best so far are written; the others only after a while."""
+    from ultralytics.engine.trainer import BaseTrainer
+
+    from soundsight.yolo import trainer
+
+    written, scores, write = [], [], BaseTrainer.save_model
+
+    def watched(self):
+        written.append(self.epoch)
+        return write(self)
+
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", 1000.0)
+    monkeypatch.setattr(BaseTrainer, "save_model", watched)
+    settings = {**QUICK, "epochs": 5, "val": shown, "data": str(tiny_data), "project": str(tmp_path)}
+    run = train(**settings, calibrate=False, watch=lambda epoch, top1: scores.append(top1))
+    best = [epoch for epoch, score in enumerate(scores) if score == max(scores[: epoch + 1])]
+    assert written == sorted({0, *(best if shown else []), 4})
+    assert load_checkpoint(run.last)["train_results"]["epoch"] == [1, 2, 3, 4, 5]
+
+
 def test_a_killed_run_resumes_where_it_was(tiny_data, tmp_path):
     """Stop after the first of three epochs by SIGKILL, then `resume=`."""
     command = [sys.executable, "-m", "soundsight", "train", *words({**QUICK, "epochs": 3, "data": tiny_data})]
