@@ -59,6 +59,7 @@ def test_a_misspelt_command_names_the_nearest(capsys):
 
 
 def test_key_value_words_are_yaml():
+    assert key_values(["lr0=1e-3", "name=1e"]) == {"lr0": 0.001, "name": "1e"}  # YAML 1.1 wants a point
     assert key_values(["a=1", "b=0.5", "c=[1, 2]", "d=null", "e=x/y", "f=true", "g="]) == {
         "a": 1, "b": 0.5, "c": [1, 2], "d": None, "e": "x/y", "f": True, "g": None,
     }  # fmt: skip

@@ -154,6 +154,16 @@ def test_shards_are_taken_over_only_if_they_are_whole_and_ours(tmp_path):
 # Addresses and settings
 
 
+def test_what_is_searched_and_what_is_fixed():
+    from soundsight.cluster.tune import parse_space
+
+    space, fixed = parse_space({"lr0": "0.001..0.003", "epochs": "10..20", "batch": "8..128", "data": "../data"})
+    assert space == {"lr0": ("even", 0.001, 0.003), "epochs": ("whole even", 10, 21), "batch": ("whole log", 8, 129)}
+    assert fixed == {"data": "../data"}
+    with pytest.raises(ConfigError, match=r"lr0=3\.\.1 is no range"):
+        parse_space({"lr0": "3..1"})
+
+
 def test_addresses_that_cannot_be(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert connect.find_address(ClusterConfig()) is None

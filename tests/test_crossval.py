@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import soundfile
 import torch
 
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
-from soundsight.dataset.catalogue import Clip
+from soundsight.dataset.catalogue import Clip, read_catalogue
 from soundsight.dataset.pictures import draw_clip
+from soundsight.dataset.prepare import draw_all
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment.crossval import crossval
 from soundsight.yolo.classifier import load_classifier, softmax
@@ -222,6 +224,50 @@ def test_sources_in_two_folds_stop_the_run(tones):
     table.write_text(table.read_text(encoding="utf-8").replace(",200,A", ",100,A"), encoding="utf-8")
     with pytest.raises(DatasetError, match="1 source recordings are in more than one fold, such as '100'"):
         crossval(tones, EARS, workers=1, say=lambda _: None, **QUICK)
+
+
+def test_what_a_cross_validation_sets_itself_is_refused_with_what_to_write(tones):
+    for word, text in (
+        ({"seed": 7}, "seed=7 .* write --seeds"),
+        ({"imgsz": 96}, "imgsz=96 .* write image_size="),
+        ({"save_dir": "x"}, "save_dir=x .* write --name"),
+        ({"erasing": 0.5}, "erasing=0.5 is for photographs"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            crossval(tones, EARS, **QUICK, **word)
+    with pytest.raises(ConfigError, match="--groups 0 is not allowed"):
+        crossval(replace(tones, split=SplitConfig(strategy="group")), EARS, groups=0, **QUICK)
+
+
+def test_one_more_fold_leaves_finished_ones_in_the_summary(tones, tmp_path):
+    def run(*only, **more):
+        small = replace(EARS, image_size=32)
+        return crossval(
+            tones, small, name="a", runs=tmp_path, workers=1, say=lambda _: None, only=only, **{**QUICK, **more}
+        )
+
+    assert run(2).folds == [2]
+    assert run(1).folds == [1, 2] and run(1).pooled.count == 16
+    start = tmp_path / "start.pt"
+    shutil.copyfile(tmp_path / "a" / "fold1-seed0" / "run" / "weights" / "last.pt", start)
+    first = crossval(tones, EARS, runs=tmp_path, workers=1, say=lambda _: None, only=[1], **{**QUICK, "model": start})
+    shutil.copyfile(tmp_path / "a" / "fold2-seed0" / "run" / "weights" / "last.pt", start)
+    again = crossval(tones, EARS, runs=tmp_path, workers=1, say=lambda _: None, only=[1], **{**QUICK, "model": start})
+    assert first.folder != again.folder  # other weights under the same name
+
+
+def test_pictures_that_another_command_drew_meanwhile_are_refused(tones, tmp_path):
+    """A second cross-validation with other settings draws into the same cache while the first trains."""
+    small = replace(EARS, image_size=32)
+
+    def say(line: str) -> None:
+        if "Fold 1, seed 0: top-1" in line:
+            draw_all(read_catalogue(tones), replace(small, fmin_hz=200.0), Path(tones.cache), workers=1)
+
+    with pytest.raises(DatasetError, match="was drawn anew by another command"):
+        crossval(tones, small, name="a", runs=tmp_path / "runs", workers=1, say=say, **QUICK)
+    done = crossval(tones, small, name="a", runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK)
+    assert done.folds == [1, 2, 3]
 
 
 def test_group_folds_never_divide_a_source(tones, tmp_path):

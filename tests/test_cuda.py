@@ -96,7 +96,8 @@ def test_training_goes_through_graphs_and_learns(run, tiny_data, tmp_path, monke
     train(**once)
     train(**once, amp="bf16")
     train(**once, amp=False)
-    train(**{**once, "nbs": 16})  # sums gradients of two batches, which graphs cannot
+    for warmup in (0, 1):
+        train(**{**once, "nbs": 16, "warmup_epochs": warmup})  # sums gradients of two batches, which graphs cannot
     assert recorded == [torch.float16, torch.bfloat16, None]
 
 

@@ -397,13 +397,13 @@ def test_a_run_killed_while_redrawing_leaves_the_former_data_whole(config: Datas
 
 def test_two_runs_at_once_do_not_mix(config: DatasetConfig) -> None:
     code = (
-        "import sys; from pathlib import Path; from soundsight.dataset.prepare import _locked\n"
-        "with _locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from soundsight.files import locked\n"
+        "with locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, config.cache]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "locked\n"
-        with pytest.raises(ConfigError, match=r"Another `soundsight prepare` is writing to .*; wait until it ends"):
+        with pytest.raises(ConfigError, match=r"Another command is drawing pictures into .*; wait until it has"):
             run(config)
         other.communicate("")
     assert run(config).drawn == 30

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,21 @@ def test_the_model_card_gets_the_figures_of_the_test_split(tiny_data, tmp_path):
     assert scored.card == card and f"{scored.scores.top1:.2%}" in card.read_text(encoding="utf-8")
 
 
+def test_a_card_gets_no_figures_of_other_data_and_no_augmentation_that_was_not(tiny_data, tmp_path):
+    run = train(**QUICK, data=str(tiny_data), project=str(tmp_path), name="r", stock=True)
+    card = (run.folder / "model-card.md").read_text(encoding="utf-8")
+    assert "Augmentation: that of `yolo classify train`" in card and "shift" not in card
+    run = train(**QUICK, data=str(tiny_data), project=str(tmp_path), name="s")
+    other = tmp_path / "other"
+    shutil.copytree(tiny_data, other)
+    prepared = json.loads((other / "settings.json").read_text(encoding="utf-8"))
+    (other / "settings.json").write_text(json.dumps({**prepared, "fingerprint": "of others"}), encoding="utf-8")
+    assert val(run.last, data=other, split="test", folder=tmp_path / "t").card is None
+    assert "Not scored yet" in (run.folder / "model-card.md").read_text(encoding="utf-8")
+    with pytest.raises(ConfigError, match="batch=0 is not allowed"):
+        val(run.last, data=tiny_data, batch=0)
+
+
 @pytest.mark.parametrize("shown", [False, True])
 def test_short_epochs_share_a_checkpoint(tiny_data, tmp_path, monkeypatch, shown):
     """The first, the last and each that is the best so far are written; the others only after a while."""
@@ -101,13 +117,31 @@ def test_short_epochs_share_a_checkpoint(tiny_data, tmp_path, monkeypatch, shown
 def test_a_killed_run_resumes_where_it_was(tiny_data, tmp_path):
     """Stop after the first of three epochs by SIGKILL, then `resume=`."""
     command = [sys.executable, "-m", "soundsight", "train", *words({**QUICK, "epochs": 3, "data": tiny_data})]
-    command += [f"project={tmp_path}", "name=k"]
+    command += [f"project={tmp_path}", "name=k", "augment.mixup=0.25", "lr0=2e-3"]
     last = tmp_path / "k" / "weights" / "last.pt"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not last.is_file() and process.poll() is None:
             pass
         process.kill()
-    again = train(resume=str(last), data=str(tiny_data), imgsz=64, device="cpu")
+    assert json.loads((tmp_path / "k" / RUN_FILE).read_text(encoding="utf-8"))["augment"]["mixup"] == 0.25
+    other = tmp_path / "other"
+    shutil.copytree(tiny_data, other)
+    prepared = json.loads((other / "settings.json").read_text(encoding="utf-8"))
+    (other / "settings.json").write_text(json.dumps({**prepared, "fingerprint": "of others"}), encoding="utf-8")
+    for changed, text in (
+        ({"data": str(other)}, "are not those that .*last.pt was trained on"),
+        ({"batch": 8}, "batch=8 cannot be given .* trained with batch=16"),
+        ({"augment.mixup": 0.5}, "leave augment.mixup out"),
+        ({"stock": True}, "was not trained with --stock"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            train(resume=str(last), **changed)
+    again = train(resume=str(last))  # as it was: nothing comes from configs/
+    record = json.loads((again.folder / RUN_FILE).read_text(encoding="utf-8"))
+    assert record["augment"]["mixup"] == 0.25
+    assert {key: record["arguments"][key] for key in ("model", "epochs", "batch", "lr0", "data")} == {
+        **{key: QUICK[key] for key in ("model", "batch")}, "epochs": 3, "lr0": 0.002, "data": str(tiny_data)
+    }  # fmt: skip
     rows = (again.folder / "results.csv").read_text(encoding="utf-8").strip().splitlines()
     assert [row.split(",")[0].strip() for row in rows[1:]] == ["1", "2", "3"]
     assert load_checkpoint(again.last)["model"].soundsight["spectrogram"]["image_size"] == 64
@@ -119,6 +153,9 @@ def test_a_killed_run_resumes_where_it_was(tiny_data, tmp_path):
         ({"epoch": 3}, ConfigError, "Unknown key 'epoch'.*Did you mean 'epochs'"),
         ({"epochs": "many"}, ConfigError, "'epochs=many'"),
         ({"imgsz": 96}, ConfigError, "imgsz=96 does not match the pictures .* 64 pixels"),
+        ({"mixup": 0.5}, ConfigError, "mixup=0.5 is for photographs, .* write augment.mixup=0.5"),
+        ({"fraction": 0.1}, ConfigError, "fraction=0.1 is for photographs"),
+        ({"stock": True, "augment.mixup": 0.5}, ConfigError, "augment.mixup has no effect with --stock"),
         ({"augment.mixin": 1}, ConfigError, "Unknown key 'mixin'"),
         ({"augment.shift": 2}, ConfigError, "shift=2 is out of range"),
         ({"device": 7}, ConfigError, "device=7 is not there"),
@@ -132,8 +169,6 @@ def test_what_does_not_fit_is_one_sentence(tiny_data, tmp_path, settings, error,
 
 
 def test_a_folder_that_was_not_prepared_to_the_end_is_refused(tiny_data, tmp_path):
-    import shutil
-
     copy = tmp_path / "data"
     shutil.copytree(tiny_data, copy)
     (copy / "settings.json").unlink()

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -88,3 +88,42 @@ def printable(name: str | Path) -> str:
     """A path or text for people and tables: control characters, and bytes that are no UTF-8, become `\\x1b`."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class locked:
+    """Hold a folder for one command at a time, by an advisory lock that ends with the process.
+
+    With `wait`, which is told so, it waits for its turn.
+
+    Raises:
+        ConfigError: The folder cannot be written, or without `wait` another command holds it.
+    """
+
+    def __init__(self, folder: Path, *, wait: Callable[[str], None] | None = None) -> None:
+        self.folder = folder
+        self.wait = wait
+
+    def __enter__(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.file = open(self.folder / ".lock", "w")
+        except OSError as error:
+            raise ConfigError(f"The folder {self.folder} cannot be written ({error.strerror}).") from error
+        try:
+            import fcntl
+        except ImportError:  # no such locks on this system
+            return
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if self.wait is not None:
+                self.wait(f"Another command is drawing pictures into {self.folder}; waiting until it has.")
+                fcntl.flock(self.file, fcntl.LOCK_EX)
+                return
+            self.file.close()
+            raise ConfigError(
+                f"Another command is drawing pictures into {self.folder}; wait until it has, or choose another folder."
+            ) from error
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()

@@ -109,8 +109,15 @@ def key_values(words: Sequence[str]) -> dict[str, object]:
         except yaml.YAMLError:
             settings[key] = value
         if isinstance(settings[key], str):
-            settings[key] = value
+            settings[key] = _number(value)
     return settings
+
+
+def _number(text: str) -> object:
+    """`1e-3` as a number, which YAML 1.1 reads as a text for want of a point."""
+    import re
+
+    return float(text) if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text) else text
 
 
 def _guarded(run: object, arguments: argparse.Namespace) -> int:

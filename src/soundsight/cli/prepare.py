@@ -99,12 +99,13 @@ def draw_gallery(done: Prepared, path: str) -> None:
     rows = manifest.read_rows(done.data / manifest.MANIFEST)
     for label in done.labels:
         for row in (row for row in rows if row.label == label):
+            seconds = row.shown_until(spectrogram.clip_seconds) - row.start_seconds
             try:
                 waveform = audio.read(
                     root / row.file,
                     sample_rate=spectrogram.sample_rate,
                     start_seconds=row.start_seconds,
-                    duration_seconds=spectrogram.clip_seconds,
+                    duration_seconds=seconds,
                 )
             except AudioError:
                 continue

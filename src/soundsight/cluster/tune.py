@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from soundsight.cluster.connect import Cluster
-from soundsight.config import ClusterConfig
+from soundsight.config import ClusterConfig, read_yaml
 from soundsight.errors import ConfigError, SoundsightError
 from soundsight.files import replacing, write_text
+from soundsight.settings import find_config
 
 Say = Callable[[str], None]
 SPACE = {"lr0": "0.0003..0.003", "weight_decay": "0.001..0.1", "augment.mixup": "0..0.8", "augment.gain_db": "0..12"}
@@ -41,7 +42,8 @@ def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], d
     """Divide settings into what is searched and what is fixed.
 
     Args:
-        words: `LOW..HIGH` is searched, evenly in its logarithm where HIGH is ten times LOW or more; `A|B|C` too.
+        words: `LOW..HIGH` is searched, evenly in its logarithm where HIGH is ten times LOW or more, and in whole
+            numbers where both are; `A|B|C` too.
 
     Raises:
         ConfigError: A range is none.
@@ -50,7 +52,7 @@ def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], d
     fixed: dict[str, Any] = {}
     for key, value in words.items():
         text = str(value)
-        if ".." in text:
+        if ".." in text and not {"/", "\\"} & set(text):  # else a path
             low, _, high = text.partition("..")
             try:
                 bounds = float(low), float(high)
@@ -58,7 +60,9 @@ def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], d
                 bounds = (1.0, 0.0)
             if bounds[0] >= bounds[1] or not all(map(math.isfinite, bounds)):
                 raise ConfigError(f"{key}={text} is no range; write LOW..HIGH, such as lr0=0.0003..0.003.")
-            space[key] = ("log" if 0 < 10 * bounds[0] <= bounds[1] else "even", *bounds)
+            kind = "log" if 0 < 10 * bounds[0] <= bounds[1] else "even"
+            whole = low.strip().isdecimal() and high.strip().isdecimal()
+            space[key] = (f"whole {kind}", int(low), int(high) + 1) if whole else (kind, *bounds)
         elif "|" in text:
             import yaml
 
@@ -100,7 +104,8 @@ def tune(
     _environment()
     from ray import tune as ray_tune
 
-    text = json.dumps({"space": dict(space), "fixed": dict(fixed), "trials": trials, "seed": seed}, sort_keys=True)
+    state_of = {"space": dict(space), "fixed": dict(fixed), "files": _contents(fixed), "trials": trials, "seed": seed}
+    text = json.dumps(state_of, sort_keys=True, default=str)
     state = folder / STATE
     if state.is_file() and state.read_text(encoding="utf-8") != text:
         raise ConfigError(f"{folder} holds a tuning of other settings; choose another --name.")
@@ -119,6 +124,15 @@ def tune(
     return _summary(tuner.fit(), folder, say)
 
 
+def _contents(fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """What the files behind `fixed` hold: other data or settings under the same names are another tuning."""
+    from soundsight.dataset import manifest
+
+    data = Path(str(fixed.get("data") or "data"))
+    contents = {key: read_yaml(find_config(fixed[key])) for key in ("config", "augment") if fixed.get(key)}
+    return contents | {"data": manifest.read_settings(data) if (data / manifest.SETTINGS).is_file() else None}
+
+
 def _new(
     ray_tune: Any,
     trainable: Any,
@@ -134,6 +148,7 @@ def _new(
     from ray.tune.search import BasicVariantGenerator
 
     makers = {"log": ray_tune.loguniform, "even": ray_tune.uniform, "choice": ray_tune.choice}
+    makers |= {"whole log": ray_tune.lograndint, "whole even": ray_tune.randint}
     scheduler = ASHAScheduler(time_attr="epoch", max_t=100_000, grace_period=grace, reduction_factor=2)
     return ray_tune.Tuner(
         trainable,

@@ -82,7 +82,7 @@ def prepare(
     images = image_paths(catalogue.clips)
     labels = class_order(catalogue.labels)
     cache, data = Path(config.cache), Path(config.data)
-    with _locked(cache), _locked(data):
+    with files.locked(cache), files.locked(data):
         files.remove_temporary([data])
         rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress, run=run)
         split_of = {images[clip]: split for clip, split in {**splits, **dict.fromkeys(versions, "train")}.items()}
@@ -314,31 +314,3 @@ def _remove_strangers(cache: Path, wanted: set[str]) -> None:
         if path.endswith(".png") and path not in wanted and pictures.read_key(Path(path)) is not None:
             os.unlink(path)
     files.remove_empty_folders(cache)
-
-
-class _locked:
-    """Hold a folder for one `prepare` at a time, by an advisory lock that ends with the process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.folder / ".lock", "w")
-        except OSError as error:
-            raise ConfigError(f"The folder {self.folder} cannot be written ({error.strerror}).") from error
-        try:
-            import fcntl
-
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # no such locks on this system
-            pass
-        except OSError as error:
-            self.file.close()
-            raise ConfigError(
-                f"Another `soundsight prepare` is writing to {self.folder}; wait until it ends."
-            ) from error
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()

@@ -57,7 +57,13 @@ def folds(catalogue: Catalogue) -> list[int]:
 
 
 def with_group_folds(catalogue: Catalogue, count: int, seed: int = 0) -> Catalogue:
-    """The same clips with folds 1 to `count` that never divide a source recording."""
+    """The same clips with folds 1 to `count` that never divide a source recording.
+
+    Raises:
+        ConfigError: There are fewer than two folds.
+    """
+    if count < 2:
+        raise ConfigError(f"--groups {count} is not allowed: a cross-validation needs 2 folds or more.")
     parts = _deal(catalogue.clips, [1 / count] * count, seed)
     return replace(catalogue, clips=[replace(clip, fold=parts[clip] + 1) for clip in catalogue.clips])
 

@@ -16,6 +16,7 @@ from soundsight.errors import ConfigError
 from soundsight.files import write_text
 
 CARD = "model-card.md"
+RUN_FILE = "soundsight.json"  # what a training writes of itself
 
 
 def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
@@ -32,7 +33,7 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
         ConfigError: The folder is no training, or the scores are of another model.
     """
     folder = Path(run)
-    record = _read(folder / "soundsight.json", "a training of `soundsight train`")
+    record = _read(folder / RUN_FILE, "a training of `soundsight train`")
     model = next((p for p in (folder / "weights" / name for name in ("last.pt", "best.pt")) if p.is_file()), None)
     if model is None:
         raise ConfigError(f"{folder / 'weights'} holds no checkpoint, so there is no model to describe.")
@@ -57,6 +58,14 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
         _versions(record),
     ]
     return write_text(folder / CARD, "\n\n".join(sections) + "\n")
+
+
+def read_record(last: Path) -> dict[str, Any]:
+    """What a training wrote beside its weights when it began; nothing if it was not begun by `train`."""
+    try:
+        return dict(json.loads((last.absolute().parent.parent / RUN_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:
@@ -121,8 +130,9 @@ def _protocol(record: Mapping[str, Any], ears: Mapping[str, Any], model: Path) -
     else:
         lines.append("- The epoch was chosen by its score on the split `val`.")
     lines.append("- Training: " + ", ".join(f"{k} {arguments[k]}" for k in kept if k in arguments) + ".")
-    augment = {k: v for k, v in (record.get("augment") or {}).items() if v}
-    lines.append("- Augmentation: " + (", ".join(f"{k} {v}" for k, v in augment.items()) or "none") + ".")
+    augment = record.get("augment")
+    listed = ", ".join(f"{k} {v}" for k, v in (augment or {}).items() if v) or "none"
+    lines.append(f"- Augmentation: {listed if augment is not None else 'that of `yolo classify train`'}.")
     heard = ears.get("spectrogram") or record.get("spectrogram")
     if heard:
         lines.append(

@@ -25,15 +25,26 @@ from soundsight.dataset.prepare import draw_all, with_versions
 from soundsight.dataset.split import find_leaks, folds, with_group_folds
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment.ensemble import join, read_members, read_settings
-from soundsight.experiment.folds import Plan, Scored, score_fold, score_folds, scores_of
+from soundsight.experiment.folds import Plan, Scored, is_scored, score_fold, score_folds, scores_of
 from soundsight.experiment.scoring import Views
-from soundsight.experiment.train import resolve_augment
+from soundsight.experiment.train import refuse_photographs, resolve_augment
 from soundsight.experiment.val import write_results
-from soundsight.files import write_text
+from soundsight.files import locked, write_text
 from soundsight.report.metrics import Scores, Spread
 from soundsight.settings import find_config, versions
 from soundsight.yolo.train import resolve_arguments
 
+# Arguments of Ultralytics that a cross-validation sets itself, and what to say instead.
+GIVEN = {
+    "seed": "each fold has its own; write --seeds",
+    "imgsz": "pictures are drawn for it; write image_size=",
+    "val": "the protocol says whether epochs are scored; write --protocol",
+    "plots": "it draws its own",
+    "exist_ok": "finished folds are always kept",
+    "project": "it writes below runs/crossval; write --name",
+    "save_dir": "it writes below runs/crossval; write --name",
+    "resume": "the same command continues a run that was killed",
+}
 Protocol = Literal["last", "train-val-test"]
 Say = Callable[[str], None]
 
@@ -79,7 +90,7 @@ def crossval(
         config: Ultralytics `cfg` file; `None` takes `configs/train.yaml`.
         augment: Augmentation settings or their file; `None` switches augmentation off.
         protocol: `last` or `train-val-test`; see the head of this module.
-        only: Test just these folds.
+        only: Test just these folds; those that are finished stay in the summary.
         groups: Number of folds made from sources.
         seeds: One training a fold and seed; several are averaged into an ensemble, and reported as one.
         shifts: Average over this many circular time shifts when scoring ...
@@ -109,11 +120,19 @@ def crossval(
     tested = _tested_folds(catalogue, only, protocol)
     report_leaks(catalogue, say)
     drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
-    rows, failures, drawn = draw_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
+    with locked(Path(dataset.cache), wait=say):
+        rows, failures, drawn = draw_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
     say(f"{len(rows)} pictures are ready ({drawn} drawn now, {len(failures)} clips failed).")
     recipe = {"arguments": {k: v for k, v in arguments.items() if k != "device"}, "augment": to_dict(augmentation)}
-    settings = recipe | {"protocol": protocol, "seeds": list(seeds)} | _describe(dataset, spectrogram, rows)
+    settings = (
+        recipe
+        | {"weights": _weights(arguments), "protocol": protocol, "seeds": list(seeds)}
+        | _describe(dataset, spectrogram, rows)
+    )
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
+    if only:  # what is finished stays in the summary
+        finished = [fold for fold in folds(catalogue) if all(is_scored(folder, fold, seed, views) for seed in seeds)]
+        tested = sorted({*tested, *finished})
     joining = read_members(others, tested, settings, views)
     manifest.write_failures(folder / manifest.FAILURES, failures)
     root, cache = Path(dataset.root), Path(dataset.cache)
@@ -132,6 +151,14 @@ def crossval(
     return _summarise(plan, join(done, joining), record, say, "with-" + "+".join(Path(o).name for o in others))
 
 
+def _weights(arguments: dict[str, Any]) -> dict[str, str]:
+    """Fingerprints of the files that training starts from: other weights under the same name are another run."""
+    from soundsight.yolo.checkpoint import file_fingerprint
+
+    starts = {key: Path(str(arguments.get(key))) for key in ("model", "pretrained")}
+    return {key: file_fingerprint(path) for key, path in starts.items() if path.is_file()}
+
+
 def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list[manifest.Row]) -> dict[str, Any]:
     """What the pictures are of, without the folders they lie in."""
     return {
@@ -147,8 +174,11 @@ def _resolve(
     """Arguments of Ultralytics without those that each fold has of its own, and the augmentation."""
     ours = {k.removeprefix("augment."): v for k, v in overrides.items() if k.startswith("augment.")}
     theirs = {k: v for k, v in overrides.items() if not k.startswith("augment.")}
+    refuse_photographs(theirs)
+    for key in theirs.keys() & GIVEN.keys():
+        raise ConfigError(f"{key}={theirs[key]} is not for a cross-validation: {GIVEN[key]}.")
     arguments = resolve_arguments(find_config(config or "train.yaml"), theirs)
-    for key in ("data", "project", "name", "resume", "task", "mode"):
+    for key in (*GIVEN, "data", "name", "task", "mode"):
         arguments.pop(key, None)
     return arguments, resolve_augment(augment, ours)
 

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from soundsight import parallel, report
-from soundsight.config import AugmentConfig, SpectrogramConfig
+from soundsight.config import AugmentConfig, SpectrogramConfig, fingerprint
 from soundsight.dataset.manifest import Row
+from soundsight.dataset.pictures import read_key
 from soundsight.dataset.prepare import link
-from soundsight.errors import SoundsightError
+from soundsight.errors import DatasetError, SoundsightError
 from soundsight.experiment.scoring import Views, clips_of, list_pictures, logits_of
 from soundsight.files import write_bytes, write_text
 from soundsight.report.metrics import Scores
@@ -81,13 +82,12 @@ def score_folds(
 def _fold_there(plan: Plan, all_folds: list[int], protocol: str, job: tuple[int, int]) -> tuple[Scored, list[str]]:
     """On a worker: one fold, and what there is to say of it."""
     lines: list[str] = []
-    with _alone(plan.folder / f"fold{job[0]}-seed{job[1]}"):
-        return score_fold(plan, job[0], all_folds, protocol, job[1], lines.append), lines
+    return score_fold(plan, job[0], all_folds, protocol, job[1], lines.append), lines
 
 
 @contextmanager
 def _alone(work: Path) -> Iterator[None]:
-    """Hold a fold's folder: a worker that was thought lost may still be training there.
+    """Hold a fold's folder: another command, or a worker that was thought lost, may be training there.
 
     Raises:
         SoundsightError: It still does after `LOCK_SECONDS`.
@@ -114,19 +114,27 @@ def _alone(work: Path) -> Iterator[None]:
 
 
 def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
-    """Train and score one fold with one seed, or read what a former run left."""
+    """Train and score one fold with one seed, or read what a former run left.
+
+    Raises:
+        SoundsightError: Another command trains the same fold, or its settings, data or weights do not fit.
+    """
     work = plan.folder / f"fold{fold}-seed{seed}"
-    result = work / result_name(plan.views)
-    if result.is_file():
-        say(f"Fold {fold}, seed {seed}: done before, kept.")
-        return read_scored(result)
+    with _alone(work):
+        if is_scored(plan.folder, fold, seed, plan.views):
+            say(f"Fold {fold}, seed {seed}: done before, kept.")
+            return read_scored(work / result_name(plan.views))
+        return _score_anew(plan, work, fold, all_folds, protocol, seed, say)
+
+
+def _score_anew(plan: Plan, work: Path, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
     data = work / "data"
     _lay_out(plan, data, fold, all_folds, protocol)
     model = work / "run" / "weights" / ("last.pt" if protocol == "last" else "best.pt")
     if not (work / TRAINED).is_file():
         _train(plan, work, seed, protocol, say=lambda text: say(f"Fold {fold}, seed {seed}: {text}"))
     scored = _score(plan, model, data)
-    _write(result, scored)
+    _write(work / result_name(plan.views), scored)
     shutil.rmtree(data, ignore_errors=True)
     say(f"Fold {fold}, seed {seed}: top-1 {scores_of(scored).top1:.1%}.")
     return scored
@@ -166,6 +174,14 @@ def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: 
                 seen.add(row.label)
                 shown.append(replace(row, split="val"))
     link([*rows, *shown], plan.cache, data)
+    drawn = fingerprint(plan.spectrogram)
+    for row in rows:
+        key = read_key(data / row.split / row.image)
+        if key is None or key.split()[1:3] != [drawn, row.sha256]:
+            raise DatasetError(
+                f"The picture {plan.cache / row.image} was drawn anew by another command, with other settings or of "
+                "another recording, while this one ran; give each its own folder with cache=FOLDER, and run this again."
+            )
 
 
 def resumable(last: Path) -> bool:
@@ -212,6 +228,11 @@ def _write(path: Path, scored: Scored) -> None:
 def result_name(views: Views) -> str:
     """File of a fold's answers."""
     return f"probabilities-{views}.npz" if str(views) else "probabilities.npz"
+
+
+def is_scored(folder: Path, fold: int, seed: int, views: Views) -> bool:
+    """Whether a run has the answers for a fold."""
+    return (folder / f"fold{fold}-seed{seed}" / result_name(views)).is_file()
 
 
 def read_scored(path: Path) -> Scored:

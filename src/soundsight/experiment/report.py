@@ -48,7 +48,8 @@ class Run:
     @property
     def training(self) -> Path:
         """Folder that holds the folds of a cross-validation."""
-        return self.folder.parent if self.folder.name.startswith("shifts") else self.folder
+        above = [self.folder, *self.folder.absolute().parents[:2]]  # looks and ensembles have folders of their own
+        return next((folder for folder in above if (folder / "settings.json").is_file()), self.folder)
 
     def found(self, path: str | Path | None) -> Path | None:
         """A path of the record: as it stands, or seen from a folder above the run; `None` if it is gone."""
@@ -253,9 +254,12 @@ def _clip(
     start = row.start_seconds
     if start is None:
         return Clip(row, 0.0, note="Where in its recording this clip begins is not known.")
+    seconds = config.clip_seconds
+    if row.end_seconds is not None:
+        seconds = min(seconds, row.end_seconds - start)
     try:
         waveform = audio.read(
-            root / row.clip, sample_rate=config.sample_rate, start_seconds=start, duration_seconds=config.clip_seconds
+            root / row.clip, sample_rate=config.sample_rate, start_seconds=start, duration_seconds=seconds
         )
     except AudioError as error:
         return Clip(row, 0.0, note=str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ from soundsight import config as settings
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.experiment.card import write_card
+from soundsight.experiment.card import RUN_FILE, read_record, write_card
 from soundsight.files import write_text
 from soundsight.settings import find_config, versions
-from soundsight.yolo.train import Run, no_augment, resolve_arguments
+from soundsight.yolo.train import Run, no_augment, resolve_arguments, resumed_arguments
 from soundsight.yolo.train import train as train_pictures
 
-RUN_FILE = "soundsight.json"
+# What `yolo` does to photographs and our trainer does not, with our word for it where there is one.
+PHOTOGRAPHS = {
+    **dict.fromkeys(("mixup", "cutmix", "erasing"), "write augment.{key}={value}, "),
+    **dict.fromkeys(("auto_augment", "fliplr", "flipud", "fraction", "hsv_h", "hsv_s", "hsv_v", "scale"), ""),
+}
 
 
 def train(
@@ -38,7 +43,9 @@ def train(
         stock: Train as the `yolo` command would, without our trainer.
         calibrate: Afterwards fit a temperature on the `val` split and store it with the model.
         watch: Told (epoch from 1, top-1 on the `val` split) after each epoch.
-        overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
+        overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation. With `resume=CHECKPOINT` a
+            killed training goes on as it was, whatever `config` and `augment` say; only where and how it runs
+            (`data`, `device`, `workers`, ...) may be given anew.
 
     Returns:
         The run's folder and checkpoints; the folder holds the model card too.
@@ -47,8 +54,16 @@ def train(
         SoundsightError: Settings, pictures or weights do not fit; the sentence says which.
     """
     ours, theirs = _divide(overrides)
-    arguments = resolve_arguments(find_config(config or "train.yaml"), theirs)
-    chosen = resolve_augment(augment, ours)
+    resumed = _resumed(theirs, ours, stock=stock) if theirs.get("resume") else None
+    if resumed is not None:
+        arguments, chosen, stock = resumed
+    else:
+        if stock and ours:
+            raise ConfigError(f"augment.{next(iter(ours))} has no effect with --stock: its augmentation is `yolo`'s.")
+        if not stock:
+            refuse_photographs(theirs)
+        arguments = resolve_arguments(find_config(config or "train.yaml"), theirs)
+        chosen = no_augment() if stock else resolve_augment(augment, ours)
     data = Path(str(arguments.get("data") or "data"))
     checks.check_data(data)
     checks.check_writable(str(arguments.get("project") or "runs/classify"))
@@ -59,10 +74,16 @@ def train(
             f"{spectrogram.image_size} pixels wide: train with imgsz={spectrogram.image_size}, or prepare "
             f"again with image_size={arguments.get('imgsz')}."
         )
+    note = partial(record, arguments=arguments, spectrogram=spectrogram, augment=None if stock else chosen, data=data)
     run = train_pictures(
-        {**arguments, "data": str(data)}, spectrogram=spectrogram, augment=chosen, stock=stock, watch=watch
+        {**arguments, "data": str(data)},
+        spectrogram=spectrogram,
+        augment=chosen,
+        stock=stock,
+        watch=watch,
+        started=note,
     )
-    record(run.folder, arguments, spectrogram, chosen, data)
+    note(run.folder)
     if calibrate and spectrogram is not None and not stock and (data / "val").is_dir():
         from soundsight.experiment.val import calibrate_checkpoint
 
@@ -72,6 +93,22 @@ def train(
     if run.last.is_file():  # not with save=False
         write_card(run.folder)
     return run
+
+
+def refuse_photographs(words: Mapping[str, Any]) -> None:
+    """Check that no word asks for what only Ultralytics' own loader does.
+
+    Raises:
+        ConfigError: One does.
+    """
+    for key in words.keys() & PHOTOGRAPHS.keys():
+        value, off = words[key], 1.0 if key == "fraction" else 0.0
+        if value not in (None, off):
+            instead = PHOTOGRAPHS[key].format(key=key, value=value)
+            raise ConfigError(
+                f"{key}={value} is for photographs, and this trainer has no use for it; leave it out, {instead}or "
+                "train as `yolo` does with `soundsight train --stock`."
+            )
 
 
 def resolve_augment(augment: AugmentConfig | str | Path | None, overrides: Mapping[str, Any]) -> AugmentConfig:
@@ -103,18 +140,54 @@ def spectrogram_of(data: Path) -> SpectrogramConfig | None:
     return None
 
 
+def _resumed(
+    words: Mapping[str, Any], augment: Mapping[str, Any], *, stock: bool
+) -> tuple[dict[str, Any], AugmentConfig, bool]:
+    """Arguments, augmentation and kind of a killed training, from its checkpoint and its record.
+
+    Raises:
+        ConfigError: What the user says, or the data folder, would make it another training.
+    """
+    last = Path(str(words["model"] if words["resume"] is True and "model" in words else words["resume"]))
+    arguments, ears = resumed_arguments(last, words)
+    if stock and ears is not None:
+        raise ConfigError(f"{last} was not trained with --stock; resume it without.")
+    chosen = resolve_augment(no_augment(), (ears or {}).get("augment") or {})
+    if resolve_augment(chosen, augment) != chosen:
+        raise ConfigError(
+            f"{last} was trained with another augmentation, and a training that is resumed keeps its own: "
+            f"leave augment.{next(iter(augment))} out, or start a new training."
+        )
+    data = Path(str(arguments.get("data") or "data"))
+    drawn, heard = spectrogram_of(data), (ears or {}).get("spectrogram")
+    before = read_record(last)
+    if (ears is not None and (to_dict(drawn) if drawn else None) != heard) or (
+        "data_fingerprint" in before and before["data_fingerprint"] != _prepared(data).get("fingerprint")
+    ):
+        raise ConfigError(
+            f"The pictures in {data} are not those that {last} was trained on: other recordings, splits or "
+            "spectrogram settings. Prepare them as before or set data=FOLDER, or start a new training."
+        )
+    arguments["model"] = (before.get("arguments") or {}).get("model", arguments.get("model"))
+    return arguments, chosen, ears is None
+
+
+def _prepared(data: Path) -> dict[str, Any]:
+    return manifest.read_settings(data) if (data / manifest.SETTINGS).is_file() else {}
+
+
 def record(
     folder: Path,
     arguments: Mapping[str, Any],
     spectrogram: SpectrogramConfig | None,
-    augment: AugmentConfig,
+    augment: AugmentConfig | None,
     data: Path,
 ) -> None:
-    """Write what reproduces a run beside its results."""
-    prepared = manifest.read_settings(data) if (data / manifest.SETTINGS).is_file() else {}
+    """Write what reproduces a run beside its results; `augment` is `None` for the stock trainer."""
+    prepared = _prepared(data)
     content = {
         "arguments": dict(arguments),
-        "augment": to_dict(augment),
+        "augment": to_dict(augment) if augment else None,
         "spectrogram": to_dict(spectrogram) if spectrogram else None,
         "dataset": prepared.get("dataset"),
         "data_fingerprint": prepared.get("fingerprint"),

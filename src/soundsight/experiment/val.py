@@ -11,7 +11,8 @@ import numpy as np
 from soundsight import report
 from soundsight.config import SpectrogramConfig
 from soundsight.dataset import manifest
-from soundsight.experiment.card import CARD, write_card
+from soundsight.errors import ConfigError
+from soundsight.experiment.card import CARD, read_record, write_card
 from soundsight.experiment.scoring import Views, check_ears, clips_of, list_pictures, logits_of
 from soundsight.report.metrics import Scores
 from soundsight.settings import versions
@@ -62,6 +63,8 @@ def val(
         SoundsightError: The model, the split or the settings do not fit.
     """
     views = Views(shifts, tuple(speeds))
+    if batch < 1:
+        raise ConfigError(f"batch={batch} is not allowed: it must be 1 or more.")
     classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust)
     found = list_pictures(data, split, classifier.ears.names)
     check_ears(found.files, classifier.ears.spectrogram, model)
@@ -83,7 +86,8 @@ def val(
         extra={**_origin(classifier, model), "data": str(data), "split": split, **asdict(views), **_data(data)},
     )
     plain = split == "test" and views == Views() and spectrogram is None
-    return Validation(scores, target, _update_card(Path(model), target) if plain else None)
+    own = plain and read_record(Path(model)).get("data_fingerprint") == _data(data).get("data_fingerprint")
+    return Validation(scores, target, _update_card(Path(model), target) if own else None)
 
 
 def _update_card(model: Path, scored: Path) -> Path | None:

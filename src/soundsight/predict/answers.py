@@ -46,6 +46,11 @@ class Window:
     silent: bool = field(repr=False)
     model: Model = field(repr=False)
 
+    @property
+    def named(self) -> bool:
+        """Whether the label is a class: one may be called "silence", too."""
+        return not self.silent and self.label != UNKNOWN
+
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k best classes with their probabilities; none in silence."""
         return [] if self.silent else _top(self.probabilities, self.model.names, k)
@@ -191,10 +196,12 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self.total = np.zeros(len(model.names))
         self.heard = 0
+        self.named = False  # whether some window has a class
 
     def add(self, window: Window) -> None:
         """Count a window."""
         self.counts[window.label] += 1
+        self.named |= window.named
         if not window.silent:
             self.total += window.probabilities
             self.heard += 1
@@ -204,7 +211,7 @@ class Tally:
         mean = (self.total / max(self.heard, 1)).astype(np.float32)
         silent = self.heard == 0
         label, probability = decide(mean, silent, self.model.names, thresholds)
-        if set(self.counts) <= {SILENCE, UNKNOWN} and not (silent and self.counts):
+        if not self.named and not (silent and self.counts):
             label = UNKNOWN  # no window was named, or none was read
         return Summary(
             self.recording, duration_seconds, label, probability, mean, dict(self.counts), self.model, failure
@@ -229,7 +236,7 @@ def merge(events: Iterable[Window | Summary]) -> Iterator[Window | Summary]:
 
 
 def _continues(run: Window, window: Window) -> bool:
-    same = (window.recording, window.label) == (run.recording, run.label)
+    same = (window.recording, window.label, window.silent) == (run.recording, run.label, run.silent)
     return same and window.start_seconds <= run.end_seconds + 1e-6
 
 

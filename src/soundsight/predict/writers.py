@@ -19,7 +19,7 @@ from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError
 from soundsight.files import printable, replacing
 from soundsight.predict.answers import ROW_COLUMNS, Summary, Window
-from soundsight.predict.options import SILENCE, UNKNOWN
+from soundsight.predict.options import UNKNOWN
 
 ROW_GROUP = 20_000  # rows of Parquet that are written at once
 
@@ -199,7 +199,7 @@ class AudacityWriter:
 
     def write(self, window: Window) -> None:
         """See `Writer`."""
-        if window.label not in (SILENCE, UNKNOWN):
+        if window.named:
             line = f"{window.start_seconds:.6f}\t{window.end_seconds:.6f}\t{plain(window.label)}\n"
             self.stream.write(line.encode())
 
@@ -227,7 +227,7 @@ class RavenWriter:
 
     def write(self, window: Window) -> None:
         """See `Writer`."""
-        if window.label in (SILENCE, UNKNOWN):
+        if not window.named:
             return
         self.count += 1
         start, end = f"{window.start_seconds:.6f}", f"{window.end_seconds:.6f}"

@@ -16,6 +16,9 @@ from soundsight.errors import ConfigError, ModelError, SoundsightError
 from soundsight.files import write_text
 
 WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
+# What a resumed training may be given anew: where and how it runs, not what it learns.
+PLACES = frozenset({"data", "device", "exist_ok", "mode", "model", "name", "project", "resume", "save_dir", "task"})
+CHANGEABLE = PLACES | {"cache", "patience", "plots", "save_period", "time", "val", "verbose", "workers"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,35 @@ def resolve_arguments(path: str | Path | None, overrides: Mapping[str, Any]) -> 
     return arguments
 
 
+def resumed_arguments(last: Path, words: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The arguments that a killed training goes on with, and its ears.
+
+    Args:
+        last: Its checkpoint.
+        words: What the user says now; only `CHANGEABLE` arguments may differ from the checkpoint's.
+
+    Returns:
+        The arguments, and the dictionary `model.soundsight`; `None` if the stock command trained it.
+
+    Raises:
+        ConfigError: A word would make it another training.
+        ModelError: The checkpoint is missing, damaged or unsafe.
+    """
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    from soundsight.yolo.checkpoint import checkpoint_model, load_checkpoint
+
+    checkpoint = load_checkpoint(last)
+    before = {k: v for k, v in (checkpoint.get("train_args") or {}).items() if k in DEFAULT_CFG_DICT}
+    for key, value in resolve_arguments(None, words).items():
+        if key not in CHANGEABLE and key in before and value != before[key]:
+            raise ConfigError(
+                f"{key}={value} cannot be given to a training that is resumed: {last} was trained with "
+                f"{key}={before[key]}. Leave it out, or start a new training."
+            )
+    return {**before, **words, "resume": str(last)}, getattr(checkpoint_model(checkpoint), "soundsight", None)
+
+
 def train(
     arguments: Mapping[str, Any],
     *,
@@ -54,6 +86,7 @@ def train(
     augment: AugmentConfig | None,
     stock: bool = False,
     watch: Callable[[int, float], None] | None = None,
+    started: Callable[[Path], None] | None = None,
 ) -> Run:
     """Train a classifier.
 
@@ -63,6 +96,7 @@ def train(
         augment: Spectrogram augmentation; `None` switches all of it off.
         stock: Use Ultralytics' own trainer, loader and augmentation, as the `yolo` command does.
         watch: Told (epoch from 1, top-1 on `data/val`) after each epoch.
+        started: Told the run's folder before the first epoch (not by a training on several GPUs).
 
     Raises:
         ConfigError: The arguments, the pictures or the device do not fit.
@@ -96,6 +130,8 @@ def train(
     model = YOLO(weights, task="classify")
     if watch is not None:
         model.add_callback("on_fit_epoch_end", partial(_tell, watch))
+    if started is not None:
+        model.add_callback("on_train_start", partial(_tell_folder, started))
     trainer = None if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment())
     try:
         model.train(trainer=trainer, **options)
@@ -156,6 +192,10 @@ def _tell(watch: Callable[[int, float], None], trainer: Any) -> None:
     top1 = (trainer.metrics or {}).get("metrics/accuracy_top1")
     if top1 is not None and int(trainer.epoch) < int(trainer.epochs):  # at the end the best weights are scored again
         watch(int(trainer.epoch) + 1, float(top1))
+
+
+def _tell_folder(started: Callable[[Path], None], trainer: Any) -> None:
+    started(Path(trainer.save_dir))
 
 
 def _check_machine(options: Mapping[str, Any], *, stock: bool) -> None:

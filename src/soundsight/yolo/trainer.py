@@ -294,7 +294,8 @@ def _mix_precision(trainer: SpectrogramTrainer) -> None:
 def _record_passes(trainer: SpectrogramTrainer) -> None:
     """Before the first batch on one GPU: go on through CUDA graphs."""
     args = trainer.args
-    if trainer.device.type != "cuda" or RANK != -1 or trainer.recorded or args.compile or trainer.accumulate > 1:
+    sums = round(args.nbs / trainer.batch_size) > 1  # gradients of several batches, after the warm-up at the latest
+    if trainer.device.type != "cuda" or RANK != -1 or trainer.recorded or args.compile or sums:
         return
     trainer.recorded = True
     shape = trainer.batch_size, trainer.data["channels"], args.imgsz, args.imgsz
