@@ -26,7 +26,7 @@ bench: .venv/.dev
 	$(BIN)/python -m benchmarks.answering
 	$(BIN)/python -m benchmarks.train_speed
 
-# About two hours on two cores, or one with `python -m torture --only PART ...` side by side; writes torture/results.json. SHARE=0.1 runs a tenth of the cases.
+# Two to three hours on two cores, or one with `python -m torture --only PART ...` side by side; writes torture/results.json. SHARE=0.1 runs a tenth of the cases.
 torture: .venv/.torture
 	$(BIN)/python -m torture --share $(or $(SHARE),1)
 

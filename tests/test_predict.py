@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import shutil
 import threading
@@ -21,10 +22,11 @@ from soundsight.dataset.catalogue import Clip
 from soundsight.dataset.pictures import draw_clip
 from soundsight.errors import AudioError, ConfigError, ModelError
 from soundsight.predict import Listener, Options, Summary, Window, load, predict
-from soundsight.predict.answers import merge
+from soundsight.predict.answers import Tally, merge
 from soundsight.predict.pipeline import Ended, compute
 from soundsight.predict.sources import expand
 from soundsight.predict.windows import Source, array_source, cut, file_source
+from soundsight.predict.writers import AudacityWriter
 from soundsight.yolo.checkpoint import load_checkpoint, update_ears
 from soundsight.yolo.classifier import softmax
 from soundsight.yolo.export import export
@@ -198,6 +200,22 @@ def test_neighbours_of_one_label_are_joined(listener: Listener) -> None:
     assert len(found(window(0, "x", 0.9), window(2, "x", 0.9))) == 2  # a gap between them
     assert len(found(window(0, "x", 0.9), window(0.5, "x", 0.9))) == 1  # an overlap
     assert len(found(window(0, "x", 0.9), window(1, "x", 0.9, "b"))) == 2  # another recording
+
+
+def test_a_class_may_be_called_silence(listener: Listener) -> None:
+    model = replace(listener.model, names=("dog", "silence"))
+    heard = Window("a", 0, 1, "silence", 0.99, np.array([0.01, 0.99], np.float32), False, model)
+    quiet = Window("a", 1, 2, "silence", 0.0, np.zeros(2, np.float32), True, model)
+    tally = Tally("a", model)
+    for window in (heard, quiet):
+        tally.add(window)
+    summary = tally.summary(2.0, "", np.zeros(2, np.float32))
+    assert (summary.label, round(summary.probability, 2)) == ("silence", 0.99)
+    assert len(list(merge([heard, quiet]))) == 2
+    track = io.BytesIO()
+    for window in (heard, quiet):
+        AudacityWriter(track).write(window)
+    assert track.getvalue() == b"0.000000\t1.000000\tsilence\n"
 
 
 def test_batches_fill_across_short_recordings() -> None:

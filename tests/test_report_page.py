@@ -1,6 +1,7 @@
 """The report: one file that holds all it shows, figures that agree with the run, files for papers, the card."""
 
 import base64
+import csv
 import io
 import json
 import re
@@ -72,6 +73,28 @@ def test_clips_can_be_seen_heard_and_explained(page, scored, tiny_sounds):
     shown = [data["clips"][str(i)]["probability"] for i in data["mistakes"]]
     assert shown == sorted(shown, reverse=True)
     assert {i for pair in data["pairs"] for i in pair["shown"]} <= {int(i) for i in data["clips"]}
+
+
+def test_of_a_labelled_stretch_no_more_is_shown_than_was_scored(scored, tmp_path):
+    folder = tmp_path / "val"
+    shutil.copytree(scored, folder)
+    rows = list(csv.DictReader(open(folder / "predictions.csv", encoding="utf-8", newline="")))
+    for row in rows:
+        row["end_seconds"] = str(float(row["start_seconds"]) + 0.25)
+    with open(folder / "predictions.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    data = data_of(report(folder, heat=False, device="cpu").read_text(encoding="utf-8"))
+    assert {clip["seconds"] for clip in data["clips"].values()} == {0.25}
+
+
+def test_looks_and_ensembles_belong_to_the_run_above_them(scored, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text("{}", encoding="utf-8")
+    for below in ("speeds0.9+1.1", "with-a", "with-a/shifts4"):
+        shutil.copytree(scored, tmp_path / "run" / below, dirs_exist_ok=True)
+        assert read_run(tmp_path / "run" / below).training.resolve() == (tmp_path / "run").resolve()
 
 
 def test_the_matrix_counts_the_predictions(page, scored):

@@ -54,7 +54,7 @@ def _speeds(text: str) -> tuple[float, ...]:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Accept how a model is loaded."""
     parser.add_argument("--device", help="cpu, 0, 1, ...; default: the first GPU, or else the CPU")
-    parser.add_argument("--spectrogram", metavar="FILE", help="settings for a model that carries none")
+    parser.add_argument("--spectrogram", metavar="FILE", help="settings to hear with, instead of the model's own")
     parser.add_argument(
         "--trust-checkpoint", action="store_true", help="unpickle whatever the file holds; it may run code"
     )

@@ -22,7 +22,7 @@ EXAMPLES = [
     "soundsight crossval --seeds 0,1,2            # an ensemble of three models a fold",
     "soundsight crossval model=yolo11n-cls.pt --with runs/crossval/a    # and averaged with the models of that run",
     "soundsight crossval --shifts 4 --speeds 0.9,1.1    # each clip is answered from twelve looks at it",
-    "soundsight crossval --dataset urbansound8k",
+    "soundsight crossval --dataset urbansound8k clip_seconds=4",
     "soundsight crossval --engine ray --address 10.0.0.1:6379    # a fold a GPU, or a node",
     "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
 ]

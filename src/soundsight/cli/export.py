@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "other programs",
     )
     parser.add_argument("--out", metavar="FILE", help="where to put it (default: beside the checkpoint)")
-    parser.add_argument("--spectrogram", metavar="FILE", help="settings for a model that carries none")
+    parser.add_argument("--spectrogram", metavar="FILE", help="settings to hear with, instead of the model's own")
     parser.add_argument(
         "--trust-checkpoint", action="store_true", help="unpickle whatever the file holds; it may run code"
     )
@@ -52,5 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format in READABLE:
         print(f"Use it with `soundsight predict {made} clip.wav`.")
     else:
-        print("Its spectrogram settings are in soundsight.json; `soundsight predict` does not read this format.")
+        print("Its spectrogram settings are beside it, in a file soundsight.json; `soundsight predict` does not read this format.")
     return 0

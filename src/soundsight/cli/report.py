@@ -10,7 +10,7 @@ from soundsight.errors import ConfigError
 SUMMARY = "Make one page of a validation or cross-validation: figures, matrix, mistakes to see and hear."
 EXAMPLES = [
     "soundsight report runs/classify/val-test                        # writes report.html into it",
-    "soundsight report runs/crossval/esc50-1a2b3c4d --out esc50.html",
+    "soundsight report runs/crossval/esc-50-1a2b3c4d --out esc50.html",
     "soundsight report runs/classify/val-test --root /data/ESC-50    # the recordings have moved",
     "soundsight report runs/classify/val-test --folder paper/ --pdf  # figures and tables as files",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from soundsight.config import SplitConfig
 from soundsight.dataset.catalogue import Catalogue, Clip
-from soundsight.errors import DatasetError
+from soundsight.errors import ConfigError, DatasetError
 
 SPLITS = ("train", "val", "test")
 

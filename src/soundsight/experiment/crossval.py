@@ -123,16 +123,11 @@ def crossval(
     with locked(Path(dataset.cache), wait=say):
         rows, failures, drawn = draw_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
     say(f"{len(rows)} pictures are ready ({drawn} drawn now, {len(failures)} clips failed).")
-    recipe = {"arguments": {k: v for k, v in arguments.items() if k != "device"}, "augment": to_dict(augmentation)}
-    settings = (
-        recipe
-        | {"weights": _weights(arguments), "protocol": protocol, "seeds": list(seeds)}
-        | _describe(dataset, spectrogram, rows)
-    )
+    how = {"protocol": protocol, "seeds": list(seeds), **_recipe(arguments, augmentation)}
+    settings = how | _describe(dataset, spectrogram, rows)
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
-    if only:  # what is finished stays in the summary
-        finished = [fold for fold in folds(catalogue) if all(is_scored(folder, fold, seed, views) for seed in seeds)]
-        tested = sorted({*tested, *finished})
+    if only:
+        tested = sorted({*tested, *_finished(folder, folds(catalogue), seeds, views)})
     joining = read_members(others, tested, settings, views)
     manifest.write_failures(folder / manifest.FAILURES, failures)
     root, cache = Path(dataset.root), Path(dataset.cache)
@@ -151,12 +146,16 @@ def crossval(
     return _summarise(plan, join(done, joining), record, say, "with-" + "+".join(Path(o).name for o in others))
 
 
-def _weights(arguments: dict[str, Any]) -> dict[str, str]:
-    """Fingerprints of the files that training starts from: other weights under the same name are another run."""
+def _recipe(arguments: dict[str, Any], augment: AugmentConfig) -> dict[str, Any]:
+    """What a model is made of; other weights under the same name make another run."""
     from soundsight.yolo.checkpoint import file_fingerprint
 
     starts = {key: Path(str(arguments.get(key))) for key in ("model", "pretrained")}
-    return {key: file_fingerprint(path) for key, path in starts.items() if path.is_file()}
+    return {
+        "arguments": {k: v for k, v in arguments.items() if k != "device"},
+        "augment": to_dict(augment),
+        "weights": {key: file_fingerprint(path) for key, path in starts.items() if path.is_file()},
+    }
 
 
 def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list[manifest.Row]) -> dict[str, Any]:
@@ -210,6 +209,11 @@ def _tested_folds(catalogue: Catalogue, only: Sequence[int], protocol: str) -> l
         if fold not in given:
             raise ConfigError(f"Fold {fold} does not exist; {catalogue.name} has {', '.join(map(str, given))}.")
     return sorted(only) or given
+
+
+def _finished(folder: Path, given: Sequence[int], seeds: Sequence[int], views: Views) -> list[int]:
+    """Folds that stay in the summary, whichever are asked for."""
+    return [fold for fold in given if all(is_scored(folder, fold, seed, views) for seed in seeds)]
 
 
 def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, Any]) -> Path:
