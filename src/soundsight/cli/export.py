@@ -52,5 +52,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format in READABLE:
         print(f"Use it with `soundsight predict {made} clip.wav`.")
     else:
-        print("Its spectrogram settings are beside it, in a file soundsight.json; `soundsight predict` does not read this format.")
+        print("Its settings are in soundsight.json beside it; `soundsight predict` does not read this format.")
     return 0
