@@ -6,10 +6,12 @@ import hashlib
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from soundsight.errors import ConfigError
 
@@ -90,40 +92,50 @@ def printable(name: str | Path) -> str:
     return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
-class locked:
+@contextmanager
+def locked(
+    folder: Path,
+    *,
+    busy: str = "Another command is drawing pictures into {folder}; wait until it has, or choose another folder.",
+    seconds: float = 0.0,
+    say: Callable[[str], None] | None = None,
+) -> Iterator[None]:
     """Hold a folder for one command at a time, by an advisory lock that ends with the process.
 
-    With `wait`, which is told so, it waits for its turn.
+    Args:
+        folder: Made if it is missing.
+        busy: What to say if another holds it.
+        seconds: How long to wait for it.
+        say: Told once that it is waited for.
 
     Raises:
-        ConfigError: The folder cannot be written, or without `wait` another command holds it.
+        ConfigError: The folder cannot be written, or another command holds it after `seconds`.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "w")
+    except OSError as error:
+        raise ConfigError(f"The folder {folder} cannot be written ({error.strerror}).") from error
+    with file:
+        until = time.monotonic() + seconds
+        while not _take(file):
+            if time.monotonic() >= until:
+                raise ConfigError(busy.format(folder=folder))
+            if say is not None:
+                say(f"Waiting for {folder}, which another command holds.")
+                say = None
+            time.sleep(0.5)
+        yield
 
-    def __init__(self, folder: Path, *, wait: Callable[[str], None] | None = None) -> None:
-        self.folder = folder
-        self.wait = wait
 
-    def __enter__(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.file = open(self.folder / ".lock", "w")
-        except OSError as error:
-            raise ConfigError(f"The folder {self.folder} cannot be written ({error.strerror}).") from error
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system
-            return
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if self.wait is not None:
-                self.wait(f"Another command is drawing pictures into {self.folder}; waiting until it has.")
-                fcntl.flock(self.file, fcntl.LOCK_EX)
-                return
-            self.file.close()
-            raise ConfigError(
-                f"Another command is drawing pictures into {self.folder}; wait until it has, or choose another folder."
-            ) from error
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+def _take(file: IO[str]) -> bool:
+    """Lock a file, if no other process has; systems without such locks always can."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

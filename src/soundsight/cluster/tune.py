@@ -128,9 +128,9 @@ def _contents(fixed: Mapping[str, Any]) -> dict[str, Any]:
     """What the files behind `fixed` hold: other data or settings under the same names are another tuning."""
     from soundsight.dataset import manifest
 
-    data = Path(str(fixed.get("data") or "data"))
+    data = str(fixed.get("data") or "data")
     contents = {key: read_yaml(find_config(fixed[key])) for key in ("config", "augment") if fixed.get(key)}
-    return contents | {"data": manifest.read_settings(data) if (data / manifest.SETTINGS).is_file() else None}
+    return contents | {"data": manifest.settings_of(data)}
 
 
 def _new(

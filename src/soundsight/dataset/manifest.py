@@ -115,6 +115,15 @@ def read_settings(data: str | Path) -> dict[str, Any]:
     return settings
 
 
+def settings_of(data: str | Path) -> dict[str, Any]:
+    """The same, or nothing for a folder that Soundsight did not prepare to its end.
+
+    Raises:
+        DatasetError: The settings are damaged.
+    """
+    return read_settings(data) if (Path(data) / SETTINGS).is_file() else {}
+
+
 def read_spectrogram(data: str | Path) -> SpectrogramConfig:
     """The spectrogram settings of the pictures in a prepared `data` folder."""
     settings = read_settings(data)

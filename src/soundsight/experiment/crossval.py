@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -120,7 +121,7 @@ def crossval(
     tested = _tested_folds(catalogue, only, protocol)
     report_leaks(catalogue, say)
     drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
-    with locked(Path(dataset.cache), wait=say):
+    with locked(Path(dataset.cache), seconds=math.inf, say=say):
         rows, failures, drawn = draw_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
     say(f"{len(rows)} pictures are ready ({drawn} drawn now, {len(failures)} clips failed).")
     how = {"protocol": protocol, "seeds": list(seeds), **_recipe(arguments, augmentation)}

@@ -6,9 +6,7 @@ All a fold needs is in its `Plan`, so it may run wherever the run's folder and t
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,13 +21,14 @@ from soundsight.dataset.pictures import read_key
 from soundsight.dataset.prepare import link
 from soundsight.errors import DatasetError, SoundsightError
 from soundsight.experiment.scoring import Views, clips_of, list_pictures, logits_of
-from soundsight.files import write_bytes, write_text
+from soundsight.files import locked, write_bytes, write_text
 from soundsight.report.metrics import Scores
 from soundsight.yolo.train import train as train_pictures
 
 Say = Callable[[str], None]
 TRAINED = "trained"  # marks a model that needs no more training
 LOCK_SECONDS = 120.0  # for a worker of a lost driver to end
+BUSY = "Another process trains in {folder}; wait until it ends, then run the same command again."
 
 
 @dataclass(frozen=True)
@@ -85,34 +84,6 @@ def _fold_there(plan: Plan, all_folds: list[int], protocol: str, job: tuple[int,
     return score_fold(plan, job[0], all_folds, protocol, job[1], lines.append), lines
 
 
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Hold a fold's folder: another command, or a worker that was thought lost, may be training there.
-
-    Raises:
-        SoundsightError: It still does after `LOCK_SECONDS`.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work / ".lock", "w") as file:
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system
-            yield
-            return
-        until = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > until:
-                    raise SoundsightError(
-                        f"Another process trains in {work}; wait until it ends, then run the same command again."
-                    ) from error
-                time.sleep(0.5)
-        yield
-
-
 def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
     """Train and score one fold with one seed, or read what a former run left.
 
@@ -120,7 +91,7 @@ def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed:
         SoundsightError: Another command trains the same fold, or its settings, data or weights do not fit.
     """
     work = plan.folder / f"fold{fold}-seed{seed}"
-    with _alone(work):
+    with locked(work, busy=BUSY, seconds=LOCK_SECONDS):
         if is_scored(plan.folder, fold, seed, plan.views):
             say(f"Fold {fold}, seed {seed}: done before, kept.")
             return read_scored(work / result_name(plan.views))

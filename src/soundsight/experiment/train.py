@@ -162,7 +162,7 @@ def _resumed(
     drawn, heard = spectrogram_of(data), (ears or {}).get("spectrogram")
     before = read_record(last)
     if (ears is not None and (to_dict(drawn) if drawn else None) != heard) or (
-        "data_fingerprint" in before and before["data_fingerprint"] != _prepared(data).get("fingerprint")
+        "data_fingerprint" in before and before["data_fingerprint"] != manifest.settings_of(data).get("fingerprint")
     ):
         raise ConfigError(
             f"The pictures in {data} are not those that {last} was trained on: other recordings, splits or "
@@ -170,10 +170,6 @@ def _resumed(
         )
     arguments["model"] = (before.get("arguments") or {}).get("model", arguments.get("model"))
     return arguments, chosen, ears is None
-
-
-def _prepared(data: Path) -> dict[str, Any]:
-    return manifest.read_settings(data) if (data / manifest.SETTINGS).is_file() else {}
 
 
 def record(
@@ -184,7 +180,7 @@ def record(
     data: Path,
 ) -> None:
     """Write what reproduces a run beside its results; `augment` is `None` for the stock trainer."""
-    prepared = _prepared(data)
+    prepared = manifest.settings_of(data)
     content = {
         "arguments": dict(arguments),
         "augment": to_dict(augment) if augment else None,

@@ -161,7 +161,5 @@ def _origin(classifier: Classifier, model: str | Path) -> dict[str, object]:
 
 
 def _data(data: str | Path) -> dict[str, object]:
-    if not (Path(data) / manifest.SETTINGS).is_file():
-        return {}
-    prepared = manifest.read_settings(data)
-    return {"dataset": prepared.get("dataset"), "data_fingerprint": prepared.get("fingerprint")}
+    prepared = manifest.settings_of(data)
+    return prepared and {"dataset": prepared.get("dataset"), "data_fingerprint": prepared.get("fingerprint")}

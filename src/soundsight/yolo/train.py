@@ -17,8 +17,10 @@ from soundsight.files import write_text
 
 WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
 # What a resumed training may be given anew: where and how it runs, not what it learns.
-PLACES = frozenset({"data", "device", "exist_ok", "mode", "model", "name", "project", "resume", "save_dir", "task"})
-CHANGEABLE = PLACES | {"cache", "patience", "plots", "save_period", "time", "val", "verbose", "workers"}
+CHANGEABLE = frozenset(
+    {"data", "device", "exist_ok", "mode", "model", "name", "project", "resume", "save_dir", "task"}
+    | {"cache", "patience", "plots", "save_period", "time", "val", "verbose", "workers"}
+)
 
 
 @dataclass(frozen=True)
