@@ -33,6 +33,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
+def esc50() -> Path:
+    """The folder of ESC-50 (`audio/*.wav`, `meta/esc50.csv`) that the environment names."""
+    root = Path(os.environ.get("SOUNDSIGHT_ESC50", ""))
+    if not (root / "meta" / "esc50.csv").is_file():
+        pytest.skip("there is no copy of ESC-50; set SOUNDSIGHT_ESC50 to its folder")
+    return root
+
+
+@pytest.fixture(scope="session")
 def tiny_sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthesised sounds in the layout of ESC-50: 4 classes, 5 folds, 80 clips of one second."""
     root = tmp_path_factory.mktemp("tiny") / "sounds"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import os
 import re
 import signal
 import subprocess
@@ -318,15 +317,6 @@ def make_tar(path: Path, *members: tuple[str, bytes, bytes]) -> Path:
                 info.linkname = content.decode()
             tar.addfile(info, io.BytesIO(content))
     return path
-
-
-@pytest.fixture(scope="module")
-def esc50_mirror() -> Path:
-    """A copy of ESC-50 at 16 kHz and 8 bit: beside the project, or where the environment says."""
-    root = Path(os.environ.get("SOUNDSIGHT_ESC50") or Path(__file__).parents[2] / "shared" / "ESC-50")
-    if not (root / "meta" / "esc50.csv").is_file():
-        pytest.skip("there is no copy of ESC-50; set SOUNDSIGHT_ESC50 to its folder")
-    return root
 
 
 def refused(archive: Path, folder: Path, message: str, limit: int = LIMIT) -> None:
@@ -723,6 +713,6 @@ def test_addresses_of_mirrors(given: str | None, expected: str) -> None:
     assert archive_url(DATASETS["urbansound8k"], given) == expected
 
 
-def test_the_reduced_mirror_is_not_taken_for_the_published_data_set(esc50_mirror: Path) -> None:
+def test_the_reduced_mirror_is_not_taken_for_the_published_data_set(esc50: Path) -> None:
     with pytest.raises(DatasetError, match=r"has 16000 Hz and 5.000 s, but the published recordings have 44100 Hz"):
-        check(esc50_mirror, DATASETS["esc50"])
+        check(esc50, DATASETS["esc50"])

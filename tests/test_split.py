@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -152,46 +151,43 @@ def test_leaks_are_counted() -> None:
 
 
 @pytest.fixture(scope="module")
-def esc50() -> Catalogue:
-    root = Path(os.environ.get("SOUNDSIGHT_ESC50") or Path(__file__).parents[2] / "shared" / "ESC-50")
-    if not (root / "meta" / "esc50.csv").is_file():
-        pytest.skip("there is no copy of ESC-50; set SOUNDSIGHT_ESC50 to its folder")
-    return read_catalogue(DatasetConfig(root=str(root)))
+def clips_of_esc50(esc50: Path) -> Catalogue:
+    return read_catalogue(DatasetConfig(root=str(esc50)))
 
 
-def test_esc50_is_whole(esc50: Catalogue) -> None:
-    assert len(esc50.clips) == 2000 and not esc50.failures
-    assert Counter(Counter(c.label for c in esc50.clips).values()) == {40: 50}
-    assert Counter(c.fold for c in esc50.clips) == dict.fromkeys((1, 2, 3, 4, 5), 400)
-    assert len({c.source for c in esc50.clips}) == 1524
+def test_esc50_is_whole(clips_of_esc50: Catalogue) -> None:
+    assert len(clips_of_esc50.clips) == 2000 and not clips_of_esc50.failures
+    assert Counter(Counter(c.label for c in clips_of_esc50.clips).values()) == {40: 50}
+    assert Counter(c.fold for c in clips_of_esc50.clips) == dict.fromkeys((1, 2, 3, 4, 5), 400)
+    assert len({c.source for c in clips_of_esc50.clips}) == 1524
 
 
-def test_four_sources_of_esc50_cross_its_folds(esc50: Catalogue) -> None:
-    leaks = find_leaks({c: f"fold {c.fold}" for c in esc50.clips}, esc50.shared_sources)
+def test_four_sources_of_esc50_cross_its_folds(clips_of_esc50: Catalogue) -> None:
+    leaks = find_leaks({c: f"fold {c.fold}" for c in clips_of_esc50.clips}, clips_of_esc50.shared_sources)
     assert frozenset(leaks.known) == ESC50_SHARED_SOURCES == {"131943", "134049", "209698", "234879"}
     assert not leaks.unknown
 
 
-def test_a_random_split_of_esc50_leaks_a_third_of_its_validation_clips(esc50: Catalogue) -> None:
+def test_a_random_split_of_esc50_leaks_a_third_of_its_validation_clips(clips_of_esc50: Catalogue) -> None:
     shares = []
     for seed in range(5):
         config = SplitConfig(strategy="random", fractions=(0.8, 0.2, 0.0), seed=seed)
-        splits = assign(esc50, config)
+        splits = assign(clips_of_esc50, config)
         assert count(splits.values()) == {"train": 1600, "val": 400, "test": 0}
         shares.append(find_leaks(splits).clips / 400)
     assert all(0.30 < share < 0.42 for share in shares)
     assert 0.33 < sum(shares) / 5 < 0.38
 
 
-def test_a_group_split_of_esc50_leaks_nothing_and_is_even(esc50: Catalogue) -> None:
-    splits = assign(esc50, SplitConfig(strategy="group"))
+def test_a_group_split_of_esc50_leaks_nothing_and_is_even(clips_of_esc50: Catalogue) -> None:
+    splits = assign(clips_of_esc50, SplitConfig(strategy="group"))
     assert not find_leaks(splits)
     assert count(splits.values()) == {"train": 1200, "val": 400, "test": 400}
     assert set(Counter((c.label, s) for c, s in splits.items()).values()) == {24, 8}
 
 
-def test_esc10_is_the_official_subset(esc50: Catalogue) -> None:
-    root = str(esc50.clips[0].path.parents[1])
+def test_esc10_is_the_official_subset(clips_of_esc50: Catalogue) -> None:
+    root = str(clips_of_esc50.clips[0].path.parents[1])
     subset = read_catalogue(DatasetConfig(kind="esc10", root=root))
     assert len(subset.clips) == 400 and len(subset.labels) == 10
     assert not find_leaks({c: f"fold {c.fold}" for c in subset.clips}, subset.shared_sources).unknown
