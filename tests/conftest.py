@@ -86,6 +86,19 @@ def tiny_model(tiny_data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_thresholded_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with the temperature and threshold of a calibrated training: 2.0, 0.9; noise is "unknown"."""
+    import shutil
+
+    from soundsight.yolo.checkpoint import update_ears
+
+    path = tmp_path_factory.mktemp("thresholded") / "last.pt"
+    shutil.copyfile(tiny_model, path)
+    update_ears(path, temperature=2.0, threshold=0.9)
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_onnx(tiny_model: Path) -> Path:
     """The tiny model as ONNX: answers without loading PyTorch."""
     pytest.importorskip("onnxruntime", reason="the extra soundsight[export] is not installed")

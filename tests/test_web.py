@@ -18,6 +18,7 @@ pytest.importorskip("httpx")
 
 from fastapi.testclient import TestClient
 
+from conftest import noise
 from soundsight import cli, demo
 from soundsight.errors import ConfigError
 from soundsight.predict import load
@@ -29,9 +30,9 @@ from soundsight.web.uploads import plain_name
 LIMITS = Limits(max_seconds=20, max_megabytes=1, queue=4)
 
 
-@pytest.fixture(scope="module")
-def listener(tiny_model):
-    return load(tiny_model, device="cpu", threads=1)
+@pytest.fixture(scope="module", params=["tiny_model", "tiny_thresholded_model"])
+def listener(request):
+    return load(request.getfixturevalue(request.param), device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,20 @@ def test_reasons_are_given_for_a_window(client):
     assert client.post("/api/explain", params={"start": 3}, content=body).status_code == 422
     refused = client.post("/api/explain", params={"label": "dragon"}, content=body)
     assert refused.status_code == 400 and "knows no class 'dragon'" in refused.json()["error"]
+
+
+def test_what_is_unknown_is_explained_by_its_best_class(tiny_thresholded_model):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(1.0), 16000, format="WAV")
+    listener = load(tiny_thresholded_model, device="cpu", threads=1)
+    with TestClient(create_app(listener, LIMITS), base_url="http://127.0.0.1:8000") as client:
+        said = client.post("/api/predict", content=buffer.getvalue()).json()
+        why = client.post("/api/explain", params={"label": said["label"]}, content=buffer.getvalue()).json()
+        described = client.get("/openapi.json").json()["components"]["schemas"]
+    assert said["label"] == said["windows"][0]["label"] == "unknown"
+    assert why["label"] == said["top"][0]["label"] and why["probability"] == said["top"][0]["probability"]
+    for schema in ("Answer", "TimedAnswer"):
+        assert "`unknown`" in described[schema]["properties"]["label"]["description"]
 
 
 def test_silence_is_called_silence_and_not_explained(client):

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight.errors import ConfigError
+from soundsight.predict.options import UNKNOWN
 from soundsight.spectrogram import Image
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def explain(classifier: Classifier, image: Image, label: str | None = None) -> R
     Args:
         classifier: A loaded checkpoint.
         image: uint8 `(height, width, 3)`, as `spectrogram.render` draws it.
-        label: The class; `None` takes the most probable one.
+        label: The class; `None` and "unknown" take the most probable one.
 
     Raises:
         ConfigError: The model knows no such class.
@@ -64,7 +65,8 @@ def explain(classifier: Classifier, image: Image, label: str | None = None) -> R
 
     names = classifier.ears.names
     probabilities = classifier.probabilities(image[None])[0]
-    index = int(probabilities.argmax()) if label is None else class_index(names, label)
+    index = class_index(names, label)
+    index = int(probabilities.argmax()) if index is None else index
     heat = heat_of(credits(classifier, image, index), layer_map(classifier, image, index))
     return Reason(names[index], float(probabilities[index]), heat)
 
@@ -82,14 +84,16 @@ def heat_of(credit: Floats, layers: Floats) -> Floats:
     return (heat / top if top > 0 else heat).astype(np.float32)
 
 
-def class_index(names: Sequence[str], label: str) -> int:
-    """Position of a class.
+def class_index(names: Sequence[str], label: str | None) -> int | None:
+    """Position of a class; `None` for no class, or "unknown": the most probable one is meant.
 
     Raises:
         ConfigError: There is no such class.
     """
-    if label in names:
+    if label is not None and label in names:
         return list(names).index(label)
+    if label is None or label == UNKNOWN:
+        return None
     import difflib
 
     close = difflib.get_close_matches(label, names, n=1)

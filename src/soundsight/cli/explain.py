@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.start is not None and arguments.start < 0:
         raise ConfigError(f"--start {arguments.start:g} is before the recording begins; 0 or more is allowed.")
     listener = open_listener(arguments)
-    index = class_index(listener.names, arguments.label) if arguments.label else None
+    index = class_index(listener.names, arguments.label)
     window, image = find_window(listener, arguments.clip, index, arguments.start)
     reason = explain(listener.classifier, image, arguments.label)
     title = f"{Path(arguments.clip).name}: {reason.label} {reason.probability:.1%}"

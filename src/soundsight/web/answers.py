@@ -41,7 +41,7 @@ class TimedAnswer(BaseModel):
 
     start: float = Field(description="seconds")
     end: float = Field(description="seconds")
-    label: str = Field(description="a class, or `silence`")
+    label: str = Field(description="a class, `unknown` below its threshold, or `silence`")
     probability: float
     top: list[Heard]
 
@@ -76,7 +76,7 @@ class Answer(BaseModel):
 
     recording: str
     duration_seconds: float
-    label: str = Field(description="of the whole: a class, or `silence`")
+    label: str = Field(description="of the whole: a class, `unknown`, or `silence`")
     probability: float = Field(description="mean over the windows that were not silent")
     top: list[Heard]
     windows: list[TimedAnswer]
@@ -184,7 +184,7 @@ def predict(
 def reason(
     listener: Listener, upload: Upload, *, max_seconds: float, start: float = 0.0, label: str | None = None
 ) -> Reason:
-    """Say what spoke for a class in the window that begins at `start`.
+    """Say what spoke for a class in the window that begins at `start`; see `explain` for the label.
 
     Raises:
         AudioError: The upload cannot be read, is over by then, or silent there.
@@ -192,8 +192,7 @@ def reason(
         ModelError: The model is an export.
     """
     info, config = check(upload, max_seconds), listener.spectrogram
-    if label is not None:
-        class_index(listener.names, label)
+    class_index(listener.names, label)
     if not 0 <= start < info.duration_seconds:
         raise AudioError(f"{upload.name} ends at {info.duration_seconds:.1f} s, so nothing begins at {start:g} s.")
     found = None

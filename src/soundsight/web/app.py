@@ -130,7 +130,9 @@ def _add_answers(app: FastAPI, listener: Listener, limits: Limits, jobs: Jobs) -
         request: Request,
         name: Annotated[str, Query(max_length=500)] = "",
         start: Annotated[float, Query(ge=0, description="where the window begins, in seconds")] = 0.0,
-        label: Annotated[str | None, Query(max_length=500, description="default: the best class")] = None,
+        label: Annotated[
+            str | None, Query(max_length=500, description="default, and for `unknown`: the best class")
+        ] = None,
     ) -> answers.Reason:
         """Say which sounds spoke for a class: a heat map over time and frequency."""
         async with received(request, name) as upload:

@@ -140,7 +140,7 @@ function bars() {
   $("bars-caption").textContent = part.top.length
     ? model.explains ? "Press a class to see what spoke for it." : ""
     : "Nothing but digital silence here.";
-  $("why").textContent = `Why ${readable(heat?.label ?? part.label)}?`;
+  $("why").textContent = `Why ${readable(heat?.label ?? part.top[0]?.label ?? "")}?`;
   $("why").hidden = !model.explains || !part.top.length;
   $("why").setAttribute("aria-pressed", Boolean(heat));
   for (const [row, track] of [...$("tracks").children].entries()) {
@@ -152,7 +152,7 @@ function bars() {
 
 async function reason(label) {
   const { answer, scope, file } = shown;
-  const about = label ?? (scope === "here" ? here().label : answer.label);
+  const about = label ?? (scope === "here" ? here() : answer).top[0].label; // also where it is unknown
   const chance = (w) => w.top.find((heard) => heard.label === about)?.probability ?? 0;
   const best = answer.windows.reduce((a, b) => (chance(b) > chance(a) ? b : a));
   const part = scope === "here" ? here() : best;
