@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -313,6 +314,48 @@ def test_files_of_others_in_the_cache_stay(config: DatasetConfig) -> None:
     cv2.imwrite(str(picture), np.zeros((8, 8, 3), np.uint8))
     run(config)
     assert stray.exists() and picture.exists()
+
+
+def test_what_others_keep_beside_the_pictures_stays(config: DatasetConfig, tmp_path: Path) -> None:
+    """A folder that the user works in as the cache: only what `prepare` made there is ever deleted."""
+    config = replace(config, cache=str(tmp_path), data=str(tmp_path / "data"))
+    run(config)
+    empty, copy = tmp_path / "drafts" / "empty", tmp_path / "kept" / "rec0_0.png"
+    empty.mkdir(parents=True)
+    copy.parent.mkdir()
+    shutil.copy(tmp_path / "dog" / "rec0_0.png", copy)
+    mine = [tmp_path / name for name in (".tmp-notes", "data/.tmp-notes", "data/results.cache", "data/val.cache")]
+    for path in mine:
+        path.write_bytes(b"mine")
+    np.save(tmp_path / "list.npy", {"files": 1})  # as Ultralytics lists the pictures of a split
+    (tmp_path / "list.npy").rename(tmp_path / "data" / "train.cache")
+    record(tmp_path / "sounds" / "dog" / "rec9_0.wav")
+    shutil.rmtree(tmp_path / "sounds" / "frog")
+    run(config)
+    assert empty.is_dir() and copy.is_file() and all(path.read_bytes() == b"mine" for path in mine)
+    assert not (tmp_path / "frog").exists() and not (tmp_path / "data" / "train.cache").exists()
+
+
+@pytest.mark.parametrize("place", ["data/train", "data/train/dog", "cache/dog", "data/.lock", "cache/manifest.csv"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_links_and_pipes_in_places_of_ours_are_refused(
+    config: DatasetConfig, tmp_path: Path, place: str, kind: str
+) -> None:
+    precious, target = tmp_path / "precious", tmp_path / place
+    precious.mkdir()
+    (precious / "rec0_0.png").write_bytes(b"mine")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(target)
+    else:
+        target.symlink_to(precious / "rec0_0.png" if target.suffix or "." in target.name else precious)
+    signal.alarm(60)  # a pipe that is opened waits for ever
+    try:
+        with pytest.raises(ConfigError, match=r"is no (file|folder) of .*(link|device).* (remove it|move it away)"):
+            run(config)
+    finally:
+        signal.alarm(0)
+    assert (precious / "rec0_0.png").read_bytes() == b"mine" and len(list(precious.iterdir())) == 1
 
 
 # Killed runs

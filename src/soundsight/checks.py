@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 from pathlib import Path
 
 from soundsight.errors import ConfigError, DatasetError
@@ -56,12 +57,10 @@ def check_writable(folder: str | Path) -> None:
     place = Path(folder).absolute()
     while not os.path.exists(place) and place != place.parent:  # False where we may not look, unlike Path.exists
         place = place.parent
-    probe = place / f".writable-{os.getpid()}"
     try:
         if not place.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
         raise ConfigError(f"{place} cannot be written to: {_write_advice(place, error)}.") from error
 

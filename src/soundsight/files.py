@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import shutil
-import time
+import stat
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from soundsight.errors import ConfigError
 
 TEMP_PREFIX = ".tmp-"
+LOCK = ".lock"
+_DRAFT = re.compile(re.escape(TEMP_PREFIX) + r"(?:([0-9a-f]{12})-)?[0-9a-f]{32}(?:\..*)?", re.DOTALL)
 # Characters by which a name could move a terminal's cursor, end a line, or turn the direction of writing.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -28,7 +30,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         ConfigError: The folder or the file cannot be written, as on a full disk.
     """
     path = Path(path)
-    draft = path.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}{path.suffix}")
+    draft = path.with_name(f"{TEMP_PREFIX}{_mark(path.name)}-{uuid.uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
@@ -72,18 +74,112 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfile(source, draft)
 
 
-def remove_temporary(folders: Iterable[Path]) -> None:
-    """Delete what killed runs left behind in these folders."""
-    for folder in folders:
-        for path in folder.glob(f"{TEMP_PREFIX}*"):
-            path.unlink(missing_ok=True)
+def remove_drafts(folder: Path, name: str | None = None) -> None:
+    """Delete the drafts that killed runs of `replacing` left in a folder, of one file or of all.
+
+    The caller holds the lock under which they were written, so that nobody is at work on them.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            found = _DRAFT.fullmatch(entry.name)
+            if found and (name is None or found[1] == _mark(name)) and entry.is_file(follow_symlinks=False):
+                os.unlink(entry)
+
+
+def is_draft(name: str) -> bool:
+    """Whether a file of this name is a draft of `replacing`."""
+    return _DRAFT.fullmatch(name) is not None
+
+
+def _mark(name: str) -> str:
+    """What a draft's name says of the file that it is for."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+
+
+def check_output(
+    path: str | Path, made: re.Pattern[bytes] | None, *, inputs: Iterable[str | Path] = (), overwrite: bool = False
+) -> None:
+    """Refuse to write where something would be lost. The one rule for whatever a command writes.
+
+    Args:
+        path: What will be written.
+        made: Matches the content of what the same command may have written there before; of a large file the
+            first 4 kB and the last MB. `None`: such a file cannot be told from one made by hand.
+        inputs: Files and folders that the command reads; none of them is ever written.
+        overwrite: Replace any other file.
+
+    Raises:
+        ConfigError: `path` is an input, or a file that this command has not made.
+    """
+    path = Path(path)
+    try:
+        found = os.stat(path)
+    except OSError:
+        return
+    for other in inputs:
+        with suppress(OSError, ValueError):
+            if os.path.samestat(found, os.stat(other)):
+                raise ConfigError(f"{path} is an input of this command; name another file to write.")
+    if overwrite or not stat.S_ISREG(found.st_mode) or not found.st_size:
+        return
+    with open(path, "rb") as file:
+        content = file.read(4096)
+        file.seek(max(4096, found.st_size - (1 << 20)))
+        content += file.read()
+    if made is None or not made.search(content):
+        why = "could be somebody's work" if made is None else "was not made by this command"
+        raise ConfigError(f"{path} exists and {why}; name another file, or replace it with --overwrite.")
+
+
+@contextmanager
+def claimed(
+    paths: Sequence[str | Path],
+    made: re.Pattern[bytes] | None,
+    *,
+    inputs: Iterable[str | Path] = (),
+    overwrite: bool = False,
+) -> Iterator[None]:
+    """Keep files of one folder for this command while it makes them, and remove drafts that killed runs left of them.
+
+    Raises:
+        ConfigError: See `check_output`; the folder cannot be written, or another command writes the same files.
+    """
+    inputs = list(inputs)
+    for path in paths:
+        check_output(path, made, inputs=inputs, overwrite=overwrite)
+    names = [Path(path).name for path in paths]
+    if not paths or (os.path.exists(paths[0]) and not os.path.isfile(paths[0])):  # /dev/stdout, a named pipe
+        yield
+        return
+    folder, text = Path(paths[0]).parent, f"{paths[0]}" if len(paths) == 1 else f"{len(paths)} files into {{folder}}"
+    with locked(folder, name=f"{TEMP_PREFIX}{_mark('/'.join(names))}.lock", busy=f"Another command writes {text}."):
+        for name in names:
+            remove_drafts(folder, name)
+        yield
+
+
+def check_folder(path: str | Path, made: str, *, overwrite: bool = False) -> None:
+    """The same rule for a folder of outputs: it is new, empty, or one that holds what the command left before.
+
+    Args:
+        path: The folder.
+        made: A file in it that tells that the command wrote it.
+        overwrite: Write into any other folder.
+    """
+    path = Path(path)
+    if overwrite or not path.is_dir() or (path / made).is_file() or not any(path.iterdir()):
+        return
+    raise ConfigError(
+        f"{path} holds files that this command has not made; name a new folder, or write into it with --overwrite."
+    )
 
 
 def remove_empty_folders(root: Path) -> None:
     """Delete all empty folders below `root`, deepest first."""
-    for folder in sorted((p for p in root.rglob("*") if p.is_dir()), reverse=True):
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    for folder, _, _ in os.walk(root, topdown=False):
+        with suppress(OSError):  # it holds something
+            if folder != str(root):
+                os.rmdir(folder)
 
 
 def printable(name: str | Path) -> str:
@@ -96,46 +192,44 @@ def printable(name: str | Path) -> str:
 def locked(
     folder: Path,
     *,
+    name: str = LOCK,
     busy: str = "Another command is drawing pictures into {folder}; wait until it has, or choose another folder.",
     seconds: float = 0.0,
     say: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
-    """Hold a folder for one command at a time, by an advisory lock that ends with the process.
+    """Hold a folder for one command at a time, by a lock that ends with the process.
 
     Args:
         folder: Made if it is missing.
+        name: Of the lock file; any but `.lock` is removed at the end.
         busy: What to say if another holds it.
-        seconds: How long to wait for it.
+        seconds: How long to wait for it; infinite is allowed.
         say: Told once that it is waited for.
 
     Raises:
-        ConfigError: The folder cannot be written, or another command holds it after `seconds`.
+        ConfigError: The folder cannot be written, something else is in the lock's place, or another command
+            holds it after `seconds`.
     """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / name, poll_interval=0.2)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "w")
-    except OSError as error:
-        raise ConfigError(f"The folder {folder} cannot be written ({error.strerror}).") from error
-    with file:
-        until = time.monotonic() + seconds
-        while not _take(file):
-            if time.monotonic() >= until:
-                raise ConfigError(busy.format(folder=folder))
-            if say is not None:
+        if os.path.lexists(folder / name) and not stat.S_ISREG(os.lstat(folder / name).st_mode):
+            raise ConfigError(f"{folder / name} is no file of ours but a link or a device; remove it.")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if say is not None and seconds:
                 say(f"Waiting for {folder}, which another command holds.")
-                say = None
-            time.sleep(0.5)
+            lock.acquire(timeout=-1 if math.isinf(seconds) else seconds)
+    except Timeout:
+        raise ConfigError(busy.format(folder=folder)) from None
+    except OSError as error:
+        raise ConfigError(f"The folder {folder} cannot be written ({error.strerror or error}).") from error
+    try:
         yield
-
-
-def _take(file: IO[str]) -> bool:
-    """Lock a file, if no other process has; systems without such locks always can."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    finally:
+        if name != LOCK:  # while it is held: who waits for the removed file finds it gone, and makes another
+            (folder / name).unlink(missing_ok=True)
+        lock.release()

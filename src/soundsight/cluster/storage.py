@@ -10,7 +10,6 @@ import io
 import os
 import re
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from soundsight.errors import AudioError, ConfigError
-from soundsight.files import TEMP_PREFIX
+from soundsight.files import remove_drafts, replacing
 
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://")
 
@@ -56,19 +55,12 @@ class Place:
                     _copy(source, stream)
             return
         target = Path(self.path(name))
-        draft = target.with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}")
         with _trouble(str(target), "written"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(draft, "wb") as stream:
-                    _copy(source, stream)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                os.replace(draft, target)
-                _sync_folder(target.parent)
-            finally:
-                with suppress(OSError):
-                    draft.unlink()
+            with replacing(target) as draft, open(draft, "wb") as stream:
+                _copy(source, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            _sync_folder(target.parent)
 
     def read(self, name: str) -> bytes:
         """All of a file."""
@@ -115,8 +107,7 @@ class Place:
     def clean(self, folder: str) -> None:
         """Delete the drafts that killed workers left in a folder."""
         if not self.remote:
-            for draft in Path(self.path(folder)).glob(f"{TEMP_PREFIX}*"):
-                draft.unlink(missing_ok=True)
+            remove_drafts(Path(self.path(folder)))
 
 
 def exists(path: str, folder: str = "") -> bool:

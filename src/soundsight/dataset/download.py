@@ -5,18 +5,17 @@ A call that was broken off is finished by the next one; nothing half-unpacked ev
 
 from __future__ import annotations
 
-import contextlib
 import filecmp
 import os
 import shutil
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from soundsight.dataset.fetch import FullDisk, Progress, discard, fetch, md5_of
 from soundsight.dataset.published import DATASETS, Published, check, notice, published
 from soundsight.dataset.unpack import unpack
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.files import TEMP_PREFIX
+from soundsight.files import TEMP_PREFIX, locked
 
 __all__ = ["DATASETS", "download", "notice"]
 
@@ -92,8 +91,7 @@ def _part(place: Path, record: Published) -> Path:
 
 def _sweep(place: Path, record: Published) -> None:
     """Remove what a call left behind that was killed after its work was done, unless another one is at work."""
-    lock = _lock_of(place)
-    if lock.exists() and os.access(place.parent, os.W_OK):
+    if (place.parent / _lock_name(place)).exists() and os.access(place.parent, os.W_OK):
         with _locked(place):
             discard(_part(place, record))
             shutil.rmtree(_temporary(place), ignore_errors=True)
@@ -198,29 +196,11 @@ def _temporary(place: Path) -> Path:
     return place.parent / f"{TEMP_PREFIX}{place.name}"
 
 
-def _lock_of(place: Path) -> Path:
-    return place.parent / f"{TEMP_PREFIX}{place.name}.lock"
+def _lock_name(place: Path) -> str:
+    return f"{TEMP_PREFIX}{place.name}.lock"
 
 
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    """One download to a place at a time, by an advisory lock that ends with the process."""
-    lock = _lock_of(place)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file = open(lock, "w")
-    except OSError as error:
-        raise ConfigError(f"The folder {place.parent} cannot be written ({error.strerror}).") from error
-    with file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # no such locks on this system
-            pass
-        except OSError as error:
-            raise ConfigError(f"Another download to {place} is running; wait until it ends.") from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+def _locked(place: Path) -> AbstractContextManager[None]:
+    """One download to a place at a time."""
+    busy = f"Another download to {place} is running; wait until it ends."
+    return locked(place.parent, name=_lock_name(place), busy=busy)

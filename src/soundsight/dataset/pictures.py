@@ -7,6 +7,7 @@ stretch that was drawn. A picture whose text differs from what is wanted is stal
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 from dataclasses import dataclass
@@ -151,6 +152,8 @@ def _deflate(data: memoryview) -> bytes:
 def read_key(path: Path) -> str | None:
     """The `soundsight` text of a picture; `None` if the file is missing, damaged or not ours."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a named pipe is to wait for ever
+            return None
         with open(path, "rb") as file:
             head = file.read(512)
             file.seek(-12, os.SEEK_END)

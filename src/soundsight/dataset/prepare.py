@@ -7,8 +7,10 @@ drawing. Order of work: catalogue, split, draw what is missing or stale, link, m
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from soundsight.config import DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
 from soundsight.dataset.catalogue import Catalogue, Clip, read_catalogue
 from soundsight.dataset.manifest import Row
-from soundsight.dataset.names import class_order, image_paths
+from soundsight.dataset.names import class_order, image_paths, safe_name
 from soundsight.dataset.split import SPLITS, Leaks, assign, count, find_leaks
 from soundsight.dataset.windows import cut_windows
 from soundsight.errors import ConfigError, DatasetError
@@ -83,7 +85,8 @@ def prepare(
     labels = class_order(catalogue.labels)
     cache, data = Path(config.cache), Path(config.data)
     with files.locked(cache), files.locked(data):
-        files.remove_temporary([data])
+        _check_places(data, SPLITS)
+        files.remove_drafts(data)
         rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress, run=run)
         split_of = {images[clip]: split for clip, split in {**splits, **dict.fromkeys(versions, "train")}.items()}
         rows = [replace(row, split=split_of.get(row.image, "")) for row in rows]
@@ -132,11 +135,16 @@ def draw_all(
     targets = image_paths(catalogue.clips)
     settings = {"spectrogram": to_dict(spectrogram), "renderer": pictures.RENDERER}
     index = cache / manifest.MANIFEST
-    known = {row.image: row for row in manifest.read_rows(index)} if _same_settings(cache, settings) else {}
-    folders = {cache / folder for folder in {image.rpartition("/")[0] for image in targets.values()}}
+    _check_places(cache)
+    former = {row.image: row for row in manifest.read_rows(index)}
+    known = former if _same_settings(cache, settings) else {}
+    folders = {image.rpartition("/")[0] for image in targets.values()}
+    ours = folders | {label for label in (image.rpartition("/")[0] for image in former) if label == safe_name(label)}
+    _check_places(cache, ours)
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    files.remove_temporary([cache, *folders])
+        (cache / folder).mkdir(parents=True, exist_ok=True)
+    for folder in ("", *ours):
+        files.remove_drafts(cache / folder)
 
     done: dict[Clip, Row] = {}
     tasks = []
@@ -162,8 +170,7 @@ def draw_all(
             done[task.clip] = _row(task.clip, result, targets[task.clip])
         if progress:
             progress(kept + number, len(targets))
-    files.remove_temporary(folders if tasks else ())  # drafts of workers that were killed
-    _remove_strangers(cache, {f"{cache}/{image}" for clip, image in targets.items() if clip in done})
+    _remove_strangers(cache, ours, {f"{cache}/{image}" for clip, image in targets.items() if clip in done})
     manifest.write_settings(cache / manifest.SETTINGS, settings)
     rows = [done[clip] for clip in targets if clip in done]
     if tasks or len(known) != len(rows):
@@ -254,9 +261,10 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
     used = {row.split for row in rows if row.split}
     classes = {row.image.rpartition("/")[0] for row in rows if row.split}
     folders = {data / split for split in SPLITS} | {data / s / label for s in used for label in classes}
+    _check_places(data, [*SPLITS, *(f"{split}/{label}" for split in used for label in classes)])
     stale = [target for target, source in wanted.items() if not _same_picture(source, target)]
     others = [path for split in SPLITS for path in _files_below(f"{data}/{split}") if path not in wanted]
-    extra = [Path(path) for path in others if os.path.isfile(path)]
+    extra = [Path(path) for path in others]
     if not stale and not extra and all(folder.is_dir() for folder in folders):
         return
     foreign = [p for p in extra if not _is_ours(p)]
@@ -267,8 +275,8 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
         )
     for name in (manifest.MANIFEST, manifest.SETTINGS):
         (data / name).unlink(missing_ok=True)
-    for cached in data.glob("*.cache"):  # Ultralytics' list of pictures, which would go stale
-        cached.unlink()
+    for split in SPLITS:  # Ultralytics' lists of pictures, which would go stale
+        _remove_list(data / f"{split}.cache")
     for path in extra:
         path.unlink()
     for split in SPLITS:
@@ -281,7 +289,7 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
 
 def _is_ours(path: Path) -> bool:
     """Whether `prepare` may delete a file: our picture, our temporary file, or litter."""
-    if path.name.startswith(files.TEMP_PREFIX) or path.name in LITTER:
+    if files.is_draft(path.name) or path.name in LITTER:
         return True
     return pictures.read_key(path) is not None
 
@@ -308,9 +316,34 @@ def _same_picture(source: str, target: str) -> bool:
     return pictures.read_key(Path(source)) == pictures.read_key(Path(target))
 
 
-def _remove_strangers(cache: Path, wanted: set[str]) -> None:
-    """Delete pictures of ours that no clip asks for any more; leave everything else alone."""
-    for path in _files_below(str(cache)):
-        if path.endswith(".png") and path not in wanted and pictures.read_key(Path(path)) is not None:
-            os.unlink(path)
-    files.remove_empty_folders(cache)
+def _remove_strangers(cache: Path, folders: set[str], wanted: set[str]) -> None:
+    """Delete pictures of ours, in folders of ours, that no clip asks for any more; leave everything else alone."""
+    for folder in folders:
+        for entry in os.scandir(cache / folder) if (cache / folder).is_dir() else ():
+            path = f"{cache}/{folder}/{entry.name}"
+            if path.endswith(".png") and path not in wanted and pictures.read_key(Path(path)) is not None:
+                os.unlink(path)
+        with suppress(OSError):  # it still holds something
+            (cache / folder).rmdir()
+
+
+def _remove_list(path: Path) -> None:
+    """Delete a list that Ultralytics keeps of a split's pictures, which is NumPy's file of a dictionary."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            listed = file.read(6) == b"\x93NUMPY"
+        if listed:
+            path.unlink()
+
+
+def _check_places(root: Path, folders: Iterable[str] = ()) -> None:
+    """Refuse links and devices where files and folders of ours belong: what they lead to is not ours.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    wanted = [(root / name, stat.S_ISREG) for name in (manifest.MANIFEST, manifest.SETTINGS, manifest.FAILURES)]
+    for path, is_ours in [*wanted, *((root / folder, stat.S_ISDIR) for folder in folders)]:
+        if os.path.lexists(path) and not is_ours(os.lstat(path).st_mode):
+            what = "folder" if is_ours is stat.S_ISDIR else "file"
+            raise ConfigError(f"{path} is no {what} of `prepare` but something else, such as a link; move it away.")
