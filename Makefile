@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test check bench torture wheel docker-check clean
+.PHONY: demo test check docs bench torture wheel docker-check clean
 
 demo: .venv/.run
 	$(BIN)/soundsight demo
@@ -19,6 +19,11 @@ check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_rooms.py
+	$(MAKE) docs
+
+# The documentation site, strictly (a broken link is an error), without a network: build/site/index.html.
+docs: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: .venv/.dev
 	$(BIN)/python -m benchmarks.render
