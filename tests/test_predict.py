@@ -218,6 +218,23 @@ def test_a_class_may_be_called_silence(listener: Listener) -> None:
     assert track.getvalue() == b"0.000000\t1.000000\tsilence\n"
 
 
+def test_a_class_named_unknown_is_reported(tiny_model: Path, clip: Path, listener: Listener, tmp_path: Path) -> None:
+    """Its events appear; those of a model that is unsure, which bear the same label, do not."""
+    path, best = Path(shutil.copyfile(tiny_model, tmp_path / "named.pt")), listener(clip).label
+    update_ears(path, names=["unknown" if name == best else name for name in listener.names])
+    model = load(path, device="cpu")
+    window = model(clip).windows[0]
+    assert (window.label, window.named, model(clip).label) == ("unknown", True, "unknown")
+    unsure = load(tiny_model, device="cpu")(clip, threshold=1.0).windows[0]
+    assert (unsure.label, unsure.named) == ("unknown", False)
+    track = io.BytesIO()
+    for found in (window, unsure):
+        AudacityWriter(track).write(found)
+    assert track.getvalue() == b"0.000000\t1.000000\tunknown\n"
+    later = replace(unsure, recording=window.recording, start_seconds=1.0, end_seconds=2.0)
+    assert len(list(merge([window, later]))) == 2
+
+
 def test_batches_fill_across_short_recordings() -> None:
     sizes = []
 

@@ -150,13 +150,21 @@ def test_temperature_is_found_again():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4000, 5)) * 2
     targets = [rng.choice(5, p=row) for row in softmax(logits, axis=1)]
-    assert metrics.fit_temperature(logits * 3, targets) == pytest.approx(3, rel=0.06)
-    assert metrics.fit_temperature(logits / 2, targets) == pytest.approx(0.5, rel=0.06)
+    for factor in (3, 0.5):
+        value, low, high = metrics.fit_temperature(logits * factor, targets)
+        assert value == pytest.approx(factor, rel=0.06)
+        assert low < factor < high and high / low < 1.2
 
 
 def test_temperature_at_its_limits():
-    assert metrics.fit_temperature([[1.0, 1.0], [2.0, 2.0]], [0, 1]) == 1.0
-    assert metrics.fit_temperature([[1.0, 0.0], [0.0, 1.0]], [0, 1]) == pytest.approx(0.05, rel=0.01)
+    """A handful of clips, all right or all wrong, moves the answer a little, and never to a bound."""
+    assert metrics.fit_temperature([[1.0, 1.0], [2.0, 2.0]], [0, 1])[0] == pytest.approx(1.0)
+    sure = np.eye(4) * 20
+    for targets, low, high in (([0, 1, 2, 3], 0.5, 1.0), ([1, 2, 3, 0], 1.5, 12.0), ([0, 1, 2, 0], 1.2, 8.0)):
+        value, *interval = metrics.fit_temperature(sure, targets)
+        assert low < value < high and interval[0] < value < interval[1]
+    few, many = (metrics.fit_temperature(np.tile(sure / 10, (n, 1)), [0, 1, 2, 0] * n) for n in (1, 50))
+    assert many.high / many.low < few.high / few.low / 2
     with pytest.raises(ConfigError, match="logits of shape"):
         metrics.fit_temperature([[1.0, -np.inf]], [0])
 

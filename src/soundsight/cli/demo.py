@@ -60,6 +60,8 @@ def learn(out: Path, words: dict[str, Any]) -> int:
     start |= {} if "model" in words else {"model": weights()}
     with step("Training YOLOv8n-cls"):
         trained = train(**{**start, **words})
+        for note in trained.notes:
+            print(f"  {note}")
     with step("Scoring on the test fold"):
         done = val(trained.last, data=out / "data", split="test", folder=out / "test")
         print(f"  top-1 {done.scores.top1:.1%} of {done.scores.count} clips of sources that training never heard")

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="P",
-        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's own)",
+        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's, if any)",
     )
     add_members(parser)
     console.add_views(parser)

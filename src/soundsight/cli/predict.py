@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="P",
-        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's own)",
+        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's, if any)",
     )
     parser.add_argument("--merge", action="store_true", help="join neighbouring windows of one label")
     add_members(parser)

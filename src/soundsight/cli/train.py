@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     last = _near(done.last)
     print(f"Trained: {last}")
+    for note in done.notes:
+        print(note)
     print(f"Score it with `soundsight val {last} --split test`, use it with `soundsight predict {last} clip.wav`.")
     return 0
 

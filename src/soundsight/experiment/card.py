@@ -13,6 +13,7 @@ from typing import Any
 
 from soundsight.dataset.published import DATASETS, Published
 from soundsight.errors import ConfigError
+from soundsight.experiment.calibration import calibration_lines
 from soundsight.files import write_text
 
 CARD = "model-card.md"
@@ -53,7 +54,7 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
         _data(record, names, folder),
         _protocol(record, ears, model),
         _figures(metrics, model),
-        _limits(_published(record, names), names),
+        _limits(_published(record, names), names, threshold=bool(ears.get("threshold"))),
         _loading(model, ears),
         _versions(record),
     ]
@@ -139,7 +140,7 @@ def _protocol(record: Mapping[str, Any], ears: Mapping[str, Any], model: Path) -
             f"- Hears {heard['clip_seconds']:g} s at {heard['sample_rate']} Hz, {heard['image_size']} mel bands from "
             f"{heard['fmin_hz']:g} Hz, windows of {', '.join(f'{w:g}' for w in heard['windows_ms'])} ms."
         )
-    lines.append(f"- Temperature of its probabilities: {float(ears.get('temperature', 1.0)):.3f}.")
+    lines += [f"- {line}" for line in calibration_lines(ears)]
     return "\n".join(lines)
 
 
@@ -164,12 +165,13 @@ def _figures(metrics: Mapping[str, Any] | None, model: Path) -> str:
     return "\n".join(lines)
 
 
-def _limits(known: Published | None, names: list[str]) -> str:
+def _limits(known: Published | None, names: list[str], *, threshold: bool) -> str:
+    unsure = ", or with unknown where it is unsure: it" if threshold else " and never with unknown. It"
     lines = [
         "## Limits",
         "",
-        f"- It answers every sound with one of its {len(names)} classes, or with unknown where it is unsure: it does "
-        "not know what it does not know. `--threshold` sets how sure it must be.",
+        f"- It answers every sound with one of its {len(names)} classes{unsure} does not know what it does not know. "
+        "`--threshold` sets how sure it must be.",
         "- One class a window: of sounds at the same time it names the one it finds strongest.",
         "- Its figures hold for recordings like those it was scored on; other microphones, rooms and distances "
         "can be far worse. Score it on your own clips before you rely on it.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from soundsight import config as settings
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
 from soundsight.errors import ConfigError, DatasetError
+from soundsight.experiment.calibration import calibrate_checkpoint, calibration_lines
 from soundsight.experiment.card import RUN_FILE, read_record, write_card
 from soundsight.files import write_text
 from soundsight.settings import find_config, versions
@@ -85,11 +87,11 @@ def train(
     )
     note(run.folder)
     if calibrate and spectrogram is not None and not stock and (data / "val").is_dir():
-        from soundsight.experiment.val import calibrate_checkpoint
-
-        for checkpoint in {run.last, run.best}:
+        device = str(arguments.get("device") or "").strip("[]() ").partition(",")[0]  # of several GPUs the first
+        for checkpoint in (run.best, run.last):
             if checkpoint.is_file():
-                calibrate_checkpoint(checkpoint, data)
+                stored = calibrate_checkpoint(checkpoint, data, device=device or None)
+                run = replace(run, notes=calibration_lines(stored))
     if run.last.is_file():  # not with save=False
         write_card(run.folder)
     return run

@@ -1,12 +1,10 @@
-"""Val: a model's figures on one split, with tables and matrices, and the fitting of its temperature."""
+"""Val: a model's figures on one split, with tables and matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
 
 from soundsight import report
 from soundsight.config import SpectrogramConfig
@@ -16,11 +14,7 @@ from soundsight.experiment.card import CARD, read_record, write_card
 from soundsight.experiment.scoring import Views, check_ears, clips_of, list_pictures, logits_of
 from soundsight.report.metrics import Scores
 from soundsight.settings import versions
-from soundsight.yolo.checkpoint import update_ears
 from soundsight.yolo.classifier import Classifier, load_classifier, softmax
-
-KEPT_ANSWERS = 0.95  # share of the right answers that must not become "unknown"
-FEWEST_ANSWERS = 40  # right answers without which no threshold is set
 
 
 @dataclass(frozen=True)
@@ -117,26 +111,6 @@ def write_results(
     report.draw_reliability(scores, folder / "reliability.png")
     report.draw_per_class(scores, folder / "per_class.png")
     report.write_scores(scores, folder, extra=extra)
-
-
-def calibrate_checkpoint(model: str | Path, data: str | Path) -> float:
-    """Fit the temperature on the `val` split (Guo et al., 2017) and store it in the checkpoint.
-
-    The threshold of "unknown" is stored as well: the probability that `KEPT_ANSWERS` of the right answers to the
-    split reach.
-
-    Returns:
-        The temperature; above 1 the network was too sure of itself.
-    """
-    classifier = load_classifier(model)
-    found = list_pictures(data, "val", classifier.ears.names)
-    logits = logits_of(classifier, found.files)
-    temperature = report.fit_temperature(logits, found.targets)
-    probabilities = softmax(logits, temperature)
-    right = probabilities.max(axis=1)[probabilities.argmax(axis=1) == found.targets]
-    threshold = round(float(np.quantile(right, 1 - KEPT_ANSWERS)), 4) if len(right) >= FEWEST_ANSWERS else 0.0
-    update_ears(model, temperature=temperature, threshold=threshold)
-    return temperature
 
 
 def new_folder(parent: Path, name: str) -> Path:

@@ -48,8 +48,8 @@ class Window:
 
     @property
     def named(self) -> bool:
-        """Whether the label is a class: one may be called "silence", too."""
-        return not self.silent and self.label != UNKNOWN
+        """Whether the label is a class: one may be called "silence" or "unknown", too."""
+        return not self.silent and (self.label != UNKNOWN or self.top(1)[0][0] == UNKNOWN)
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k best classes with their probabilities; none in silence."""
@@ -236,7 +236,8 @@ def merge(events: Iterable[Window | Summary]) -> Iterator[Window | Summary]:
 
 
 def _continues(run: Window, window: Window) -> bool:
-    same = (window.recording, window.label, window.silent) == (run.recording, run.label, run.silent)
+    same = window.recording == run.recording and window.label == run.label
+    same &= (window.silent, window.named) == (run.silent, run.named)
     return same and window.start_seconds <= run.end_seconds + 1e-6
 
 

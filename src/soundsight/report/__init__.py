@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ReliabilityBins,
         Scores,
         Spread,
+        Temperature,
         confused_pairs,
         fit_temperature,
         mean_and_spread,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "metrics": (
-        "ConfusedPair", "ReliabilityBins", "Scores", "Spread", "confused_pairs", "fit_temperature",
-        "mean_and_spread", "reliability_bins", "score",
+        "ConfusedPair", "ReliabilityBins", "Scores", "Spread", "Temperature", "confused_pairs",
+        "fit_temperature", "mean_and_spread", "reliability_bins", "score",
     ),
     "pictures": ("draw_gallery", "draw_spectrogram", "draw_timeline"),
     "plots": ("draw_confusion", "draw_per_class", "draw_reliability", "draw_training_curves"),
@@ -46,6 +47,7 @@ __all__ = [
     "ReliabilityBins",
     "Scores",
     "Spread",
+    "Temperature",
     "confused_pairs",
     "draw_confusion",
     "draw_gallery",

@@ -28,7 +28,7 @@ class Ears:
     names: tuple[str, ...]  # classes in the order of the model's outputs
     spectrogram: SpectrogramConfig
     temperature: float = 1.0  # logits are divided by it before the softmax
-    threshold: float = 0.0  # below it a probability counts as "unknown", unless the user says otherwise
+    threshold: float = 0.0  # below it a probability counts as "unknown", unless the user says otherwise; 0: none
     supplied: bool = False  # given by the user for a model that carries none
 
 

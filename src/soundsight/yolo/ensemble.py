@@ -36,10 +36,11 @@ class Ensemble(Classifier):
                     "can be averaged."
                 )
         self.members = tuple(members)
+        thresholds = [member.ears.threshold for member in members if member.ears.threshold > 0]  # 0 is none
         self.ears = replace(
             first,
             temperature=1.0,
-            threshold=float(np.mean([member.ears.threshold for member in members])),
+            threshold=float(np.mean(thresholds)) if thresholds else 0.0,
             supplied=any(member.ears.supplied for member in members),
         )
         self.device = members[0].device

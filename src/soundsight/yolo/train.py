@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ class Run:
     folder: Path
     last: Path  # checkpoint of the last epoch
     best: Path  # checkpoint with the best top-1 on `data/val`; never a score for `data/test`
+    notes: Sequence[str] = ()  # what a user should know of it, such as what its probabilities rest on
 
 
 def resolve_arguments(path: str | Path | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
