@@ -126,7 +126,8 @@ def test_shards_are_taken_over_only_if_they_are_whole_and_ours(tmp_path):
         parquet.write_table(table.replace_schema_metadata(said), path)
         return commit(place, part, path.read_bytes(), rows=table.num_rows, failures=1)
 
-    store = Shards(place, listed, 2, {"command": "predict"})
+    what = {"command": "predict", "options": {"speeds": (0.9, 1.1), "tail": None}}
+    store = Shards(place, listed, 2, what)
     parts = list(store.missing())
     assert [len(part.sources) for part in parts] == [2, 2, 1]
     entries = [write(store, part, store.fingerprint) for part in parts]
@@ -136,7 +137,7 @@ def test_shards_are_taken_over_only_if_they_are_whole_and_ours(tmp_path):
     torn = tmp_path / "out" / shard_name(1)
     torn.write_bytes(torn.read_bytes()[:-9])  # as after a crash on a disk that lost the end
     write(store, parts[2], "another job")
-    again = Shards(place, listed, 2, {"command": "predict"})
+    again = Shards(place, listed, 2, what)
     assert list(again.done) == [0] and again.done[0] == entries[0]
     assert [part.index for part in again.missing()] == [1, 2] and not torn.exists()
     for part in parts[1:]:
@@ -148,7 +149,7 @@ def test_shards_are_taken_over_only_if_they_are_whole_and_ours(tmp_path):
     assert (tmp_path / "out" / "failures.csv").read_text() == "source,reason\nx,y\nx,y\nx,y\n"
 
     with pytest.raises(ConfigError, match=r"another job \(it differs in: command\)"):
-        Shards(place, listed, 2, {"command": "embed"})
+        Shards(place, listed, 2, {**what, "command": "embed"})
 
 
 # Addresses and settings

@@ -78,8 +78,9 @@ class Shards:
             ConfigError: The folder holds another job, or cannot be used.
         """
         self.place, self.listing, self.size = place, listing, size
-        self.record = {"format": 1, **what, "sources": listing.count, "sources_sha256": listing.sha256, "shard": size}
-        text = json.dumps(self.record, sort_keys=True, indent=2)
+        record = {"format": 1, **what, "sources": listing.count, "sources_sha256": listing.sha256, "shard": size}
+        text = json.dumps(record, sort_keys=True, indent=2)
+        self.record = json.loads(text)  # as the next run reads it: a tuple comes back as a list
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.count = -(-listing.count // size)
         self.done: dict[int, Entry] = {}
