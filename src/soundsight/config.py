@@ -95,7 +95,7 @@ class SpectrogramConfig:
 class SplitConfig:
     """Which clips train, validate and test. Always decided before long recordings are cut."""
 
-    strategy: Literal["fold", "group", "random"] = "fold"
+    strategy: Literal["fold", "group", "random", "given"] = "fold"
     train: tuple[int, ...] = (1, 2, 3)  # strategy `fold`: folds of each split
     val: tuple[int, ...] = (4,)
     test: tuple[int, ...] = (5,)

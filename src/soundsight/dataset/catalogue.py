@@ -6,13 +6,12 @@ set ends as the same list of `Clip`, so that splitting and drawing need not know
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from soundsight.config import DatasetConfig
+from soundsight.dataset.tables.rows import read_rows
 from soundsight.errors import DatasetError
 
 
@@ -28,6 +27,7 @@ class Clip:
     fold: int | None = None
     start_seconds: float = 0.0
     end_seconds: float | None = None  # None: to the end of one clip length
+    split: str = ""  # train, val or test, where the data set says so
     speed: float = 1.0  # as a tape that runs this many times as fast
 
 
@@ -40,6 +40,7 @@ class Catalogue:
     shared_sources: frozenset[str] = frozenset()  # sources known to cross the given folds
     failures: Sequence[tuple[str, str]] = field(default=())  # (file, reason) of rows without a usable file
     whole_recordings: bool = False  # clips are recordings of any length, to be cut after the split
+    notes: Sequence[str] = ()  # how its folders or tables were understood
 
     @property
     def labels(self) -> list[str]:
@@ -73,7 +74,7 @@ def read_catalogue(config: DatasetConfig) -> Catalogue:
 
         catalogue = read_folder(root, source_pattern=config.source_pattern)
     else:
-        from soundsight.dataset.table import read_table
+        from soundsight.dataset.tables.reading import read_table
 
         catalogue = read_table(root, config)
     if not catalogue.clips:
@@ -91,7 +92,7 @@ def read_esc50(root: Path, *, only_esc10: bool = False) -> Catalogue:
     required = ("filename", "fold", "category", "esc10", "src_file")
     clips, failures = [], []
     for line, row in read_rows(table, required):
-        if only_esc10 and row["esc10"] != "True":
+        if only_esc10 and row["esc10"].casefold() != "true":
             continue
         if not row["fold"].isdigit() or not row["category"]:
             raise DatasetError(
@@ -115,47 +116,3 @@ def read_esc50(root: Path, *, only_esc10: bool = False) -> Catalogue:
     name = "ESC-10" if only_esc10 else "ESC-50"
     known = frozenset() if only_esc10 else ESC50_SHARED_SOURCES
     return Catalogue(name, clips, known, failures)
-
-
-def read_rows(table: Path, required: Sequence[str], *, delimiter: str = ",") -> list[tuple[int, dict[str, str]]]:
-    """Rows of a table with their line numbers, as stripped text; rows without any text are skipped.
-
-    Raises:
-        DatasetError: The table is missing, has no such columns, or a row has too few fields.
-    """
-    reader = csv.DictReader(io.StringIO(read_text(table), newline=""), delimiter=delimiter)
-    rows = []
-    try:
-        columns = [name.strip() for name in reader.fieldnames or []]
-        for name in required:
-            if columns.count(name) != 1:
-                found = "lacks the column" if name not in columns else "has more than one column"
-                raise DatasetError(f"The table {table} {found} {name!r}; it has: {', '.join(columns) or 'nothing'}.")
-        reader.fieldnames = columns
-        for row in reader:
-            values = {name: (row[name] or "").strip() for name in columns if name}
-            if not any(values.values()):
-                continue
-            if row[columns[-1]] is None and any(row[name] is None for name in required):
-                raise DatasetError(f"{table}, line {reader.line_num}: the row has fewer fields than the header.")
-            rows.append((reader.line_num, values))
-    except csv.Error as error:
-        raise DatasetError(f"{table}, line {reader.line_num}: the table cannot be read ({error}).") from error
-    return rows
-
-
-def read_text(table: Path) -> str:
-    """Text of a table: UTF-8 or UTF-16 with a byte order mark, UTF-8 without, or else Latin-1.
-
-    Raises:
-        DatasetError: The table cannot be read.
-    """
-    try:
-        data = table.read_bytes()
-    except OSError as error:
-        raise DatasetError(f"The table {table} cannot be read ({error.strerror}).") from error
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError:
-        return data.decode("latin-1")

@@ -12,6 +12,8 @@ from soundsight.dataset.catalogue import Catalogue, Clip
 from soundsight.errors import ConfigError, DatasetError
 
 SPLITS = ("train", "val", "test")
+_OTHER_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val"}
+_OTHER_NAMES |= dict.fromkeys(("testing", "eval", "evaluation"), "test")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class Leaks:
         return bool(self.known or self.unknown)
 
 
+def split_name(name: str) -> str:
+    """Which split people mean by "training", "valid", "dev", ...; empty for other words."""
+    name = name.casefold()
+    return name if name in SPLITS else _OTHER_NAMES.get(name, "")
+
+
 def assign(catalogue: Catalogue, config: SplitConfig) -> dict[Clip, str]:
     """Give every clip its split.
 
@@ -33,8 +41,10 @@ def assign(catalogue: Catalogue, config: SplitConfig) -> dict[Clip, str]:
         "train", "val" or "test" of each clip; clips in folds that no split names are left out.
 
     Raises:
-        DatasetError: A fold does not exist, or clips have no folds.
+        DatasetError: A fold does not exist, or clips have no folds, or none that say their split.
     """
+    if config.strategy == "given":
+        return _as_given(catalogue)
     if config.strategy == "fold":
         return _by_fold(catalogue, config)
     if config.strategy == "group":
@@ -88,6 +98,16 @@ def _by_fold(catalogue: Catalogue, config: SplitConfig) -> dict[Clip, str]:
                 f"it has folds {', '.join(map(str, given))}."
             )
     return {clip: split_of[clip.fold] for clip in catalogue.clips if clip.fold in split_of}
+
+
+def _as_given(catalogue: Catalogue) -> dict[Clip, str]:
+    for clip in catalogue.clips:
+        if not clip.split:
+            raise DatasetError(
+                f"{clip.file} lies in no folder train, val or test, and no column `split` says where it belongs; "
+                "use split.strategy=group."
+            )
+    return {clip: clip.split for clip in catalogue.clips}
 
 
 def _by_group(clips: Sequence[Clip], config: SplitConfig) -> dict[Clip, str]:

@@ -20,7 +20,7 @@ FEW = 10_000
 def cut_windows(
     catalogue: Catalogue, clip_seconds: float, *, workers: int | None = None, run: parallel.Run = parallel.run
 ) -> tuple[Catalogue, dict[Clip, Clip]]:
-    """Cut the recordings of a catalogue that lists whole recordings.
+    """Cut whole recordings, and annotated stretches longer than a clip, into clips.
 
     Args:
         catalogue: The clips, with folds or splits already decided.
@@ -32,7 +32,9 @@ def cut_windows(
         The catalogue of windows, and the recording that each window was cut from.
     """
     if not catalogue.whole_recordings:
-        return catalogue, {clip: clip for clip in catalogue.clips}
+        of = {part: clip for clip in catalogue.clips for part in _cut_annotation(clip, clip_seconds)}
+        uncut = all(part is clip for part, clip in of.items())
+        return catalogue if uncut else replace(catalogue, clips=list(of)), of
     durations = read_durations(catalogue.clips, workers=workers, run=run)
     recording_of = {
         window: clip for clip in catalogue.clips for window in cut_clip(clip, durations.get(clip), clip_seconds)
@@ -62,6 +64,15 @@ def cut_clip(clip: Clip, duration_seconds: float | None, clip_seconds: float) ->
         )
         for start in starts
     ]
+
+
+def _cut_annotation(clip: Clip, clip_seconds: float) -> list[Clip]:
+    """As many clips as an annotated stretch gives, by the rules of `cut_clip`."""
+    if clip.end_seconds is None:
+        return [clip]
+    parts = cut_clip(replace(clip, end_seconds=None), clip.end_seconds, clip_seconds)
+    name = clip.name.rpartition("@")[0] or clip.name
+    return [replace(part, name=f"{name}@{part.start_seconds:.1f}") for part in parts] if len(parts) > 1 else [clip]
 
 
 def read_durations(
