@@ -53,6 +53,35 @@ def test_the_top_level_lists_commands_and_tells_the_version(capsys):
     assert run(capsys, "--version")[1].startswith("soundsight 0.")
 
 
+def test_a_reader_that_leaves_ends_help_without_a_message():
+    for words in ("--help", "predict --help", "train --epochs 3"):
+        line = f"{sys.executable} -m soundsight {words} 2>&1 | (exec 0<&-; sleep 0.2)"
+        done = subprocess.run(["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("", "") and done.returncode in (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--epochs", "3"], "--epochs. Settings are written without dashes: epochs=3. `soundsight train"),
+        (["train", "--lr0=0.1", "data=x"], "Settings are written without dashes: lr0=0.1."),
+        (["train", "--augmnt", "none"], "Or did you mean --augment?"),
+        (["val", "last.pt", "split=test"], "Unrecognized arguments: split=test. Did you mean --split?"),
+        (["predict", "last.pt", "a.wav", "--format", "xyz"], "invalid choice: 'xyz'"),
+        (["train", "lr=1"], "Did you mean 'lr0' or 'lrf'?"),
+        (["train", "zzzz=1"], "allowed keys is like it."),
+        (["report", "run", "--out", "a.xyz"], "a.xyz cannot be written: its name must end in .html, .htm;"),
+        (["inspect", "--page", "a.png"], "must end in .html"),
+        (["prepare", "--gallery", "a.bmp"], "must end in .png, .pdf, .svg"),
+        (["explain", "last.pt", "a.wav", "--out", "a"], "must end in .png, .pdf, .svg"),
+    ],
+)
+def test_mistakes_in_options_are_one_message_that_says_how_it_is_written(capsys, words, message):
+    code, out, err = run(capsys, *words)
+    assert code == 2 and out == "" and err.startswith("soundsight: ") and err.count("\n") == 1
+    assert message in err and len(err) < 300
+
+
 def test_a_misspelt_command_names_the_nearest(capsys):
     code, _, err = run(capsys, "prepaer")
     assert code == 2 and err == "soundsight: There is no command 'prepaer'. Did you mean 'prepare'?\n"

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,44 @@ def test_csv(capfdbinary: pytest.CaptureFixture[bytes], tiny_onnx: Path, three: 
     assert rows[-1]["label"] == "silence" and float(rows[-1]["probability"]) == 0
     assert {row["model"] for row in rows} == {load(tiny_onnx).fingerprint}
     assert {row["settings"] for row in rows} == {"own"}
+
+
+def test_a_row_per_segment_unless_more_are_asked_for(capfdbinary, tiny_onnx: Path, three: Path, tmp_path: Path) -> None:
+    for kind in ("csv", "jsonl"):
+        lines = run(capfdbinary, "predict", tiny_onnx, three / "rain.flac", "--format", kind)[1].splitlines()
+        assert len(lines) == 3 + (kind == "csv")
+    answer = load(tiny_onnx)(three / "rain.flac")
+    assert len(answer.to_rows()) == 3 and len(answer.to_rows(2)) == 6 and len(answer.top()) == 4
+
+
+@pytest.mark.parametrize("word", ["--out=a.xyz", "--out=a.raven", "--timeline=a.bmp", "--timeline=night"])
+def test_endings_that_mean_nothing_are_refused_before_any_work(capfdbinary, tiny_onnx, three, word, monkeypatch):
+    monkeypatch.chdir(three)
+    code, out, err = run(capfdbinary, "predict", tiny_onnx, "rain.flac", word)
+    assert code == 2 and out == "" and "cannot be written: its name must end in" in err
+    assert sorted(os.listdir(three)) == ["a siren.wav", "more", "rain.flac"]
+    assert run(capfdbinary, "embed", tiny_onnx, "rain.flac", "--out", "a.csv")[2].count("must end in .parquet") == 1
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(tiny_onnx: Path, three: Path, tmp_path: Path) -> None:
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    for sources, shown in ((["rain.flac"], b"s/s"), (["rain.flac", "a siren.wav"], b"2/2")):
+        words = ["predict", str(tiny_onnx), *(str(three / name) for name in sources), "--out", str(tmp_path / "a.csv")]
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+        env = {**os.environ, "TQDM_MININTERVAL": "0"}
+        with subprocess.Popen([*COMMAND, *words], stderr=theirs, stdout=theirs, env=env) as process:
+            os.close(theirs)
+            seen = b""
+            while process.poll() is None or not seen:
+                try:
+                    seen += os.read(ours, 4096)
+                except OSError:  # the other end is closed
+                    break
+        os.close(ours)
+        assert process.returncode == 0 and b"predicting" in seen and shown in seen and b"00:0" in seen
+    done = subprocess.run([*COMMAND, *words], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_json_lines_and_parquet_hold_the_same(

@@ -276,11 +276,14 @@ def from_dict(cls: type[T], data: Mapping[str, Any], *, where: str = "settings")
 
 
 def unknown_key(key: str, known: Iterable[str], where: str) -> str:
-    """One sentence about a key that does not exist, with the nearest one that does."""
-    known = sorted(known)
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"Unknown key {key!r} in {where}.{hint} Allowed keys: {', '.join(known)}."
+    """A message about a key that does not exist, with the nearest ones that do, or all if they are few."""
+    known = sorted(known, key=lambda name: (len(name), name))
+    close = [name for name in known if name.startswith(key) or name.endswith(f".{key}")] if key else []
+    close += [name for name in difflib.get_close_matches(key, known, n=3) if name not in close]
+    hint = f" Did you mean {' or '.join(map(repr, close[:3]))}?" if close else ""
+    if len(known) <= 12 or (not close and len(known) <= 40):
+        return f"Unknown key {key!r} in {where}.{hint} Allowed keys: {', '.join(sorted(known))}."
+    return f"Unknown key {key!r} in {where}.{hint or f' None of the {len(known)} allowed keys is like it.'}"
 
 
 def _convert(value: Any, hint: Any, key: str, where: str) -> Any:

@@ -7,11 +7,14 @@ exit code`. Only the module of the command that was asked for is imported, so he
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from soundsight import __version__
 from soundsight.errors import SoundsightError
@@ -44,7 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 on success, 2 on a usage or configuration error, 1 when some input failed.
     """
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return 0
     except KeyboardInterrupt:
         if not _is_child():
             print("soundsight: stopped.", file=sys.stderr)
@@ -66,7 +79,7 @@ def _dispatch(words: list[str]) -> int:
     if command not in available():
         return _top_level(words, command)
     module = importlib.import_module(f"soundsight.cli.{command}")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"soundsight {command}",
         description=module.SUMMARY,
         epilog="examples:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES),
@@ -76,12 +89,37 @@ def _dispatch(words: list[str]) -> int:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     module.add_arguments(parser)
     words.remove(command)
+    parser.words = words
     try:
         arguments = parser.parse_intermixed_args(words)  # options and settings in any order
     except SystemExit as stop:
         return int(stop.code or 0)
     arguments.words = [command, *words]  # for a command that starts itself again
     return _guarded(module.run, arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one message, and how the nearest thing is written."""
+
+    words: Sequence[str] = ()  # of the command line
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.match(r"unrecognized arguments: -*([^\s=]+)", message):
+            message += f".{self._hint(found[1])}"
+        text = f"{message[:1].upper()}{message[1:]}".rstrip(".?") + ("?" if message.endswith("?") else ".")
+        self.exit(2, f"soundsight: {printable(text)} `{self.prog} --help` explains.\n")
+
+    def _hint(self, name: str) -> str:
+        """How an option that does not exist may have been meant."""
+        options = [text for text in self._option_string_actions if text.startswith("--")]
+        close = difflib.get_close_matches(f"--{name}", options, n=1, cutoff=0.75)
+        if close and (f"--{name}" == close[0] or not any(action.dest == "settings" for action in self._actions)):
+            return f" Did you mean {close[0]}?"
+        if not any(action.dest == "settings" for action in self._actions):
+            return ""
+        given = re.search(rf"(?:^|\0)--{re.escape(name)}[=\0]([^-\0][^\0]*)", "\0".join(self.words))
+        setting = f"{name.replace('-', '_')}={given[1] if given else 'VALUE'}"
+        return f" Settings are written without dashes: {setting}." + (f" Or did you mean {close[0]}?" if close else "")
 
 
 def available() -> list[str]:
@@ -115,8 +153,6 @@ def key_values(words: Sequence[str]) -> dict[str, object]:
 
 def _number(text: str) -> object:
     """`1e-3` as a number, which YAML 1.1 reads as a text for want of a point."""
-    import re
-
     return float(text) if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text) else text
 
 
@@ -128,9 +164,8 @@ def _guarded(run: object, arguments: argparse.Namespace) -> int:
             raise
         print(f"soundsight: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if arguments.debug:
             raise
@@ -153,8 +188,6 @@ def _top_level(words: Sequence[str], command: str | None) -> int:
     if command is None and ("-h" in words or "--help" in words or not words):
         print(text)
         return 0
-    import difflib
-
     wanted = command or words[0]
     close = difflib.get_close_matches(wanted, available(), n=1)
     hint = f"Did you mean {close[0]!r}?" if close else f"Commands: {', '.join(available())}."

@@ -16,6 +16,8 @@ from soundsight.errors import ConfigError, DatasetError
 from soundsight.files import printable
 from soundsight.settings import find_config
 
+FIGURES = (".png", ".pdf", ".svg")  # endings of figures
+
 
 def add_settings(parser: argparse.ArgumentParser, example: str) -> None:
     """Accept `key=value` words."""
@@ -98,14 +100,14 @@ def refuse_unknown(rest: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with rate and time left on a terminal; nothing elsewhere."""
+def progress_bar(what: str, unit: str, *, quiet: bool = False) -> Iterator[Callable[[int, float | None], None]]:
+    """A progress bar with rate and time left on a terminal; nothing elsewhere, or if it is to be quiet."""
     from tqdm import tqdm
 
-    with tqdm(desc=what, unit=f" {unit}", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(desc=what, unit=f" {unit}", disable=quiet or not sys.stderr.isatty(), leave=False) as bar:
 
-        def show(done: int, total: int) -> None:
-            bar.total = total
+        def show(done: int, total: float | None) -> None:
+            bar.total = total and max(total, done)  # headers may lie
             bar.update(done - bar.n)
 
         yield show
@@ -125,6 +127,13 @@ def list_failures(failures: list[tuple[str, str]], where: Path, limit: int = 10)
     more = f" (the first {limit} are above)" if len(failures) > limit else ""
     say(f"soundsight: {len(failures)} clips failed{more}; all are listed in {where}.")
     return 1
+
+
+def check_ending(path: str | None, *allowed: str, instead: str = "rename the file") -> None:
+    """Raise `ConfigError`, before any work, for a file to be written whose ending means another format."""
+    if path and Path(path).suffix.lower() not in allowed:
+        endings = ", ".join(ending or "nothing" for ending in allowed)
+        raise ConfigError(f"{path} cannot be written: its name must end in {endings}; {instead}.")
 
 
 def check_exists(path: str, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from soundsight.cli import engine
+from soundsight.cli import console, engine
 from soundsight.cli.predict import (
     add_source_arguments,
     list_sources,
@@ -46,13 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
         if code is not None:
             return code
         return engine.answer(arguments, cluster, source_words(arguments), make_options(arguments), gather_vectors)
+    console.check_ending(arguments.out, ".parquet", "")
     sources = list_sources(source_words(arguments), arguments.raw)
     options = make_options(arguments, steady=len(sources) > 1)
     listener = open_listener(arguments)
     failures, windows = [], 0
-    with writing(Path(arguments.out)) as stream, progress(False) as show:
+    with writing(Path(arguments.out)) as stream, progress(sources, quiet=False) as watched:
         writer = VectorWriter(stream, listener.model)
-        for event in listener.vectors(show(sources), options):
+        for event in watched(listener.vectors(sources, options)):
             if isinstance(event, Vector):
                 writer.write(event)
                 windows += 1

@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.report.heat import draw_heat
 
     out = Path(arguments.out or f"{Path(arguments.clip).stem}-reasons.png")
+    console.check_ending(str(out), *console.FIGURES)
     if arguments.start is not None and arguments.start < 0:
         raise ConfigError(f"--start {arguments.start:g} is before the recording begins; 0 or more is allowed.")
     listener = open_listener(arguments)

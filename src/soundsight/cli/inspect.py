@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Inspect a data set."""
     from soundsight.experiment.inspect import inspect
 
+    console.check_ending(arguments.page, ".html", ".htm")
     folders = [word for word in arguments.settings if "=" not in word]
     words = key_values([word for word in arguments.settings if "=" in word])
     for folder in folders:

@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from soundsight.cli import console
+
 if TYPE_CHECKING:
     from soundsight.predict import Listener, Summary, Window
     from soundsight.predict.windows import Source
@@ -20,6 +22,8 @@ class Timelines:
     def __init__(self, path: str, count: int, listener: Listener) -> None:
         self.path = Path(path)
         self.folder = count > 1 or self.path.is_dir()
+        if not self.folder:
+            console.check_ending(path, *console.FIGURES)
         self.config = listener.spectrogram
         self.taken: set[str] = set()
         self._start()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from soundsight.cli import console, engine
 from soundsight.cli.outputs import Timelines, open_writer
-from soundsight.errors import ConfigError
+from soundsight.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
     from soundsight.config import ClusterConfig
     from soundsight.predict import Listener, Options, Summary, Window
     from soundsight.predict.windows import Source
+
+T = TypeVar("T")
 
 SUMMARY = "Say what is in recordings, and when: one answer a window."
 EXAMPLES = [
@@ -41,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
     parser.add_argument("--format", choices=FORMATS, help="default: by the ending of --out, or else table")
     parser.add_argument("--out", metavar="FILE", help="write here instead of standard output; whole or not at all")
-    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes a window (default: 5)")
+    parser.add_argument("--top-k", type=int, metavar="K", help="classes per segment (default: 1; of a table 5)")
     parser.add_argument(
         "--threshold",
         action="append",
@@ -112,6 +115,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     chosen = format_of(arguments.format, arguments.out)
     cluster = engine.cluster_settings(arguments)
+    if arguments.top_k is None:
+        arguments.top_k = 5 if chosen == "table" and cluster.engine == "local" else 1
     if cluster.engine == "ray":
         return run_on_cluster(arguments, cluster, chosen)
     sources = list_sources(source_words(arguments), arguments.raw)
@@ -131,9 +136,9 @@ def run(arguments: argparse.Namespace) -> int:
         listener.resolve(options)  # complain before anything is written
         timelines = Timelines(arguments.timeline, len(sources), listener) if arguments.timeline else None
         writer = stack.enter_context(open_writer(chosen, arguments, sources, listener, stdout))
-        show = stack.enter_context(progress(arguments.out is None and stdout.isatty()))
-        events: Iterable[Window | Summary] = listener.stream(
-            show(sources), options, watch=timelines.add if timelines else None
+        watched = stack.enter_context(progress(sources, quiet=arguments.out is None and stdout.isatty()))
+        events: Iterable[Window | Summary] = watched(
+            listener.stream(sources, options, watch=timelines.add if timelines else None)
         )
         write_answers(
             merge(events) if arguments.merge else events,
@@ -185,6 +190,8 @@ def format_of(chosen: str | None, out: str | None) -> str:
 
 def check_output(chosen: str, arguments: argparse.Namespace, count: int) -> None:
     """Raise `ConfigError` before any work if the answers have nowhere to go."""
+    if not arguments.format and not os.path.isdir(arguments.out or ""):
+        console.check_ending(arguments.out, *_BY_SUFFIX, ".txt", "", instead="name the format with --format")
     if chosen == "parquet":
         from soundsight.predict.writers import load_pyarrow
 
@@ -275,17 +282,27 @@ def parse_thresholds(words: list[str]) -> dict[str, float]:
 
 
 @contextmanager
-def progress(quiet: bool) -> Iterator[Callable[[list[Source]], Iterator[Source]]]:
-    """Count recordings on a terminal, unless answers are shown on it."""
-    with console.progress_bar("listening", "recordings") as bar:
+def progress(sources: list[Source], *, quiet: bool) -> Iterator[Callable[[Iterable[T]], Iterator[T]]]:
+    """Count recordings, or the seconds of a single one, as the events of `Listener` pass by."""
+    from soundsight import audio
 
-        def show(items: list[Source]) -> Iterator[Source]:
-            for number, source in enumerate(items):
-                if not quiet and len(items) > 1:
-                    bar(number, len(items))
-                yield source
+    one = len(sources) == 1
+    total: float | None = len(sources)
+    if one and not quiet and sys.stderr.isatty():
+        total = None
+        with suppress(AudioError):
+            total = audio.probe(sources[0].name).duration_seconds
+    with console.progress_bar("predicting", "s" if one else "recordings", quiet=quiet) as bar:
 
-        yield show
+        def watched(events: Iterable[T]) -> Iterator[T]:
+            done = 0
+            for event in events:
+                seconds = getattr(event, "duration_seconds", None)  # of a recording that has ended
+                done += seconds is not None
+                bar(round(getattr(event, "end_seconds", seconds or 0)) if one else done, total)
+                yield event
+
+        yield watched
 
 
 def report_failures(failures: list[str], count: int) -> int:

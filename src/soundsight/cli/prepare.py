@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepare a data set."""
+    console.check_ending(arguments.gallery, *console.FIGURES)
     folders = [word for word in arguments.settings if "=" not in word]
     words = key_values([word for word in arguments.settings if "=" in word])
     for folder in folders:

@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Report."""
     if (arguments.pdf or arguments.svg) and not arguments.folder:
         raise ConfigError("--pdf and --svg draw figures into a folder; name it with --folder DIR.")
+    console.check_ending(arguments.out, ".html", ".htm")
     console.check_exists(arguments.run, "run")
     if arguments.root:
         console.check_exists(arguments.root, "folder of recordings")

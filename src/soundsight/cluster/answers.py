@@ -200,7 +200,7 @@ def _predict(
     from soundsight.predict.writers import ParquetWriter, write_answers
 
     events = listener.stream(sources, work.options)
-    writer = ParquetWriter(stream, work.options.top_k)
+    writer = ParquetWriter(stream, work.options.top_k or 1)
 
     def failed(recording: str, reason: str) -> None:
         failures.append((recording, reason))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight.errors import ConfigError
-from soundsight.predict.options import SILENCE, UNKNOWN, decide
+from soundsight.predict.options import SHOWN_CLASSES, SILENCE, UNKNOWN, decide
 
 if TYPE_CHECKING:
     import pandas
@@ -120,7 +120,7 @@ class Answer:
     duration_seconds: float
     windows: tuple[Window, ...]
     summary: Summary
-    top_k: int = 5
+    top_k: int | None = None  # as asked for; None shows 5 and makes rows of 1
 
     @property
     def label(self) -> str:
@@ -140,11 +140,18 @@ class Answer:
     def top(self, k: int | None = None) -> list[tuple[str, float]]:
         """The best classes over all windows with their mean probabilities; none if all is silence."""
         summary = self.summary
-        return _top(summary.probabilities, summary.model.names, k or self.top_k) if summary.probabilities.any() else []
+        return (
+            _top(summary.probabilities, summary.model.names, k or self.top_k or SHOWN_CLASSES)
+            if summary.probabilities.any()
+            else []
+        )
 
     def to_rows(self, top_k: int | None = None) -> list[dict[str, Any]]:
-        """Plain rows: recording, start, end (s), label, probability, rank, model, settings."""
-        return [row for window in self.windows for row in window.rows(top_k or self.top_k)]
+        """Plain rows: recording, start, end (s), label, probability, rank, model, settings.
+
+        One per segment, unless `top_k` is given here or was asked for with the recording.
+        """
+        return [row for window in self.windows for row in window.rows(top_k or self.top_k or 1)]
 
     def to_pandas(self, top_k: int | None = None) -> pandas.DataFrame:
         """The rows as a pandas frame."""
@@ -174,10 +181,11 @@ class Answer:
         )
 
     def _lines(self) -> Iterator[tuple[float, float, str]]:
+        shown = self.top_k or SHOWN_CLASSES
         for window in self.windows[:_SHOWN]:
-            others = [_percent(*pair) for pair in window.top(self.top_k) if pair[0] != window.label]
+            others = [_percent(*pair) for pair in window.top(shown) if pair[0] != window.label]
             first = _percent(window.label, window.probability)
-            yield window.start_seconds, window.end_seconds, ", ".join([first, *others][: self.top_k])
+            yield window.start_seconds, window.end_seconds, ", ".join([first, *others][:shown])
 
     def _rest(self) -> list[str]:
         more = len(self.windows) - _SHOWN

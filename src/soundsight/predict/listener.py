@@ -69,14 +69,14 @@ class Listener:
         )
 
     def __call__(
-        self, source: str | Path | npt.ArrayLike, rate: int | None = None, *, top_k: int = 5, **how: Any
+        self, source: str | Path | npt.ArrayLike, rate: int | None = None, *, top_k: int | None = None, **how: Any
     ) -> Answer:
         """Answer one recording.
 
         Args:
             source: A path, or samples `(samples,)` or `(samples, channels)`, integers or floats in [-1, 1].
             rate: The sample rate of an array, in Hz.
-            top_k: Classes that the answer names.
+            top_k: Classes that the answer names; see `Options`.
             how: Other fields of `Options`, such as `hop_seconds=1.0` or `threshold=0.5`.
 
         Raises:
@@ -244,7 +244,7 @@ def predict(
     model: str | Path | Sequence[str | Path] | Listener,
     sources: str | Path | Iterable[str | Path],
     *,
-    top_k: int = 5,
+    top_k: int | None = None,
     **how: Any,
 ) -> Iterator[Answer]:
     """Answer many recordings, one after the other, as they are asked for.
@@ -252,7 +252,7 @@ def predict(
     Args:
         model: What `load` takes, or a loaded model.
         sources: Files, folders (searched for recordings) and globs.
-        top_k: Classes that an answer names.
+        top_k: Classes that an answer names; see `Options`.
         how: Other fields of `Options`; and the keywords of `load`.
 
     Returns:

@@ -13,6 +13,7 @@ from soundsight.config import SpectrogramConfig, check_speeds
 from soundsight.errors import ConfigError
 
 SILENCE, UNKNOWN = "silence", "unknown"
+SHOWN_CLASSES = 5  # of the most probable ones
 MIN_SECONDS = 0.01  # shortest window and hop
 # Pictures at once: more of them fall out of a processor's cache, fewer leave a GPU idle.
 PROCESSOR_BATCH, GPU_BATCH = 8, 32
@@ -24,7 +25,7 @@ class Options:
 
     window_seconds: float | None = None  # length of a window; None is the model's clip length
     hop_seconds: float | None = None  # from one window to the next; None is the window's length
-    top_k: int = 5  # classes that an answer names
+    top_k: int | None = None  # classes that are named; None: 5 where people read it, 1 in rows
     # Least probability of a class, below which it is "unknown"; by class name, "" for the others; None: the model's.
     threshold: float | Mapping[str, float] | None = None
     shifts: int = 1  # circular time shifts of each picture whose probabilities are averaged
@@ -39,7 +40,6 @@ class Resolved:
 
     window_seconds: float
     hop_seconds: float
-    top_k: int
     thresholds: npt.NDArray[np.float32]  # (classes,), of windows
     summary_thresholds: npt.NDArray[np.float32]  # (classes,), of a mean over windows: the model's own does not count
     shifts: int
@@ -77,14 +77,13 @@ def resolve(
     hop = window if options.hop_seconds is None else options.hop_seconds
     _check("window", window, MIN_SECONDS, config.clip_seconds, " s")
     _check("hop", hop, MIN_SECONDS, 86400, " s")
-    _check("top_k", options.top_k, 1, 100_000)
+    _check("top_k", SHOWN_CLASSES if options.top_k is None else options.top_k, 1, 100_000)
     _check("shifts", options.shifts, 1, config.image_size)
     check_speeds(options.speeds)
     _check("batch", batch if options.batch is None else options.batch, 1, 4096)
     return Resolved(
         float(window),
         float(hop),
-        min(options.top_k, len(names)),
         thresholds(options.threshold, names, own),
         thresholds(options.threshold, names),
         options.shifts,
