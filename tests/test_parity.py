@@ -39,7 +39,7 @@ def test_pictures_are_those_of_training(
         trained_on = Clip(
             path, "a", "x", "a", "a", start_seconds=stretch.start_seconds, end_seconds=stretch.end_seconds
         )
-        images, silent = draw(stretch, config, (0.8, 1.25))
+        images, silent, _ = draw(stretch, config, (0.8, 1.25))
         assert not silent
         for image, speed in zip(images, (1.0, 0.8, 1.25), strict=True):
             assert image.tobytes() == draw_clip(replace(trained_on, speed=speed), config).tobytes()

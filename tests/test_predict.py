@@ -25,6 +25,7 @@ from soundsight.predict import Listener, Options, Summary, Window, load, predict
 from soundsight.predict.answers import Tally, merge
 from soundsight.predict.pipeline import Ended, compute
 from soundsight.predict.sources import expand
+from soundsight.predict.timeline import Timeline
 from soundsight.predict.windows import Source, array_source, cut, file_source
 from soundsight.predict.writers import AudacityWriter
 from soundsight.yolo.checkpoint import load_checkpoint, update_ears
@@ -200,6 +201,37 @@ def test_neighbours_of_one_label_are_joined(listener: Listener) -> None:
     assert len(found(window(0, "x", 0.9), window(2, "x", 0.9))) == 2  # a gap between them
     assert len(found(window(0, "x", 0.9), window(0.5, "x", 0.9))) == 1  # an overlap
     assert len(found(window(0, "x", 0.9), window(1, "x", 0.9, "b"))) == 2  # another recording
+
+
+def test_merged_events_do_not_overlap_and_meet_between_centres(listener: Listener) -> None:
+    """A dog from 10 to 14 s, segments of 5 s every second, each named by its centre: the event is the dog."""
+    values = np.array([1, 0, 0, 0], np.float32)
+    windows = [
+        Window("a", t, t + 5.0, "dog" if 10 <= t + 2.5 < 14 else "rain", 1.0, values, False, listener.model)
+        for t in range(20)
+    ]
+    found = [(w.label, w.start_seconds, w.end_seconds) for w in merge(windows)]
+    assert found == [("rain", 0, 10), ("dog", 10, 14), ("rain", 14, 24)]
+    apart = [replace(w, label=str(i)) for i, w in enumerate(windows)]
+    edges = [(w.start_seconds, w.end_seconds) for w in merge(apart)]
+    assert edges == [(0, 3), *((i + 2.0, i + 3.0) for i in range(1, 19)), (21, 24)]
+
+
+def test_a_timeline_has_one_scale_and_each_segment_at_its_place(listener: Listener) -> None:
+    """A tone of 1 kHz, the same one 60 dB lower, noise at 20 bits' last step, silence: levels are what they are."""
+    tone = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32) / 2
+    loud, faint, nothing = tone, tone / 1000, np.zeros(RATE, np.float32)
+    timeline = Timeline(TINY_EARS)
+    source = array_source(np.concatenate([loud, faint, 1e-4 * noise(1), nothing]), RATE)
+    events = list(listener.stream([source], Options(), watch=timeline.add))
+    assert len(events) == 5
+    levels = timeline.levels(4.0)
+    second = levels.shape[1] / 4
+    peak = [levels[:, round((k + 0.2) * second) : round((k + 0.8) * second)].max() for k in range(4)]
+    assert -3 < peak[0] <= 0 and peak[1] - peak[0] == pytest.approx(-60, abs=1)
+    assert peak[2] <= -75 and peak[3] == -80
+    band = [levels[:, round((k + 0.5) * second)].argmax() for k in (0, 1)]
+    assert band[0] == band[1]
 
 
 def test_a_class_may_be_called_silence(listener: Listener) -> None:

@@ -196,7 +196,7 @@ def listen(
             continue
         due = (ring.total // step + 1) * step
         waveform = ring.last()
-        images, silent = draw(Stretch(0.0, 0.0, waveform, len(waveform), rate), config, how.speeds)
+        images, silent, _ = draw(Stretch(0.0, 0.0, waveform, len(waveform), rate), config, how.speeds)
         (row,) = listener.classifier.probabilities(np.stack(images), shifts=how.shifts, views=len(images))
         probabilities = np.zeros_like(row) if silent else row
         label, probability = decide(probabilities, silent, listener.names, how.thresholds)

@@ -43,10 +43,15 @@ def render(waveform: Waveform, config: SpectrogramConfig) -> Image:
         uint8 `(image_size, image_size, 3)`, RGB. Row 0 is the highest mel band, column 0 the start of the
         clip; channel c uses `config.windows_ms[c]`. 0 is `db_floor` and below, 255 `db_ceiling` and above.
     """
+    return render_with_reference(waveform, config)[0]
+
+
+def render_with_reference(waveform: Waveform, config: SpectrogramConfig) -> tuple[Image, float]:
+    """As `render`, and the level in dB re full scale that is 0 dB in the image; -inf for digital silence."""
     level = mel_power(fit(waveform, config.clip_samples, config.padding), config)
     peak = 1.0 if config.reference == "full_scale" else float(level.max())
     if peak <= SILENCE_POWER:
-        return np.zeros((config.image_size, config.image_size, 3), np.uint8)
+        return np.zeros((config.image_size, config.image_size, 3), np.uint8), -math.inf
     # 10 log10(power / peak), scaled so that db_floor..db_ceiling spans 0..255, rounded half up.
     low, high = (peak * 10 ** (db / 10) for db in (config.db_floor, config.db_ceiling))
     steps_per_neper = 255 / math.log(high / low)
@@ -55,7 +60,7 @@ def render(waveform: Waveform, config: SpectrogramConfig) -> Image:
     level *= np.float32(steps_per_neper)
     level += np.float32(0.5 - steps_per_neper * math.log(low))
     columns = cv2.merge(tuple(level.astype(np.uint8)))  # (frames, bands, 3), lowest band first
-    return cv2.rotate(columns, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    return cv2.rotate(columns, cv2.ROTATE_90_COUNTERCLOCKWISE), 10 * math.log10(peak)
 
 
 def fit(waveform: Waveform, samples: int, padding: str) -> Waveform:

@@ -11,6 +11,7 @@ from soundsight.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
     from soundsight.predict import Listener, Window
+    from soundsight.predict.pipeline import Drawn
     from soundsight.spectrogram import Image
 
 SUMMARY = "Show which sounds, when and at which frequency, spoke for a class: a heat map with s and Hz."
@@ -73,10 +74,10 @@ def find_window(listener: Listener, clip: str, index: int | None, start: float |
         )
     found: list[tuple[float, Window, Image]] = []
 
-    def watch(window: Window, image: Image) -> None:
+    def watch(window: Window, drawn: Drawn) -> None:
         value = window.probability if index is None else float(window.probabilities[index])
         if not window.silent and (not found or value > found[0][0]):
-            found[:] = [(value, window, image)]
+            found[:] = [(value, window, drawn.image)]
 
     for event in listener.stream([source], Options(), watch=watch):
         if getattr(event, "failure", ""):

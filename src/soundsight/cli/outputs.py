@@ -12,6 +12,7 @@ from soundsight.cli import console
 
 if TYPE_CHECKING:
     from soundsight.predict import Listener, Summary, Window
+    from soundsight.predict.pipeline import Drawn
     from soundsight.predict.windows import Source
     from soundsight.predict.writers import Writer
 
@@ -33,9 +34,9 @@ class Timelines:
 
         self.current = Timeline(self.config)
 
-    def add(self, window: Window, image: Any) -> None:
+    def add(self, window: Window, drawn: Drawn) -> None:
         """Take a window and its picture."""
-        self.current.add(window, image)
+        self.current.add(window, drawn)
 
     def end(self, summary: Summary) -> None:
         """Draw what was gathered, unless nothing was."""

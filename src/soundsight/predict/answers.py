@@ -227,26 +227,36 @@ class Tally:
 
 
 def merge(events: Iterable[Window | Summary]) -> Iterator[Window | Summary]:
-    """Join neighbouring windows of one label; probabilities become means."""
+    """Join neighbouring segments of one label into events that do not overlap; probabilities become means.
+
+    Of two overlapping segments with different labels, one event ends and the next begins midway between their centres.
+    """
     run: Window | None = None
+    last: Window | None = None  # the newest segment of the run, as it was
     count = 0
     for event in events:
-        if run is not None and isinstance(event, Window) and _continues(run, event):
-            run, count = _join(run, event, count), count + 1
+        if run is not None and last is not None and isinstance(event, Window) and _continues(last, event):
+            run, last, count = _join(run, event, count), event, count + 1
             continue
+        start = event.start_seconds if isinstance(event, Window) else 0.0
         if run is not None:
+            if last is not None and isinstance(event, Window) and start < run.end_seconds:
+                centres = (last.start_seconds + last.end_seconds + event.start_seconds + event.end_seconds) / 4
+                start = round(centres, 6)
+                run = replace(run, end_seconds=start)
             yield run
-        run, count = (event, 1) if isinstance(event, Window) else (None, 0)
         if isinstance(event, Summary):
+            run = last = None
             yield event
+        else:
+            run, last, count = replace(event, start_seconds=start), event, 1
     if run is not None:
         yield run
 
 
-def _continues(run: Window, window: Window) -> bool:
-    same = window.recording == run.recording and window.label == run.label
-    same &= (window.silent, window.named) == (run.silent, run.named)
-    return same and window.start_seconds <= run.end_seconds + 1e-6
+def _continues(last: Window, window: Window) -> bool:
+    same = (window.recording, window.label, window.silent) == (last.recording, last.label, last.silent)
+    return same and window.start_seconds <= last.end_seconds + 1e-6
 
 
 def _join(run: Window, window: Window, count: int) -> Window:

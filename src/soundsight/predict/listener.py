@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from soundsight.yolo.classifier import Classifier
 
 Floats = npt.NDArray[np.float32]
-Watch = Callable[[Window, npt.NDArray[np.uint8]], None]
+Watch = Callable[[Window, Drawn], None]
 
 _MAX_DRAWING_THREADS = 8
 
@@ -134,7 +134,7 @@ class Listener:
         Args:
             sources: The recordings, in the order of the answers.
             options: How to listen.
-            watch: Called with each window and its picture.
+            watch: Called with each window and how it was drawn.
         """
         how = self.resolve(options)
         tally: Tally | None = None
@@ -149,7 +149,7 @@ class Listener:
             window = self._window(*event, how.thresholds)
             tally.add(window)
             if watch:
-                watch(window, event[0].image)
+                watch(window, event[0])
             yield window
 
     def vectors(self, sources: Iterable[Source], options: Options) -> Iterator[Vector | Ended]:

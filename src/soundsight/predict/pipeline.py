@@ -27,7 +27,7 @@ from soundsight.predict.windows import Source, Stretch, cut, draw
 from soundsight.spectrogram import Image
 
 Floats = npt.NDArray[np.float32]
-Drawing = Callable[[Stretch], tuple[list[Image], bool]]
+Drawing = Callable[[Stretch], tuple[list[Image], bool, float]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Drawn:
     end_seconds: float
     images: list[Image]  # uint8 (size, size, 3) each: as it is, then at other speeds
     silent: bool
+    reference_db: float  # what is 0 dB in `image`, re full scale; -inf in silence
 
     @property
     def image(self) -> Image:
@@ -67,7 +68,7 @@ class _Job:
     start_seconds: float
     end_seconds: float
     live: bool
-    drawing: Future[tuple[list[Image], bool]]  # the samples are let go as soon as they are drawn
+    drawing: Future[tuple[list[Image], bool, float]]  # the samples are let go as soon as they are drawn
 
 
 def compute(
@@ -136,9 +137,8 @@ def _drawn(
                 yield event, False
             elif not drawn:
                 drawn = True
-                images, silent = drawing(event.stretch)
                 stretch, name = event.stretch, event.source.name
-                yield Drawn(name, stretch.start_seconds, stretch.end_seconds, images, silent), event.source.live
+                yield Drawn(name, stretch.start_seconds, stretch.end_seconds, *drawing(stretch)), event.source.live
             else:
                 threads = True
                 yield from _drawn_by_threads(event, events, drawing, depth=depth, workers=workers)
@@ -199,8 +199,7 @@ def _drawn_by_threads(
             if isinstance(item, Ended):
                 yield item, False
                 continue
-            images, silent = item.drawing.result()
-            drawn = Drawn(item.recording, item.start_seconds, item.end_seconds, images, silent)
+            drawn = Drawn(item.recording, item.start_seconds, item.end_seconds, *item.drawing.result())
             yield drawn, item.live and waiting.empty()
     finally:
         stop.set()

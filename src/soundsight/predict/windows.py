@@ -23,7 +23,7 @@ from soundsight.audio import AudioInfo, Waveform
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import AudioError, ConfigError
 from soundsight.files import printable
-from soundsight.spectrogram import Image, render
+from soundsight.spectrogram import Image, render, render_with_reference
 
 # A window whose samples span less than this, of full scale 1, is digital silence: no sound, whatever a
 # network makes of its picture. One step of 16-bit audio is 15 times as much.
@@ -154,11 +154,12 @@ def cut(
         raise damage
 
 
-def draw(stretch: Stretch, config: SpectrogramConfig, speeds: Sequence[float] = ()) -> tuple[list[Image], bool]:
-    """The picture of a window, those of it at other speeds, and whether it is digital silence."""
+def draw(stretch: Stretch, config: SpectrogramConfig, speeds: Sequence[float] = ()) -> tuple[list[Image], bool, float]:
+    """Images of a window, as it is and at other speeds; whether it is silent; see `render_with_reference`."""
     own = stretch.waveform[: stretch.samples]
     silent = bool(own.max() - own.min() < SILENT_SPAN)
     heard = audio.resample(stretch.waveform, stretch.rate, config.sample_rate)
     heard = heard[: math.ceil(stretch.samples * config.sample_rate / stretch.rate)]
+    image, reference_db = render_with_reference(heard, config)
     versions = (audio.change_speed(heard, speed, config.clip_samples) for speed in speeds)
-    return [render(version, config) for version in (heard, *versions)], silent
+    return [image, *(render(version, config) for version in versions)], silent, reference_db

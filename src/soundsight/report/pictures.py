@@ -114,7 +114,7 @@ def draw_gallery(
 
 
 def draw_timeline(
-    levels: Levels | Sequence[Image],
+    levels: Levels,
     windows: Sequence[TimedScores],
     classes: Sequence[str],
     config: SpectrogramConfig,
@@ -129,9 +129,7 @@ def draw_timeline(
     does not name counts as 0 there.
 
     Args:
-        levels: dB `(bands, frames)` over the whole duration, lowest band first, or one uint8 picture
-            `(H, W, 3)` for each window, as `render` draws them: the first channel is shown, and each
-            has its own 0 dB if `config.reference` is "clip".
+        levels: dB `(bands, frames)` over the whole duration, lowest band first.
         windows: (start, end, {class: probability}), in seconds.
         classes: Strips to draw, top to bottom.
         config: The settings that made the levels.
@@ -143,7 +141,10 @@ def draw_timeline(
         ConfigError: Windows, classes and levels do not fit together.
     """
     _check_windows(windows, classes, duration_seconds)
-    level = _timeline_level(levels, windows, config, duration_seconds)
+    if levels.ndim != 2 or not levels.size or levels.dtype.kind != "f":
+        raise ConfigError(
+            f"levels of shape {levels.shape} and type {levels.dtype} cannot be drawn: dB (bands, frames) are needed."
+        )
     labels = [readable(name) for name in classes]
     figure = new_figure(1, 1)
     left, right = max(0.85, 0.2 + text_width_in(figure, labels, 8.5)), 1.0
@@ -152,7 +153,7 @@ def draw_timeline(
     base = foot + lower + 0.2
     figure.set_size_inches(left + inner + right, base + upper + head)
     sound = axes_at(figure, left, base, inner, upper)
-    image = _show(sound, level, config, duration_seconds)
+    image = _show(sound, levels, config, duration_seconds)
     sound.set_ylabel("frequency (Hz)", fontsize=9, color=INK)
     _level_bar(figure.colorbar(image, cax=axes_at(figure, left + inner + 0.15, base, 0.13, upper)), config)
     tracks = axes_at(figure, left, foot, inner, lower)
@@ -212,38 +213,6 @@ def _check_windows(windows: Sequence[TimedScores], classes: Sequence[str], durat
         for name, value in probabilities.items():
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name!r} has probability {value:g} at {start:g} s; 0 to 1 is allowed.")
-
-
-def _timeline_level(
-    levels: Levels | Sequence[Image],
-    windows: Sequence[TimedScores],
-    config: SpectrogramConfig,
-    duration_seconds: float,
-) -> Levels:
-    """Levels in dB `(bands, frames)` over the whole duration; from pictures, later windows lie on top."""
-    if isinstance(levels, np.ndarray) and levels.ndim != 4:
-        if levels.ndim != 2 or not levels.size or levels.dtype.kind != "f":
-            raise ConfigError(
-                f"levels of shape {levels.shape} and type {levels.dtype} cannot be drawn: dB of shape "
-                "(bands, frames) are needed, or a list with one picture a window."
-            )
-        return levels
-    if len(levels) != len(windows):
-        raise ConfigError(f"{len(levels)} pictures do not fit {len(windows)} windows; pass one a window.")
-    span, size = _span_seconds(config), config.image_size
-    columns = max(1, min(_MAX_COLUMNS, math.ceil(duration_seconds / span * size)))
-    times = (np.arange(columns) + 0.5) * duration_seconds / columns
-    canvas = np.full((size, columns), config.db_floor)
-    for picture, (start, _, _) in zip(levels, windows, strict=True):
-        if np.shape(picture) != (size, size, 3):
-            raise ConfigError(
-                f"A picture of shape {np.shape(picture)} does not fit image_size={size}; draw the timeline "
-                "with the settings that made its pictures."
-            )
-        inside = np.flatnonzero((times >= start) & (times < start + span))
-        column = np.minimum(((times[inside] - start) / span * size).astype(int), size - 1)
-        canvas[:, inside] = picture_db(picture[:, column, 0], config)
-    return canvas
 
 
 def _show_clip(axes: Axes, waveform: Waveform, config: SpectrogramConfig, channel: int) -> AxesImage:

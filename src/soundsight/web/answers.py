@@ -18,7 +18,7 @@ from soundsight.explain import class_index, explain
 from soundsight.predict.answers import Summary, Window
 from soundsight.predict.listener import Listener
 from soundsight.predict.options import Options, resolve
-from soundsight.predict.timeline import Timeline
+from soundsight.predict.timeline import COLUMNS, Timeline
 from soundsight.predict.windows import cut, draw, file_source
 from soundsight.report.pictures import hertz_label, hertz_ticks, probability_strips
 from soundsight.spectrogram import hz_to_mel, mel_to_hz
@@ -54,9 +54,11 @@ class Tick(BaseModel):
 
 
 class Picture(BaseModel):
-    """The spectrogram as the model hears it."""
+    """The spectrogram, on one scale over the whole recording."""
 
-    png: str = Field(description="data URI of a grey PNG: 0 is db_floor, 255 db_ceiling; low frequencies below")
+    png: str = Field(
+        description="data URI of a grey PNG: 0 is db_floor, 255 db_ceiling, one scale throughout; low frequencies below"
+    )
     seconds: float = Field(description="what its width spans")
     db_floor: float
     db_ceiling: float
@@ -207,7 +209,7 @@ def reason(
                 break
     if found is None:
         raise AudioError(f"{upload.name} holds no window that begins at {start:g} s.")
-    (image,), silent = draw(found, config)
+    (image,), silent, _ = draw(found, config)
     if silent:
         raise AudioError(f"{upload.name} is silent from {start:g} s on, so there is nothing to explain.")
     why = explain(listener.classifier, image, label)
@@ -231,8 +233,8 @@ def _heard(window: Window, top_k: int) -> list[Heard]:
 
 
 def _picture(timeline: Timeline, config: SpectrogramConfig, duration: float) -> Picture:
-    columns = max(1, min(timeline.canvas.shape[1], math.ceil(duration / timeline.column_seconds - 1e-6)))
-    grey, step = timeline.canvas[:, :columns], timeline.column_seconds
+    columns = max(1, min(COLUMNS, math.ceil(duration / timeline.column_seconds - 1e-6)))
+    grey, step = timeline.grey(columns), timeline.column_seconds
     while grey.shape[1] > MAX_COLUMNS:
         even = grey[:, : grey.shape[1] // 2 * 2]
         grey, step = np.maximum(even[:, ::2], even[:, 1::2]), step * 2

@@ -60,7 +60,7 @@ function paint() {
 
 function usualCaption() {
   const each = shown.answer.windows.length > 1 && model.reference === "clip";
-  return each ? "As the model hears it: each window relative to its own loudest point." : "";
+  return each ? "One scale for the whole recording; the model processes each window relative to its own loudest point." : "";
 }
 
 const stamp = (seconds) => `${clock(seconds, 1)}${seconds < 60 ? " s" : ""}`;
