@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
 from soundsight import config as settings
 from soundsight.cli import console
@@ -23,12 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="data", help="prepared folder (default: data)")
     parser.add_argument("--out", metavar="FOLDER", help="default: a new folder runs/classify/val-<split>")
     parser.add_argument("--batch", type=int, default=64, help="pictures a batch (default: 64)")
+    parser.add_argument("--allow-seen", action="store_true", help="also score clips that the model was trained on")
     console.add_views(parser)
     console.add_model_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Score."""
+    from soundsight.experiment.seen import sentence
     from soundsight.experiment.val import val
 
     chosen = arguments.spectrogram
@@ -43,12 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
         speeds=arguments.speeds,
         spectrogram=settings.load(SpectrogramConfig, find_config(chosen)) if chosen else None,
         trust=arguments.trust_checkpoint,
+        allow_seen=arguments.allow_seen,
     )
     scores = done.scores
     low, high = scores.interval
     print(f"{scores.count} clips of {len(scores.names)} classes, split {arguments.split}:")
     print(f"  top-1 {scores.top1:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {scores.top5:.2%}")
     print(f"  macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}")
+    print(f"  {sentence(asdict(done.seen) if done.seen else None)}")
     print(f"Confusion matrices, tables and predictions: {done.folder}")
     if done.card:
         print(f"Model card, now with these figures: {done.card}")

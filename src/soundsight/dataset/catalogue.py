@@ -86,6 +86,15 @@ def read_catalogue(config: DatasetConfig) -> Catalogue:
     return catalogue
 
 
+def shared_groups(kind: str) -> frozenset[str]:
+    """Source recordings that the publisher of a kind of data set put into several folds."""
+    if kind == "urbansound8k":
+        from soundsight.dataset.urbansound8k import URBANSOUND8K_SHARED_SOURCES
+
+        return URBANSOUND8K_SHARED_SOURCES
+    return ESC50_SHARED_SOURCES if kind == "esc50" else frozenset()
+
+
 def read_esc50(root: Path, *, only_esc10: bool = False) -> Catalogue:
     """ESC-50 (Piczak, 2015) or its ten-class subset, from `meta/esc50.csv` and `audio/`."""
     table = root / "meta" / "esc50.csv"
@@ -114,5 +123,4 @@ def read_esc50(root: Path, *, only_esc10: bool = False) -> Catalogue:
             )
         )
     name = "ESC-10" if only_esc10 else "ESC-50"
-    known = frozenset() if only_esc10 else ESC50_SHARED_SOURCES
-    return Catalogue(name, clips, known, failures)
+    return Catalogue(name, clips, shared_groups("esc10" if only_esc10 else "esc50"), failures)

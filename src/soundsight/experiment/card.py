@@ -14,6 +14,7 @@ from typing import Any
 from soundsight.dataset.published import DATASETS, Published
 from soundsight.errors import ConfigError
 from soundsight.experiment.calibration import calibration_lines
+from soundsight.experiment.seen import sentence
 from soundsight.files import write_text
 
 CARD = "model-card.md"
@@ -157,6 +158,8 @@ def _figures(metrics: Mapping[str, Any] | None, model: Path) -> str:
         "|---|---|---|---|---|",
         f"| {metrics['top1']:.2%} | {low:.1%} to {high:.1%} | {metrics['top5']:.2%} | {metrics['macro_f1']:.3f} | "
         f"{metrics['ece']:.3f} |",
+        "",
+        sentence(metrics.get("seen")),
         "",
     ]
     worst = sorted(metrics["per_class"], key=lambda row: (row["recall"], row["class"]))[:5]

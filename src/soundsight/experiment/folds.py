@@ -20,6 +20,7 @@ from soundsight.dataset.manifest import Row
 from soundsight.dataset.pictures import read_key
 from soundsight.dataset.prepare import link
 from soundsight.errors import DatasetError, SoundsightError
+from soundsight.experiment import seen
 from soundsight.experiment.scoring import Views, clips_of, list_pictures, logits_of
 from soundsight.files import locked, write_bytes, write_text
 from soundsight.report.metrics import Scores
@@ -122,7 +123,8 @@ def _train(plan: Plan, work: Path, seed: int, protocol: str, *, say: Say) -> Non
     else:
         say("training.")
         shutil.rmtree(work / "run", ignore_errors=True)
-    train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment)
+    known = seen.with_start(seen.record(work / "data"), plan.arguments)
+    train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment, seen=known)
     write_text(work / TRAINED, "")
 
 

@@ -21,6 +21,7 @@ from soundsight import audio
 from soundsight.config import SpectrogramConfig, from_dict
 from soundsight.dataset import manifest
 from soundsight.errors import AudioError, ConfigError, ModelError
+from soundsight.experiment.seen import sentence
 from soundsight.explain import explain
 from soundsight.report.html import AUDIO_BYTES, Clip, Material, write_html
 from soundsight.report.metrics import Scores, confused_pairs, score
@@ -85,6 +86,8 @@ def report(
         ConfigError: The folder holds no scored run, or the file cannot be written.
     """
     run = read_run(folder)
+    if not run.crossed:
+        run.notes.append(sentence(run.metrics.get("seen")))
     return write_html(collect(run, root=root, heat=heat, device=device, trust=trust), out or run.folder / "report.html")
 
 

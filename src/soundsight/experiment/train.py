@@ -14,6 +14,7 @@ from soundsight import config as settings
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
 from soundsight.errors import ConfigError, DatasetError
+from soundsight.experiment import seen
 from soundsight.experiment.calibration import calibrate_checkpoint, calibration_lines
 from soundsight.experiment.card import RUN_FILE, read_record, write_card
 from soundsight.files import write_text
@@ -81,6 +82,7 @@ def train(
         {**arguments, "data": str(data)},
         spectrogram=spectrogram,
         augment=chosen,
+        seen=None if stock else seen.with_start(seen.record(data), arguments),
         stock=stock,
         watch=watch,
         started=note,

@@ -12,6 +12,7 @@ from soundsight.dataset import manifest
 from soundsight.errors import ConfigError
 from soundsight.experiment.card import CARD, read_record, write_card
 from soundsight.experiment.scoring import Views, check_ears, clips_of, list_pictures, logits_of
+from soundsight.experiment.seen import Seen, compare, refuse
 from soundsight.report.metrics import Scores
 from soundsight.settings import versions
 from soundsight.yolo.classifier import Classifier, load_classifier, softmax
@@ -24,6 +25,7 @@ class Validation:
     scores: Scores
     folder: Path
     card: Path | None = None  # the model card that shows these scores
+    seen: Seen | None = None  # which of the clips the model knows; `None`: it does not say
 
 
 def val(
@@ -38,6 +40,7 @@ def val(
     speeds: Sequence[float] = (),
     spectrogram: SpectrogramConfig | None = None,
     trust: bool = False,
+    allow_seen: bool = False,
 ) -> Validation:
     """Score a model on a split of a prepared data folder.
 
@@ -52,9 +55,10 @@ def val(
         speeds: Average over these speeds as well, for which the clips are drawn anew from their recordings.
         spectrogram: Settings for a model that carries none.
         trust: Unpickle the checkpoint whatever it holds.
+        allow_seen: Also score clips that the model was trained on, or others of their recordings.
 
     Raises:
-        SoundsightError: The model, the split or the settings do not fit.
+        SoundsightError: The model, the split or the settings do not fit, or the model was trained on the clips.
     """
     views = Views(shifts, tuple(speeds))
     if batch < 1:
@@ -62,6 +66,9 @@ def val(
     classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust)
     found = list_pictures(data, split, classifier.ears.names)
     check_ears(found.files, classifier.ears.spectrogram, model)
+    seen = compare(found, data, classifier.ears, model)
+    if not allow_seen:
+        refuse(seen, split, data)
     clips = clips_of(found.rows, manifest.read_settings(data)["dataset"]["root"]) if speeds else []
     logits = logits_of(classifier, found.files, batch=batch, views=views, clips=clips)
     probabilities = softmax(logits, classifier.ears.temperature)
@@ -77,11 +84,16 @@ def val(
         folds=[row.fold if row else "" for row in rows],
         starts=[row.start_seconds if row else None for row in rows],
         ends=[row.shown_until(seconds) if row else None for row in rows],
-        extra={**_origin(classifier, model), "data": str(data), "split": split, **asdict(views), **_data(data)},
+        extra={
+            **_origin(classifier, model),
+            **{"data": str(data), "split": split, "seen": asdict(seen) if seen else None},
+            **asdict(views),
+            **_data(data),
+        },
     )
     plain = split == "test" and views == Views() and spectrogram is None
     own = plain and read_record(Path(model)).get("data_fingerprint") == _data(data).get("data_fingerprint")
-    return Validation(scores, target, _update_card(Path(model), target) if own else None)
+    return Validation(scores, target, _update_card(Path(model), target) if own else None, seen)
 
 
 def _update_card(model: Path, scored: Path) -> Path | None:

@@ -29,6 +29,7 @@ class Ears:
     spectrogram: SpectrogramConfig
     temperature: float = 1.0  # logits are divided by it before the softmax
     threshold: float = 0.0  # below it a probability counts as "unknown", unless the user says otherwise; 0: none
+    seen: Any = None  # hashes of the clips of its training, see `experiment.seen`; None: it does not say
     supplied: bool = False  # given by the user for a model that carries none
 
 
@@ -65,7 +66,7 @@ def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplie
     try:
         config = from_dict(SpectrogramConfig, found["spectrogram"], where=f"{path}")
         temperature, threshold = float(found.get("temperature", 1.0)), float(found.get("threshold", 0.0))
-        ears = Ears(tuple(map(str, found["names"])), config, temperature, threshold)
+        ears = Ears(tuple(map(str, found["names"])), config, temperature, threshold, found.get("seen"))
     except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"The spectrogram settings inside {path} are damaged ({error}).") from error
     if not 0.01 <= ears.temperature <= 100:

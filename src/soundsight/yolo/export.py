@@ -84,6 +84,7 @@ def export(
             list(ears.names),
             temperature=ears.temperature,
             threshold=ears.threshold,
+            seen=ears.seen,
             checkpoint=checkpoint.file_fingerprint(path),
         )
     )

@@ -28,7 +28,8 @@ from soundsight.yolo import checkpoint
 from soundsight.yolo.classifier import Classifier, Floats, Images, choose_device
 
 KEY = "soundsight"  # of the metadata
-_MAX_TEXT = 1 << 20  # characters of metadata
+_MAX_TEXT = 1 << 20  # characters of names
+_MAX_SETTINGS = 1 << 25  # characters of our settings, with the hashes of a million clips
 MAX_STEP = 1024  # pictures that an export with a fixed number of them may want at once
 _TINY = 1e-12  # probabilities below count as this
 
@@ -293,7 +294,7 @@ def _ears(text: str | None, stated: object, path: Path, supplied: SpectrogramCon
             raise ModelError(f"{path} does not name its classes; export it again with `soundsight export`.")
         return checkpoint.read_ears(None, path, names, supplied=supplied)
     try:
-        data = json.loads(text) if len(text) <= _MAX_TEXT else None
+        data = json.loads(text) if len(text) <= _MAX_SETTINGS else None
     except (ValueError, RecursionError):
         data = None
     damaged = f"The settings of Soundsight inside {path} are damaged; export the model again."

@@ -87,6 +87,7 @@ def train(
     *,
     spectrogram: SpectrogramConfig | None,
     augment: AugmentConfig | None,
+    seen: Any = None,
     stock: bool = False,
     watch: Callable[[int, float], None] | None = None,
     started: Callable[[Path], None] | None = None,
@@ -97,6 +98,7 @@ def train(
         arguments: Ultralytics training arguments.
         spectrogram: How the pictures were drawn; goes into the checkpoints.
         augment: Spectrogram augmentation; `None` switches all of it off.
+        seen: Hashes of the clips that are trained on; go into the checkpoints.
         stock: Use Ultralytics' own trainer, loader and augmentation, as the `yolo` command does.
         watch: Told (epoch from 1, top-1 on `data/val`) after each epoch.
         started: Told the run's folder before the first epoch (not by a training on several GPUs).
@@ -135,7 +137,7 @@ def train(
         model.add_callback("on_fit_epoch_end", partial(_tell, watch))
     if started is not None:
         model.add_callback("on_train_start", partial(_tell_folder, started))
-    trainer = None if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment())
+    trainer = None if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment(), seen)
     try:
         model.train(trainer=trainer, **options)
     except subprocess.CalledProcessError as error:

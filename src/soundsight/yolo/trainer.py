@@ -158,13 +158,16 @@ class SpectrogramTrainer(ClassificationTrainer):
     model: Any  # Ultralytics first keeps a path here, then the network
     spectrogram: ClassVar[SpectrogramConfig | None] = None
     augment: ClassVar[AugmentConfig] = AugmentConfig()
+    seen: ClassVar[Any] = None  # hashes of the clips of the training; None: not known
     saved = -math.inf  # when a checkpoint was last written, in seconds of `time.monotonic`
     recorded = False  # whether CUDA graphs were made, or could not be
 
     @classmethod
-    def configured(cls, spectrogram: SpectrogramConfig | None, augment: AugmentConfig) -> type[SpectrogramTrainer]:
+    def configured(
+        cls, spectrogram: SpectrogramConfig | None, augment: AugmentConfig, seen: Any = None
+    ) -> type[SpectrogramTrainer]:
         """A subclass that carries these settings; made on the fly, so it travels to other processes whole."""
-        return type("SpectrogramTrainer", (cls,), {"spectrogram": spectrogram, "augment": augment})
+        return type("SpectrogramTrainer", (cls,), {"spectrogram": spectrogram, "augment": augment, "seen": seen})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -186,7 +189,7 @@ class SpectrogramTrainer(ClassificationTrainer):
         from soundsight.yolo.checkpoint import make_ears
 
         names = list(self.data["names"].values())
-        self.model.soundsight = make_ears(self.spectrogram, names, augment=to_dict(self.augment))
+        self.model.soundsight = make_ears(self.spectrogram, names, augment=to_dict(self.augment), seen=self.seen)
         if self.device.type == "cpu":
             self.model = self.model.to(memory_format=torch.channels_last)
         config = self.spectrogram

@@ -1,0 +1,128 @@
+"""What a model was trained on travels inside it: a score says which of its clips the model knows, and refuses them."""
+
+import base64
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import TINY_EARS
+from soundsight.cli import main
+from soundsight.config import DatasetConfig, SplitConfig
+from soundsight.dataset.prepare import prepare
+from soundsight.errors import ConfigError, ModelError
+from soundsight.experiment.report import report
+from soundsight.experiment.seen import record
+from soundsight.experiment.train import train
+from soundsight.experiment.val import val
+from soundsight.yolo.checkpoint import load_checkpoint, update_ears
+from soundsight.yolo.train import Run
+
+QUICK = {"model": "yolov8n-cls.yaml", "imgsz": 64, "epochs": 1, "batch": 16, "device": "cpu", "plots": False}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(**QUICK, data=str(tiny_data), project=str(tmp_path_factory.mktemp("seen")), name="r")
+
+
+def laid_out(tiny_sounds: Path, folder: Path, **split: object) -> Path:
+    config = DatasetConfig(
+        root=str(tiny_sounds), cache=str(folder / "cache"), data=str(folder / "data"), split=SplitConfig(**split)
+    )
+    return prepare(config, TINY_EARS, workers=1).data
+
+
+def test_other_folds_are_refused_and_named_where_they_are_allowed(run, tiny_sounds, tiny_data, tmp_path, capsys):
+    """The model was trained on folds 1 to 3; this folder's test split is fold 3."""
+    data = laid_out(tiny_sounds, tmp_path, train=(1, 2), val=(4,), test=(3, 5))
+    command = ["val", str(run.last), "--data", str(data), "--split", "test", "--out", str(tmp_path / "v")]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "trained on 16 of these 32 clips" in error and "--allow-seen" in error and not (tmp_path / "v").exists()
+    assert main([*command, "--allow-seen"]) == 0
+    assert "trained on 16 of these 32 clips" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "v" / "metrics.json").read_text(encoding="utf-8"))
+    assert (metrics["seen"]["clips"], metrics["seen"]["siblings"]) == (16, 0)
+    assert "trained on 16 of these 32 clips" in report(tmp_path / "v", heat=False).read_text(encoding="utf-8")
+
+    fair = val(run.last, data=tiny_data, split="test", folder=tmp_path / "fair")
+    assert (fair.seen.clips, fair.seen.siblings, fair.seen.tuned) == (0, 0, 0)
+    assert "none of these 16 clips" in fair.card.read_text(encoding="utf-8")
+
+
+def test_siblings_of_what_was_trained_on_are_refused(tiny_sounds, tmp_path):
+    """Clip by clip at random, takes of one source lie on both sides."""
+    data = laid_out(tiny_sounds, tmp_path, strategy="random")
+    trained = train(**QUICK, data=str(data), project=str(tmp_path), name="r")
+    with pytest.raises(ConfigError, match=r"trained on 0 of these \d+ clips, and on the recordings of [1-9]\d* more"):
+        val(trained.last, data=data, split="test", folder=tmp_path / "v")
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_the_split_that_chose_the_epoch_is_named(run, tiny_data, tmp_path, fitted, capsys):
+    for name in ("best.pt", "last.pt"):
+        model = Path(shutil.copyfile(run.last, tmp_path / name))
+        if fitted:
+            update_ears(model, temperature=1.5, threshold=0.3)
+        assert main(["val", str(model), "--data", str(tiny_data), "--out", str(tmp_path / f"{name}-v")]) == 0
+        said = capsys.readouterr().out
+        assert ("16 of these clips chose its epoch" in said) == (name == "best.pt")
+        assert ("fitted its temperature and threshold" in said) == fitted
+        assert ("flatter a little" in said) == (fitted or name == "best.pt")
+
+
+def test_a_checkpoint_that_does_not_say_is_scored_as_not_known(tiny_model, tiny_data, tmp_path, run):
+    done = val(tiny_model, data=tiny_data, split="train", folder=tmp_path / "v")
+    assert done.seen is None
+    assert json.loads((tmp_path / "v" / "metrics.json").read_text(encoding="utf-8"))["seen"] is None
+    assert "is not known" in report(tmp_path / "v", heat=False).read_text(encoding="utf-8")
+    model = Path(shutil.copyfile(run.last, tmp_path / "m.pt"))
+    update_ears(model, seen={"train": "?", "val": ""})
+    with pytest.raises(ModelError, match=r"of its training clips is damaged"):
+        val(model, data=tiny_data, split="test", folder=tmp_path / "w")
+
+
+def test_training_on_from_a_model_keeps_what_that_knew(run, tiny_sounds, tiny_data, tmp_path, tiny_model):
+    data = laid_out(tiny_sounds, tmp_path, train=(5,), val=(4,), test=(1, 2, 3))
+    again = train(**{**QUICK, "model": str(run.last)}, data=str(data), project=str(tmp_path), name="again")
+    with pytest.raises(ConfigError, match="trained on 48 of these 48 clips"):
+        val(again.last, data=data, split="test", folder=tmp_path / "v")
+    unknown = train(**{**QUICK, "model": str(tiny_model)}, data=str(data), project=str(tmp_path), name="unknown")
+    assert val(unknown.last, data=data, split="test", folder=tmp_path / "w").seen is None
+
+
+def test_exports_say_it_too(run, tiny_sounds, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from soundsight.yolo.export import export
+
+    model = export(run.last, "onnx", out=tmp_path / "m.onnx")
+    data = laid_out(tiny_sounds, tmp_path, train=(5,), val=(4,), test=(1,))
+    with pytest.raises(ConfigError, match="trained on 16 of these 16 clips"):
+        val(model, data=data, split="test", folder=tmp_path / "v")
+
+
+def test_pictures_of_other_tools_are_known_by_their_bytes(tiny_data, tmp_path):
+    for split in ("train", "val", "test"):
+        shutil.copytree(tiny_data / "train", tmp_path / "data" / split)
+    from soundsight.dataset import pictures
+
+    for file in (tmp_path / "data").rglob("*.png"):
+        pixels = file.read_bytes()
+        file.write_bytes(pixels.replace(b"soundsight\0", b"otherwords\0"))
+        assert pictures.read_key(file) is None
+    found = record(tmp_path / "data")
+    assert found["train"] == found["val"] and len(base64.b64decode(found["train"])) == 8 * 48
+
+
+def test_a_hundred_thousand_clips_stay_small_and_load(run, tiny_data, tmp_path):
+    model = Path(shutil.copyfile(run.last, tmp_path / "m.pt"))
+    before = model.stat().st_size
+    many = np.random.default_rng(0).integers(0, 2**63, 100_000, np.uint64)
+    text = base64.b64encode(np.sort(many).astype("<u8").tobytes()).decode()
+    update_ears(model, seen={"train": text, "val": ""})
+    assert model.stat().st_size - before < 1.2e6
+    assert load_checkpoint(model)["model"].soundsight["seen"]["train"] == text
+    assert val(model, data=tiny_data, split="test", folder=tmp_path / "v").seen.clips == 0
