@@ -117,6 +117,19 @@ def test_rare_classes_weigh_more_and_the_mean_weight_is_one():
     assert targets.sum(1).tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_a_clip_is_weighed_by_its_own_class_whatever_smoothing_gives_to_others(smoothing):
+    """192 clips to 5, as in a real report: no common clip may be taught to be the rare class."""
+    labels = torch.tensor([0] * 192 + [1] * 5)
+    augmenter = Augmenter(replace(no_augment(), label_smoothing=smoothing), classes=2, db_range=80)
+    augmenter.weigh_classes(labels)
+    _, targets = augmenter(torch.zeros(197, 3, SIZE, SIZE, dtype=torch.uint8), labels)
+    common, rare = 197 / (2 * 192), 197 / (2 * 5)
+    assert targets[0].tolist() == pytest.approx([common * (1 - smoothing / 2), common * smoothing / 2])
+    assert targets[-1].tolist() == pytest.approx([rare * smoothing / 2, rare * (1 - smoothing / 2)])
+    assert float(targets.sum()) == pytest.approx(197, abs=1e-3)
+
+
 def test_the_balanced_sampler_shows_each_class_as_often(tmp_path):
     import cv2
     import numpy as np

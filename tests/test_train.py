@@ -14,8 +14,9 @@ from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.errors import ConfigError, DatasetError, ModelError
 from soundsight.experiment.train import RUN_FILE, resolve_augment, train
 from soundsight.experiment.val import val
+from soundsight.yolo.arguments import resolve_arguments
 from soundsight.yolo.checkpoint import load_checkpoint
-from soundsight.yolo.train import find_weights, resolve_arguments
+from soundsight.yolo.train import find_weights
 
 ROOT = Path(__file__).parents[1]
 QUICK = {"model": "yolov8n-cls.yaml", "imgsz": 64, "epochs": 1, "batch": 16, "device": "cpu", "plots": False}
@@ -128,10 +129,19 @@ def test_a_killed_run_resumes_where_it_was(tiny_data, tmp_path):
     shutil.copytree(tiny_data, other)
     prepared = json.loads((other / "settings.json").read_text(encoding="utf-8"))
     (other / "settings.json").write_text(json.dumps({**prepared, "fingerprint": "of others"}), encoding="utf-8")
+    before = last.read_bytes()
+    stock = [str(Path(sys.executable).parent / "yolo"), "train", "resume", f"model={last}"]
+    done = subprocess.run(stock, cwd=tmp_path, capture_output=True, text=True)
+    assert (
+        done.returncode and "use `soundsight train resume=last.pt`" in done.stderr
+    )  # it knows no augmentation of ours
+    assert last.read_bytes() == before  # with its preprocessing settings
     for changed, text in (
         ({"data": str(other)}, "are not those that .*last.pt was trained on"),
         ({"batch": 8}, "batch=8 cannot be given .* trained with batch=16"),
         ({"augment.mixup": 0.5}, "leave augment.mixup out"),
+        ({"augment": AugmentConfig(shift=0.25)}, "leave --augment out"),
+        ({"config": "train.yaml"}, "--config train.yaml has no effect on a training that is resumed"),
         ({"stock": True}, "was not trained with --stock"),
     ):
         with pytest.raises(ConfigError, match=text):
@@ -145,6 +155,7 @@ def test_a_killed_run_resumes_where_it_was(tiny_data, tmp_path):
     rows = (again.folder / "results.csv").read_text(encoding="utf-8").strip().splitlines()
     assert [row.split(",")[0].strip() for row in rows[1:]] == ["1", "2", "3"]
     assert load_checkpoint(again.last)["model"].soundsight["spectrogram"]["image_size"] == 64
+    assert load_checkpoint(again.last)["train_args"]["erasing"] == 0
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Augmenter:
         self.random.manual_seed(self.seed * 1_000_003 + epoch)
 
     def weigh_classes(self, labels: Tensor) -> None:
-        """Weigh targets by the inverse of how often their class is in `labels` `(N,)`; mean weight 1 a clip."""
+        """Weigh clips by the inverse of how often their class is in `labels` `(N,)`; mean weight 1 a clip."""
         counts = labels.bincount(minlength=self.classes).clamp_min(1).float()
         self.class_weight = len(labels) / (self.classes * counts)
 
@@ -107,6 +107,9 @@ class Augmenter:
         chosen = dict(zip(self.columns, choices.split(list(self.columns.values()), 1), strict=True))
         targets = (labels[:, None] == torch.arange(self.classes, device=labels.device)).float()
         targets = targets * (1 - config.label_smoothing) + config.label_smoothing / self.classes
+        if self.class_weight is not None:  # of the clip's own class, whatever smoothing or mixing give to others
+            self.class_weight = self.class_weight.to(targets.device)
+            targets = targets * self.class_weight[labels.long()][:, None]
         if config.shift:
             images = shift_time(images, chosen["shift"][:, 0])
         pixels = images.float().div_(255)  # ours from here on, so changed in place
@@ -123,9 +126,6 @@ class Augmenter:
             for number in range(count):
                 masked = masked | _inside(chosen[f"{name}{number}"], pixels.shape[axis], axis)
         pixels.masked_fill_(masked, 0)
-        if self.class_weight is not None:
-            self.class_weight = self.class_weight.to(targets.device)
-            targets = targets * self.class_weight
         return pixels, targets
 
     def _uniform(self, size: int | tuple[int, ...], low: float, high: float) -> Tensor:

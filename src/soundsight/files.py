@@ -16,6 +16,8 @@ from pathlib import Path
 from soundsight.errors import ConfigError
 
 TEMP_PREFIX = ".tmp-"
+# Endings of images that Ultralytics finds, in any case.
+IMAGES = frozenset("avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split())
 LOCK = ".lock"
 _DRAFT = re.compile(re.escape(TEMP_PREFIX) + r"(?:([0-9a-f]{12})-)?[0-9a-f]{32}(?:\..*)?", re.DOTALL)
 # Characters by which a name could move a terminal's cursor, end a line, or turn the direction of writing.
@@ -42,6 +44,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             draft.unlink()
+
+
+def images_in(folder: str | Path) -> list[Path]:
+    """All images below a folder, at any depth, in a fixed order."""
+    return sorted(path for path in Path(folder).rglob("*.*") if path.suffix[1:].lower() in IMAGES)
 
 
 def sha256(path: str | Path) -> str:

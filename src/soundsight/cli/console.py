@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,24 @@ def add_data_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spectrogram", metavar="FILE", default="spectrogram", help="default: configs/spectrogram.yaml"
     )
+
+
+def add_training_files(parser: argparse.ArgumentParser) -> None:
+    """Accept the files that describe a training."""
+    parser.add_argument("--config", metavar="FILE", help="default: configs/train.yaml")
+    parser.add_argument(
+        "--augment", metavar="FILE", default="augment.yaml", help="default: configs/augment.yaml; or none"
+    )
+
+
+def check_words(words: Mapping[str, Any], function: Callable[..., Any], arguments: argparse.Namespace) -> None:
+    """Raise `ConfigError` for a `key=value` word that is a parameter of a Python function and no setting."""
+    for key in words.keys() & inspect.signature(function).parameters.keys():
+        option = {"only": "folds", "others": "with", "calibrate": "no-calibrate"}.get(key, key)
+        flag = option == "no-calibrate" or isinstance(getattr(arguments, key, None), bool)
+        known = option != key or hasattr(arguments, key)
+        hint = f"write --{option}{'' if flag else f' {words[key]}'}" if known else "leave it out"
+        raise ConfigError(f"{key}={words[key]} is no training argument of {arguments.words[0]}; {hint}.")
 
 
 def add_views(parser: argparse.ArgumentParser) -> None:

@@ -26,16 +26,13 @@ EXAMPLES = [
     "soundsight crossval --engine ray --address 10.0.0.1:6379    # a fold a GPU, or a node",
     "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
 ]
-OPTIONS = frozenset({"augment", "config", "groups", "name", "protocol", "seeds", "shifts", "workers"})
+UNUSED = ("data", "split.train", "split.val", "split.test", "split.fractions")  # what only `prepare` lays out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     console.add_data_files(parser)
-    parser.add_argument("--config", metavar="FILE", default="train.yaml", help="default: configs/train.yaml")
-    parser.add_argument(
-        "--augment", metavar="FILE", default="augment.yaml", help="default: configs/augment.yaml; or none"
-    )
+    console.add_training_files(parser)
     parser.add_argument(
         "--protocol",
         choices=("last", "train-val-test"),
@@ -43,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score the last epoch (default), or the best one by a validation fold",
     )
     parser.add_argument("--folds", type=_numbers, default=(), help="test only these, such as 1,2")
-    parser.add_argument("--groups", type=int, default=5, help="number of folds for own data (default: 5)")
+    parser.add_argument("--groups", type=int, help="number of folds for data without (default: 5)")
     parser.add_argument("--seeds", type=_numbers, default=(0,), help="one model a seed, averaged (default: 0)")
     parser.add_argument(
         "--with",
@@ -69,8 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
     dataset, spectrogram, rest = console.data_settings(
         folders[0] if folders else arguments.dataset, arguments.spectrogram, words
     )
-    for key in rest.keys() & OPTIONS:
-        raise ConfigError(f"{key}={rest[key]} is no training argument of crossval; write --{key} {rest[key]}.")
+    for key in words.keys() & set(UNUSED):
+        raise ConfigError(f"{key}={words[key]} has no effect on a cross-validation, which takes each fold in turn.")
+    from soundsight.experiment.crossval import crossval
+
+    console.check_words(rest, crossval, arguments)
     cluster = engine.cluster_settings(arguments)
     if cluster.engine == "ray":
         code = engine.outlive(arguments, cluster)

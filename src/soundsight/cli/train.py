@@ -21,10 +21,7 @@ EXAMPLES = [
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
-    parser.add_argument("--config", metavar="FILE", default="train.yaml", help="default: configs/train.yaml")
-    parser.add_argument(
-        "--augment", metavar="FILE", default="augment.yaml", help="default: configs/augment.yaml; or none"
-    )
+    console.add_training_files(parser)
     parser.add_argument("--stock", action="store_true", help="train exactly as the `yolo` command would")
     parser.add_argument("--no-calibrate", action="store_true", help="do not fit a temperature on data/val")
     console.add_settings(parser, "epochs=50, imgsz=256, device=0, augment.mixup=0.8")
@@ -35,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides: dict[str, Any] = key_values(arguments.settings)
     from soundsight.experiment.train import train
 
+    console.check_words(overrides, train, arguments)
     done = train(
         arguments.config,
         augment=None if arguments.augment == "none" else arguments.augment,

@@ -22,10 +22,7 @@ EXAMPLES = [
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
-    parser.add_argument("--config", metavar="FILE", default="train.yaml", help="default: configs/train.yaml")
-    parser.add_argument(
-        "--augment", metavar="FILE", default="augment.yaml", help="default: configs/augment.yaml; or none"
-    )
+    console.add_training_files(parser)
     parser.add_argument("--trials", type=int, default=16, help="points to try (default: 16)")
     parser.add_argument("--grace", type=int, default=3, help="epochs before a trial may be stopped (default: 3)")
     parser.add_argument("--seed", type=int, default=0, help="of the points (default: 0)")
@@ -43,15 +40,22 @@ def run(arguments: argparse.Namespace) -> int:
     if code is not None:
         return code
     from soundsight.cluster.tune import SPACE, parse_space, tune
+    from soundsight.experiment.train import train
 
-    space, fixed = parse_space(key_values(arguments.settings))
+    words = key_values(arguments.settings)
+    console.check_words(words, train, arguments)
+    if arguments.config and "cfg" in words:
+        raise ConfigError(f"cfg={words['cfg']} and --config {arguments.config} exclude each other; name one.")
+    config = arguments.config or words.pop("cfg", None)
+    space, fixed = parse_space(words)
     if not space:
         space, _ = parse_space({key: value for key, value in SPACE.items() if key not in fixed})
     data = os.path.abspath(str(fixed.get("data") or "data"))
     console.check_exists(data, "folder of pictures")
     folder = Path("runs/tune", arguments.name).absolute()
     checks.check_writable(folder)
-    config = os.path.abspath(arguments.config) if os.path.exists(arguments.config) else arguments.config
+    if config and os.path.exists(config):
+        config = os.path.abspath(config)
     fixed |= {"data": data, "config": config, "augment": None if arguments.augment == "none" else arguments.augment}
     with engine.joined(cluster, read=[data], write=[str(folder)]) as joined:
         done = tune(

@@ -24,6 +24,14 @@ from soundsight.settings import find_config
 
 Say = Callable[[str], None]
 SPACE = {"lr0": "0.0003..0.003", "weight_decay": "0.001..0.1", "augment.mixup": "0..0.8", "augment.gain_db": "0..12"}
+# Arguments of `train` that a search sets itself, and what to do instead.
+GIVEN = {
+    **dict.fromkeys(("exist_ok", "name", "project", "save_dir"), "it writes below runs/tune; write --name"),
+    "val": "every epoch of a trial is scored",
+    "plots": "it draws none",
+    "save": "trials continue from what was saved",
+    "resume": "the same command continues a search that was killed",
+}
 BEST, TABLE, STATE = "best.json", "trials.csv", "settings.json"
 
 
@@ -72,6 +80,29 @@ def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], d
     return space, fixed
 
 
+def check_points(space: Mapping[str, tuple[Any, ...]], fixed: Mapping[str, Any]) -> None:
+    """Try the settings that a search may come to, before any trial.
+
+    Args:
+        space: See `parse_space`; of a range its ends are tried.
+        fixed: Other arguments of `train`, with `config` and `augment`.
+
+    Raises:
+        ConfigError: `train` would refuse one.
+    """
+    from soundsight.experiment.train import AUGMENT, resolve
+
+    words = {key: value for key, value in fixed.items() if key not in ("config", "augment")}
+    ends: dict[str, list[Any]] = {}
+    for key, (kind, *bounds) in space.items():
+        whole = kind.startswith("whole")
+        ends[key] = bounds[0] if kind == "choice" else [bounds[0], bounds[1] - 1 if whole else bounds[1]]
+    first = {key: values[0] for key, values in ends.items()}
+    for key, values in ends.items():
+        for value in values:
+            resolve(fixed.get("config"), fixed.get("augment", AUGMENT), {**words, **first, key: value}, given=GIVEN)
+
+
 def tune(
     cluster: Cluster,
     config: ClusterConfig,
@@ -101,6 +132,7 @@ def tune(
         ConfigError: The folder holds another tuning.
         SoundsightError: All trials failed.
     """
+    check_points(space, fixed)
     _environment()
     from ray import tune as ray_tune
 
@@ -129,7 +161,8 @@ def _contents(fixed: Mapping[str, Any]) -> dict[str, Any]:
     from soundsight.dataset import manifest
 
     data = str(fixed.get("data") or "data")
-    contents = {key: read_yaml(find_config(fixed[key])) for key in ("config", "augment") if fixed.get(key)}
+    files = {"config": fixed.get("config") or "train.yaml", "augment": fixed.get("augment")}
+    contents = {key: read_yaml(find_config(file)) for key, file in files.items() if file}
     return contents | {"data": manifest.settings_of(data)}
 
 
@@ -201,6 +234,8 @@ def _trial(point: dict[str, Any], *, fixed: dict[str, Any], folder: str) -> None
         ray_tune.report({"epoch": epoch, "top1": top1})
 
     config, augment = arguments.pop("config", None), arguments.pop("augment", "augment.yaml")
+    if "resume" in arguments:
+        config = None  # it goes on as it was
     train(config, augment=augment, calibrate=False, watch=watch, **arguments)
 
 

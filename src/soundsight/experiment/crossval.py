@@ -28,24 +28,27 @@ from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment.ensemble import join, read_members, read_settings
 from soundsight.experiment.folds import Plan, Scored, is_scored, score_fold, score_folds, scores_of
 from soundsight.experiment.scoring import Views
-from soundsight.experiment.train import refuse_photographs, resolve_augment
+from soundsight.experiment.train import resolve
 from soundsight.experiment.val import write_results
 from soundsight.files import locked, write_text
 from soundsight.report.metrics import Scores, Spread
-from soundsight.settings import find_config, versions
-from soundsight.yolo.train import resolve_arguments
+from soundsight.settings import versions
 
 # Arguments of Ultralytics that a cross-validation sets itself, and what to say instead.
 GIVEN = {
     "seed": "each fold has its own; write --seeds",
     "imgsz": "pictures are drawn for it; write image_size=",
+    "data": "it trains on the folds of a data set; name that with --dataset or root=",
+    "save": "each fold is scored by what was saved",
     "val": "the protocol says whether epochs are scored; write --protocol",
     "plots": "it draws its own",
     "exist_ok": "finished folds are always kept",
     "project": "it writes below runs/crossval; write --name",
+    "name": "it writes below runs/crossval; write --name",
     "save_dir": "it writes below runs/crossval; write --name",
     "resume": "the same command continues a run that was killed",
 }
+LAST = {"patience": "protocol last trains all epochs; set epochs="}  # one more of them, unless epochs are scored
 Protocol = Literal["last", "train-val-test"]
 Say = Callable[[str], None]
 
@@ -70,7 +73,7 @@ def crossval(
     augment: AugmentConfig | str | Path | None = "augment.yaml",
     protocol: Protocol = "last",
     only: Sequence[int] = (),
-    groups: int = 5,
+    groups: int | None = None,
     seeds: Sequence[int] = (0,),
     shifts: int = 1,
     speeds: Sequence[float] = (),
@@ -88,11 +91,11 @@ def crossval(
     Args:
         dataset: The data set; strategy `fold` uses its own folds, `group` deals its sources to `groups`.
         spectrogram: How clips are drawn.
-        config: Ultralytics `cfg` file; `None` takes `configs/train.yaml`.
+        config: Ultralytics `cfg` file; `None` takes the one that `cfg` names, or `configs/train.yaml`.
         augment: Augmentation settings or their file; `None` switches augmentation off.
         protocol: `last` or `train-val-test`; see the head of this module.
         only: Test just these folds; those that are finished stay in the summary.
-        groups: Number of folds made from sources.
+        groups: Number of folds made from sources with strategy `group`; `None` makes 5.
         seeds: One training a fold and seed; several are averaged into an ensemble, and reported as one.
         shifts: Average over this many circular time shifts when scoring ...
         speeds: ... and over these speeds, for which the tested clips are drawn anew from their recordings.
@@ -110,14 +113,22 @@ def crossval(
     """
     dataset, spectrogram = dataset or DatasetConfig(), spectrogram or SpectrogramConfig()
     views = Views(shifts, tuple(speeds))
-    arguments, augmentation = _resolve(config, augment, overrides)
-    arguments["imgsz"] = spectrogram.image_size
     if protocol not in ("last", "train-val-test"):
         raise ConfigError(f"protocol={protocol!r} is not allowed: it must be last or train-val-test.")
+    given = GIVEN | (LAST if protocol == "last" else {})
+    equal = {"imgsz": spectrogram.image_size, "data": dataset.data}
+    arguments, augmentation = resolve(config, augment, overrides, given=given, equal=equal)
+    arguments = {k: v for k, v in arguments.items() if k not in (*GIVEN, "task", "mode")}
+    arguments["imgsz"] = spectrogram.image_size
 
     catalogue = read_catalogue(dataset)
     if dataset.split.strategy == "group":
-        catalogue = with_group_folds(catalogue, groups, dataset.split.seed)
+        catalogue = with_group_folds(catalogue, 5 if groups is None else groups, dataset.split.seed)
+    elif groups is not None:
+        raise ConfigError(
+            f"--groups {groups} has no effect on {catalogue.name}, which has folds of its own; leave it out, or set "
+            "split.strategy=group to make others."
+        )
     tested = _tested_folds(catalogue, only, protocol)
     report_leaks(catalogue, say)
     drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
@@ -166,21 +177,6 @@ def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list
         "spectrogram": to_dict(spectrogram),
         "data_fingerprint": manifest.data_fingerprint(rows),
     }
-
-
-def _resolve(
-    config: str | Path | None, augment: AugmentConfig | str | Path | None, overrides: dict[str, Any]
-) -> tuple[dict[str, Any], AugmentConfig]:
-    """Arguments of Ultralytics without those that each fold has of its own, and the augmentation."""
-    ours = {k.removeprefix("augment."): v for k, v in overrides.items() if k.startswith("augment.")}
-    theirs = {k: v for k, v in overrides.items() if not k.startswith("augment.")}
-    refuse_photographs(theirs)
-    for key in theirs.keys() & GIVEN.keys():
-        raise ConfigError(f"{key}={theirs[key]} is not for a cross-validation: {GIVEN[key]}.")
-    arguments = resolve_arguments(find_config(config or "train.yaml"), theirs)
-    for key in (*GIVEN, "data", "name", "task", "mode"):
-        arguments.pop(key, None)
-    return arguments, resolve_augment(augment, ours)
 
 
 def report_leaks(catalogue: Catalogue, say: Say) -> None:

@@ -15,6 +15,7 @@ from soundsight.dataset import manifest, pictures
 from soundsight.dataset.catalogue import Clip
 from soundsight.dataset.manifest import Row
 from soundsight.errors import ConfigError, DatasetError, ModelError
+from soundsight.files import images_in
 from soundsight.yolo.classifier import Classifier
 
 Images = npt.NDArray[np.uint8]
@@ -66,11 +67,11 @@ def list_pictures(data: str | Path, split: str, names: Sequence[str]) -> Picture
     rows = {Path(data) / row.split / row.image: row for row in manifest.read_rows(Path(data) / manifest.MANIFEST)}
     files, targets = [], []
     for label, name in enumerate(names):
-        found = sorted((folder / name).glob("*.png"))
+        found = images_in(folder / name)
         files += found
         targets += [label] * len(found)
     if not files:
-        raise DatasetError(f"{folder} holds no PNG pictures; run `soundsight prepare`, or choose another split.")
+        raise DatasetError(f"{folder} holds no images; run `soundsight prepare`, or choose another split.")
     return Pictures(files, np.array(targets), [rows.get(file) for file in files])
 
 

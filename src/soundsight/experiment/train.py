@@ -17,22 +17,20 @@ from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment import seen
 from soundsight.experiment.calibration import calibrate_checkpoint, calibration_lines
 from soundsight.experiment.card import RUN_FILE, read_record, write_card
-from soundsight.files import write_text
+from soundsight.files import images_in, write_text
 from soundsight.settings import find_config, versions
-from soundsight.yolo.train import Run, no_augment, resolve_arguments, resumed_arguments
+from soundsight.yolo.arguments import resolve_arguments, resumed_arguments
+from soundsight.yolo.train import Run, no_augment
 from soundsight.yolo.train import train as train_pictures
 
-# What `yolo` does to photographs and our trainer does not, with our word for it where there is one.
-PHOTOGRAPHS = {
-    **dict.fromkeys(("mixup", "cutmix", "erasing"), "write augment.{key}={value}, "),
-    **dict.fromkeys(("auto_augment", "fliplr", "flipud", "fraction", "hsv_h", "hsv_s", "hsv_v", "scale"), ""),
-}
+AUGMENT = "augment.yaml"
+VALIDATION = ("val", "validation", "valid")  # folders of which Ultralytics takes the first; without one it takes test
 
 
 def train(
     config: str | Path | None = None,
     *,
-    augment: AugmentConfig | str | Path | None = "augment.yaml",
+    augment: AugmentConfig | str | Path | None = AUGMENT,
     stock: bool = False,
     calibrate: bool = True,
     watch: Callable[[int, float], None] | None = None,
@@ -41,14 +39,14 @@ def train(
     """Train a classifier on a prepared data folder.
 
     Args:
-        config: Ultralytics `cfg` file; `None` takes `configs/train.yaml`.
+        config: Ultralytics `cfg` file; `None` takes the one that `cfg` names, or `configs/train.yaml`.
         augment: Augmentation settings or their file; `None` switches augmentation off.
         stock: Train as the `yolo` command would, without our trainer.
         calibrate: Afterwards fit a temperature on the `val` split and store it with the model.
         watch: Told (epoch from 1, top-1 on the `val` split) after each epoch.
         overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation. With `resume=CHECKPOINT` a
-            killed training goes on as it was, whatever `config` and `augment` say; only where and how it runs
-            (`data`, `device`, `workers`, ...) may be given anew.
+            killed training goes on as it was; only where and how it runs (`data`, `device`, `workers`, ...) may be
+            given anew.
 
     Returns:
         The run's folder and checkpoints; the folder holds the model card too.
@@ -56,27 +54,24 @@ def train(
     Raises:
         SoundsightError: Settings, pictures or weights do not fit; the sentence says which.
     """
-    ours, theirs = _divide(overrides)
-    resumed = _resumed(theirs, ours, stock=stock) if theirs.get("resume") else None
-    if resumed is not None:
-        arguments, chosen, stock = resumed
+    if overrides.get("resume"):
+        if config is not None:
+            raise ConfigError(f"--config {config} has no effect on a training that is resumed; leave it out.")
+        arguments, chosen, stock = _resumed(overrides, augment, stock=stock)
     else:
-        if stock and ours:
-            raise ConfigError(f"augment.{next(iter(ours))} has no effect with --stock: its augmentation is `yolo`'s.")
-        if not stock:
-            refuse_photographs(theirs)
-        arguments = resolve_arguments(find_config(config or "train.yaml"), theirs)
-        chosen = no_augment() if stock else resolve_augment(augment, ours)
+        arguments, chosen = resolve(config, augment, overrides, stock=stock)
     data = Path(str(arguments.get("data") or "data"))
     checks.check_data(data)
     checks.check_writable(str(arguments.get("project") or "runs/classify"))
     spectrogram = spectrogram_of(data)
-    if spectrogram is not None and int(arguments.get("imgsz") or 0) != spectrogram.image_size:
+    if spectrogram is not None and arguments.setdefault("imgsz", spectrogram.image_size) != spectrogram.image_size:
         raise ConfigError(
-            f"imgsz={arguments.get('imgsz')} does not match the pictures in {data}, which are "
+            f"imgsz={arguments['imgsz']} does not match the pictures in {data}, which are "
             f"{spectrogram.image_size} pixels wide: train with imgsz={spectrogram.image_size}, or prepare "
-            f"again with image_size={arguments.get('imgsz')}."
+            f"again with image_size={arguments['imgsz']}."
         )
+    if not stock and arguments.get("val", True) and not any((data / name).is_dir() for name in VALIDATION):
+        raise DatasetError(f"{data} has no folder val, by which the best epoch is chosen; make one, or set val=false.")
     note = partial(record, arguments=arguments, spectrogram=spectrogram, augment=None if stock else chosen, data=data)
     run = train_pictures(
         {**arguments, "data": str(data)},
@@ -99,20 +94,35 @@ def train(
     return run
 
 
-def refuse_photographs(words: Mapping[str, Any]) -> None:
-    """Check that no word asks for what only Ultralytics' own loader does.
+def resolve(
+    config: str | Path | None,
+    augment: AugmentConfig | str | Path | None,
+    overrides: Mapping[str, Any],
+    *,
+    stock: bool = False,
+    given: Mapping[str, str] | None = None,
+    equal: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], AugmentConfig]:
+    """Arguments and augmentation of a training, from their files and words.
+
+    Args:
+        config: Ultralytics `cfg` file; `None` takes the one that `cfg` among the words names, or `configs/train.yaml`.
+        augment: Augmentation settings or their file; `None` switches augmentation off.
+        overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
+        stock: See `train`.
+        given: Arguments that the command sets itself, see `resolve_arguments` ...
+        equal: ... and their values.
 
     Raises:
-        ConfigError: One does.
+        ConfigError: A key is unknown, has no effect, or a value is not allowed.
     """
-    for key in words.keys() & PHOTOGRAPHS.keys():
-        value, off = words[key], 1.0 if key == "fraction" else 0.0
-        if value not in (None, off):
-            instead = PHOTOGRAPHS[key].format(key=key, value=value)
-            raise ConfigError(
-                f"{key}={value} is for photographs, and this trainer has no use for it; leave it out, {instead}or "
-                "train as `yolo` does with `soundsight train --stock`."
-            )
+    ours, theirs = _divide(overrides)
+    if stock and (ours or augment not in (None, AUGMENT)):
+        what = f"augment.{next(iter(ours))}" if ours else f"--augment {augment}"
+        raise ConfigError(f"{what} has no effect with --stock: its augmentation is `yolo`'s.")
+    config = config or (None if theirs.get("cfg") else "train.yaml")
+    arguments = resolve_arguments(config, theirs, stock=stock, given=given, equal=equal)
+    return arguments, no_augment() if stock else resolve_augment(augment, ours)
 
 
 def resolve_augment(augment: AugmentConfig | str | Path | None, overrides: Mapping[str, Any]) -> AugmentConfig:
@@ -136,31 +146,32 @@ def spectrogram_of(data: Path) -> SpectrogramConfig | None:
         raise DatasetError(f"The folder {data} does not exist; run `soundsight prepare`, or set data=FOLDER.")
     if (data / manifest.SETTINGS).is_file():
         return manifest.read_spectrogram(data)
-    first = next((data / "train").rglob("*.png"), None) if (data / "train").is_dir() else None
-    if first is None:
-        raise DatasetError(f"{data}/train holds no PNG pictures; run `soundsight prepare` first.")
-    if pictures.read_key(first) is not None:
+    found = images_in(data / "train")
+    if not found:
+        raise DatasetError(f"{data}/train holds no images; run `soundsight prepare` first.")
+    if pictures.read_key(found[0]) is not None:
         raise DatasetError(f"{data} was not prepared to its end; run `soundsight prepare` again.")
     return None
 
 
 def _resumed(
-    words: Mapping[str, Any], augment: Mapping[str, Any], *, stock: bool
+    overrides: Mapping[str, Any], augment: AugmentConfig | str | Path | None, *, stock: bool
 ) -> tuple[dict[str, Any], AugmentConfig, bool]:
     """Arguments, augmentation and kind of a killed training, from its checkpoint and its record.
 
     Raises:
         ConfigError: What the user says, or the data folder, would make it another training.
     """
+    ours, words = _divide(overrides)
     last = Path(str(words["model"] if words["resume"] is True and "model" in words else words["resume"]))
     arguments, ears = resumed_arguments(last, words)
     if stock and ears is not None:
         raise ConfigError(f"{last} was not trained with --stock; resume it without.")
     chosen = resolve_augment(no_augment(), (ears or {}).get("augment") or {})
-    if resolve_augment(chosen, augment) != chosen:
+    if resolve_augment(chosen if augment == AUGMENT else augment, ours) != chosen:
         raise ConfigError(
             f"{last} was trained with another augmentation, and a training that is resumed keeps its own: "
-            f"leave augment.{next(iter(augment))} out, or start a new training."
+            f"leave {f'augment.{next(iter(ours))}' if ours else '--augment'} out, or start a new training."
         )
     data = Path(str(arguments.get("data") or "data"))
     drawn, heard = spectrogram_of(data), (ears or {}).get("spectrogram")

@@ -195,7 +195,9 @@ def choose_device(device: str | None) -> torch.device:
     if device in (None, ""):
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     text = str(device)
-    if text == "cpu" or text == "mps":
+    if text == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device=mps is not there: PyTorch sees no GPU of Apple; use another device, or device=cpu.")
+    if text in ("cpu", "mps"):
         return torch.device(text)
     index = text.removeprefix("cuda").lstrip(":") or "0"
     if index.isdigit() and int(index) < torch.cuda.device_count():

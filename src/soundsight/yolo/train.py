@@ -11,16 +11,15 @@ from typing import Any
 
 import soundsight.yolo.quiet  # (before Ultralytics)
 from soundsight import checks
-from soundsight.config import AugmentConfig, SpectrogramConfig, read_yaml, unknown_key
+from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError, SoundsightError
 from soundsight.files import write_text
+from soundsight.yolo.arguments import OFF, plain
 
 WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
-# What a resumed training may be given anew: where and how it runs, not what it learns.
-CHANGEABLE = frozenset(
-    {"data", "device", "exist_ok", "mode", "model", "name", "project", "resume", "save_dir", "task"}
-    | {"cache", "patience", "plots", "save_period", "time", "val", "verbose", "workers"}
-)
+
+# What Ultralytics raises for arguments that it cannot use, or in the course of a training.
+_FAILURES = (AssertionError, ImportError, NotImplementedError, RuntimeError, SyntaxError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -31,55 +30,6 @@ class Run:
     last: Path  # checkpoint of the last epoch
     best: Path  # checkpoint with the best top-1 on `data/val`; never a score for `data/test`
     notes: Sequence[str] = ()  # what a user should know of it, such as what its probabilities rest on
-
-
-def resolve_arguments(path: str | Path | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Ultralytics arguments from a `cfg` file and overrides, checked.
-
-    Raises:
-        ConfigError: A key is unknown, or a value is not allowed.
-    """
-    from ultralytics.cfg import check_cfg
-    from ultralytics.utils import DEFAULT_CFG_DICT
-
-    arguments = {**(read_yaml(path) if path else {}), **overrides}
-    for key in arguments:
-        if key not in DEFAULT_CFG_DICT and key != "save_dir":
-            raise ConfigError(unknown_key(key, DEFAULT_CFG_DICT, str(path or "the training arguments")))
-    try:
-        check_cfg(arguments, hard=True)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"A training argument is not allowed: {_plain(error)}") from error
-    return arguments
-
-
-def resumed_arguments(last: Path, words: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The arguments that a killed training goes on with, and its ears.
-
-    Args:
-        last: Its checkpoint.
-        words: What the user says now; only `CHANGEABLE` arguments may differ from the checkpoint's.
-
-    Returns:
-        The arguments, and the dictionary `model.soundsight`; `None` if the stock command trained it.
-
-    Raises:
-        ConfigError: A word would make it another training.
-        ModelError: The checkpoint is missing, damaged or unsafe.
-    """
-    from ultralytics.utils import DEFAULT_CFG_DICT
-
-    from soundsight.yolo.checkpoint import checkpoint_model, load_checkpoint
-
-    checkpoint = load_checkpoint(last)
-    before = {k: v for k, v in (checkpoint.get("train_args") or {}).items() if k in DEFAULT_CFG_DICT}
-    for key, value in resolve_arguments(None, words).items():
-        if key not in CHANGEABLE and key in before and value != before[key]:
-            raise ConfigError(
-                f"{key}={value} cannot be given to a training that is resumed: {last} was trained with "
-                f"{key}={before[key]}. Leave it out, or start a new training."
-            )
-    return {**before, **words, "resume": str(last)}, getattr(checkpoint_model(checkpoint), "soundsight", None)
 
 
 def train(
@@ -114,7 +64,7 @@ def train(
 
     soundsight.yolo.quiet.place_fonts()
 
-    options = dict(arguments)
+    options = dict(arguments) if stock else {**OFF, **arguments}
     options.pop("mode", None)
     options.pop("task", None)
     if "," not in str(options.get("device") or ""):
@@ -128,6 +78,8 @@ def train(
     elif not Path(options["project"]).is_absolute():
         options["project"] = str(Path(options["project"]).absolute())
     weights = find_weights(start)
+    if isinstance(options.get("pretrained"), str | Path) and not resume:
+        options["pretrained"] = find_weights(str(options["pretrained"]))
     if resume:
         options["save_dir"] = str(_run_folder(Path(weights)))  # not where its file says, which may have moved
         if (done := _finished(Path(weights))) is not None:
@@ -135,8 +87,10 @@ def train(
     model = YOLO(weights, task="classify")
     if watch is not None:
         model.add_callback("on_fit_epoch_end", partial(_tell, watch))
-    if started is not None:
-        model.add_callback("on_train_start", partial(_tell_folder, started))
+    begun: list[Path] = []
+    for tell in (begun.append, started):
+        if tell is not None:
+            model.add_callback("on_train_start", partial(_tell_folder, tell))
     trainer = None if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment(), seen)
     try:
         model.train(trainer=trainer, **options)
@@ -144,8 +98,10 @@ def train(
         raise SoundsightError(
             f"One of the training processes for device={options['device']} failed; its messages are above."
         ) from error
-    except (ValueError, TypeError, SyntaxError) as error:
-        raise ConfigError(f"Ultralytics does not accept the training arguments: {_plain(error)}") from error
+    except _FAILURES as error:
+        if begun:
+            raise SoundsightError(f"The training failed: {plain(error)}") from error
+        raise ConfigError(f"Ultralytics does not accept the training arguments: {plain(error)}") from error
     folder = Path(getattr(model.trainer, "save_dir"))  # noqa: B009  (typed as None before training)
     return Run(folder, folder / "weights" / "last.pt", folder / "weights" / "best.pt")
 
@@ -205,6 +161,8 @@ def _tell_folder(started: Callable[[Path], None], trainer: Any) -> None:
 
 def _check_machine(options: Mapping[str, Any], *, stock: bool) -> None:
     """Say before any work what several GPUs, or Ultralytics' own loader, would stumble over."""
+    if str(options.get("amp")).lower() == "bf16" and options["device"] in ("cpu", "mps"):
+        raise ConfigError(f"amp={options['amp']} needs a CUDA GPU; write amp=true, or amp=false.")
     gpus = str(options["device"]).count(",") + 1
     if gpus > 1:
         checks.check_gpus(options["device"])
@@ -246,8 +204,11 @@ def find_weights(model: str) -> str:
     if model.endswith((".yaml", ".yml")):
         return model
     path = Path(model)
-    if not path.is_file() and path.name == model and model.startswith("yolo") and model.endswith("-cls.pt"):
-        path = _download(model)
+    if not path.is_file() and path.name == model and model.startswith("yolo"):
+        name = model if path.suffix else f"{model}.pt"  # as Ultralytics completes it
+        if not name.endswith("-cls.pt"):
+            raise ModelError(f"The model {model} is not here, and is no classifier; use one such as yolov8n-cls.pt.")
+        path = Path(name) if Path(name).is_file() else _download(name)
     load_checkpoint(path)
     return str(path)
 
@@ -269,7 +230,3 @@ def _download(name: str) -> Path:
 
 def _device_argument(device: Any) -> str:
     return device.type if device.index is None else str(device.index)
-
-
-def _plain(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]

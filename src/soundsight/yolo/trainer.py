@@ -25,17 +25,19 @@ import torch
 from ultralytics.data import build_dataloader
 from ultralytics.data.augment import classify_transforms
 from ultralytics.models.yolo.classify import ClassificationTrainer
-from ultralytics.utils import LOGGER, RANK
+from ultralytics.utils import LOGGER, RANK, IterableSimpleNamespace
 
 from soundsight import checks
 from soundsight.augment import Augmenter
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.errors import ConfigError
-from soundsight.files import TEMP_PREFIX
+from soundsight.files import TEMP_PREFIX, images_in
 from soundsight.yolo import graphs
 
 # A set of pictures above this share of the free memory is read from disk batch by batch, and of the GPU's, kept off it.
 MEMORY_SHARE = 0.4
+# A number in the arguments of an unfinished checkpoint of ours, so that no other trainer goes on with it unawares.
+_OURS = "off; Soundsight augments this training, so that `yolo` cannot resume it: use `soundsight train resume=last.pt`"
 SAVE_SECONDS = 2.0  # from one checkpoint to the next: what a kill may cost
 
 
@@ -46,11 +48,11 @@ class ImageSet(torch.utils.data.Dataset):
         self.files: list[Path] = []
         labels = []
         for label, name in enumerate(names):
-            found = sorted((Path(root) / name).glob("*.png"))
+            found = images_in(Path(root) / name)
             self.files += found
             labels += [label] * len(found)
         if not self.files:
-            raise ConfigError(f"There are no PNG pictures under {root}; run `soundsight prepare` first.")
+            raise ConfigError(f"There are no images under {root}; run `soundsight prepare` first.")
         self.labels = torch.tensor(labels)
         self.image_size = image_size
         size = len(self.files) * 3 * image_size**2
@@ -77,7 +79,10 @@ class ImageSet(torch.utils.data.Dataset):
     def _read(self, file: Path) -> torch.Tensor:
         pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR_RGB)
         if pixels is None:
-            raise ConfigError(f"The picture {file} is damaged; run `soundsight prepare` to draw it again.")
+            raise ConfigError(
+                f"The image {file} is damaged, or of a kind that OpenCV does not read; replace it, or run `soundsight "
+                "prepare` again if that made it."
+            )
         if pixels.shape[:2] != (self.image_size, self.image_size):
             height, width = pixels.shape[:2]
             raise ConfigError(
@@ -183,6 +188,12 @@ class SpectrogramTrainer(ClassificationTrainer):
             if callback not in self.callbacks[event]:  # a process of several gets them with the trainer
                 self.add_callback(event, callback)
 
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Go on from a checkpoint with the arguments given, which `resumed_arguments` has read from it and checked."""
+        self.resume = bool(self.args.resume)
+        if self.resume:
+            self.args.model = self.args.resume
+
     def set_model_attributes(self) -> None:
         """Name the classes, and give the model its ears."""
         super().set_model_attributes()
@@ -242,6 +253,9 @@ class SpectrogramTrainer(ClassificationTrainer):
         if not wanted and time.monotonic() < self.saved + SAVE_SECONDS:
             return False
         self.saved = time.monotonic()
+        arguments = self.args
+        if not self.stop:
+            self.args = IterableSimpleNamespace(**{**vars(arguments), "erasing": _OURS})
         goals = self.last, self.best
         self.last, self.best = (goal.with_name(f"{TEMP_PREFIX}{goal.name}") for goal in goals)
         try:
@@ -251,6 +265,7 @@ class SpectrogramTrainer(ClassificationTrainer):
                     os.replace(written, goal)
         finally:
             self.last, self.best = goals
+            self.args = arguments
         return saved
 
     def final_eval(self) -> None:
