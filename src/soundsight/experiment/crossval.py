@@ -116,19 +116,10 @@ def crossval(
     if protocol not in ("last", "train-val-test"):
         raise ConfigError(f"protocol={protocol!r} is not allowed: it must be last or train-val-test.")
     given = GIVEN | (LAST if protocol == "last" else {})
-    equal = {"imgsz": spectrogram.image_size, "data": dataset.data}
-    arguments, augmentation = resolve(config, augment, overrides, given=given, equal=equal)
-    arguments = {k: v for k, v in arguments.items() if k not in (*GIVEN, "task", "mode")}
-    arguments["imgsz"] = spectrogram.image_size
-
-    catalogue = read_catalogue(dataset)
-    if dataset.split.strategy == "group":
-        catalogue = with_group_folds(catalogue, 5 if groups is None else groups, dataset.split.seed)
-    elif groups is not None:
-        raise ConfigError(
-            f"--groups {groups} has no effect on {catalogue.name}, which has folds of its own; leave it out, or set "
-            "split.strategy=group to make others."
-        )
+    imgsz = {"imgsz": spectrogram.image_size}
+    arguments, augmentation = resolve(config, augment, overrides, given=given, equal={"data": dataset.data, **imgsz})
+    arguments = {k: v for k, v in arguments.items() if k not in (*GIVEN, "task", "mode")} | imgsz
+    catalogue = _catalogue_with_folds(dataset, groups)
     tested = _tested_folds(catalogue, only, protocol)
     report_leaks(catalogue, say)
     drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
@@ -156,6 +147,18 @@ def crossval(
         return summary
     record["others"] = [read_settings(Path(other)) for other in others]
     return _summarise(plan, join(done, joining), record, say, "with-" + "+".join(Path(o).name for o in others))
+
+
+def _catalogue_with_folds(dataset: DatasetConfig, groups: int | None) -> Catalogue:
+    catalogue = read_catalogue(dataset)
+    if dataset.split.strategy == "group":
+        return with_group_folds(catalogue, 5 if groups is None else groups, dataset.split.seed)
+    if groups is not None:
+        raise ConfigError(
+            f"--groups {groups} has no effect on {catalogue.name}, which has folds of its own; leave it out, or set "
+            "split.strategy=group to make others."
+        )
+    return catalogue
 
 
 def _recipe(arguments: dict[str, Any], augment: AugmentConfig) -> dict[str, Any]:
