@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.check_words(words, train, arguments)
     if arguments.config and "cfg" in words:
         raise ConfigError(f"cfg={words['cfg']} and --config {arguments.config} exclude each other; name one.")
-    config = arguments.config or words.pop("cfg", None)
+    config = str(arguments.config or words.pop("cfg", None) or "train.yaml")
     space, fixed = parse_space(words)
     if not space:
         space, _ = parse_space({key: value for key, value in SPACE.items() if key not in fixed})
@@ -54,8 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.check_exists(data, "folder of pictures")
     folder = Path("runs/tune", arguments.name).absolute()
     checks.check_writable(folder)
-    if config and os.path.exists(config):
-        config = os.path.abspath(config)
+    config = os.path.abspath(config) if os.path.exists(config) else config
     fixed |= {"data": data, "config": config, "augment": None if arguments.augment == "none" else arguments.augment}
     with engine.joined(cluster, read=[data], write=[str(folder)]) as joined:
         done = tune(
@@ -69,9 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             say=console.say,
         )
-    words = " ".join(
+    best = " ".join(
         f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in done.best.items()
     )
-    print(f"Best of {done.trials} trials on data/val: top-1 {done.top1:.2%} with {words}")
+    print(f"Best of {done.trials} trials on data/val: top-1 {done.top1:.2%} with {best}")
     print("Score it on clips that no trial saw: train with these settings, then `soundsight val ... --split test`.")
     return 1 if done.failed else 0

@@ -161,8 +161,7 @@ def _contents(fixed: Mapping[str, Any]) -> dict[str, Any]:
     from soundsight.dataset import manifest
 
     data = str(fixed.get("data") or "data")
-    files = {"config": fixed.get("config") or "train.yaml", "augment": fixed.get("augment")}
-    contents = {key: read_yaml(find_config(file)) for key, file in files.items() if file}
+    contents = {key: read_yaml(find_config(fixed[key])) for key in ("config", "augment") if fixed.get(key)}
     return contents | {"data": manifest.settings_of(data)}
 
 
