@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 
+from conftest import TINY_EARS
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
 from soundsight.dataset.catalogue import Clip, read_catalogue
 from soundsight.dataset.pictures import draw_clip
@@ -283,3 +284,11 @@ def test_folds_and_protocols_that_do_not_exist_are_named(tones):
         crossval(tones, EARS, only=[9], say=lambda _: None, **QUICK)
     with pytest.raises(ConfigError, match="protocol='best'"):
         crossval(tones, EARS, protocol="best", say=lambda _: None, **QUICK)
+
+
+@pytest.mark.parametrize("device", ["0,1", [0, 1], "7"])
+def test_devices_that_a_fold_cannot_train_on_are_refused_before_anything_is_drawn(tiny_sounds, tmp_path, device):
+    config = DatasetConfig(root=str(tiny_sounds), cache=str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match="one device|PyTorch sees"):
+        crossval(config, TINY_EARS, device=device, runs=tmp_path / "runs")
+    assert not list(tmp_path.iterdir())

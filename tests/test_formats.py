@@ -71,6 +71,35 @@ def test_a_row_per_segment_unless_more_are_asked_for(capfdbinary, tiny_onnx: Pat
     assert len(answer.to_rows()) == 3 and len(answer.to_rows(2)) == 6 and len(answer.top()) == 4
 
 
+def test_strange_names_reach_no_terminal_and_no_spreadsheet(capfdbinary, tiny_model, three, tmp_path, recwarn):
+    """A recording and a class with the escape that clears a screen, and as a formula."""
+    from soundsight.yolo.checkpoint import update_ears
+
+    model, clip = (
+        shutil.copy(tiny_model, tmp_path / "m.pt"),
+        shutil.copy(three / "a siren.wav", tmp_path / "\x1b[2Ja.wav"),
+    )
+    update_ears(model, names=[f"\x1b[2J{name}" for name in load(tiny_model).names])
+    for words in (["--format", "jsonl"], ["--format", "csv"], [], ["--timeline", tmp_path / "t.png", "--summary"]):
+        code, out, err = run(capfdbinary, "predict", model, clip, "--device", "cpu", *words)
+        assert code == 0 and "\x1b" not in out + err, words
+        if "jsonl" in words:
+            assert json.loads(out)["label"].startswith("\x1b[2J")
+    code, out, err = run(capfdbinary, "explain", model, clip, "--device", "cpu", "--out", tmp_path / "why.png")
+    assert code == 0 and "\x1b" not in out + err and "\\x1b[2Ja.wav" in out
+    answer = load(model, device="cpu")(clip)
+    assert "\x1b" not in str(answer) + answer._repr_html_()
+    assert not [warning for warning in recwarn if "\x1b" in str(warning.message)]
+
+    update_ears(model, names=[f"=1+{name}" for name in load(tiny_model).names])
+    shutil.copy(clip, tmp_path / "=2.wav")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        out = run(capfdbinary, "predict", model, "=2.wav", "--device", "cpu", "--format", "csv")[1]
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert row["recording"] == "./=2.wav" and row["label"].startswith("'=1+")
+
+
 @pytest.mark.parametrize("word", ["--out=a.xyz", "--out=a.raven", "--timeline=a.bmp", "--timeline=night"])
 def test_endings_that_mean_nothing_are_refused_before_any_work(capfdbinary, tiny_onnx, three, word, monkeypatch):
     monkeypatch.chdir(three)

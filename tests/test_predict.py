@@ -396,6 +396,8 @@ def test_other_ears_are_possible_but_recorded(tiny_model: Path, clip: Path, tmp_
     assert own(clip).to_rows(1)[0]["settings"] == "own"
     other = load(tiny_model, device="cpu", spectrogram=replace(TINY_EARS, db_floor=-60.0))
     assert other(clip).to_rows(1)[0]["settings"] == "override"
+    with pytest.raises(ModelError, match="trained on images of 64 pixels, but .* image_size=96"):
+        load(tiny_model, device="cpu", spectrogram=replace(TINY_EARS, image_size=96))
     import torch
 
     deaf = load_checkpoint(tiny_model)

@@ -496,6 +496,15 @@ def test_files_of_one_name_get_a_picture_each(config: DatasetConfig) -> None:
         assert pictures.read_key(done.cache / row.image).split()[2] == row.sha256  # type: ignore[union-attr]
 
 
+def test_letters_that_file_systems_take_for_the_same_do_not_collide() -> None:
+    clips = [
+        Clip(Path(f"/{n}"), str(n), "x", name, "s") for n, name in enumerate(["5 \u00b5m", "5 \u03bcm", "Maß", "MASS"])
+    ]
+    assert [path.count("~2") for path in image_paths(clips).values()] == [0, 1, 0, 1]
+    with pytest.raises(DatasetError, match="would share the folder"):
+        class_order(["straße", "STRASSE"])
+
+
 def test_numbered_names_do_not_collide() -> None:
     clips = [Clip(Path(f"/{n}"), str(n), "x", name, "s") for n, name in enumerate(["a", "a", "a~2", "a", "A"])]
     assert list(image_paths(clips).values()) == ["x/a.png", "x/a~2.png", "x/a~2~2.png", "x/a~3.png", "x/A~4.png"]
@@ -510,6 +519,10 @@ def test_numbered_names_do_not_collide() -> None:
         ("-.hidden", "hidden"),
         ("a\0b\nc", "a_b_c"),
         ("é" * 99, "é" * 60),
+        ("é" * 59 + " .é", "é" * 59),
+        *((name, f"{name}_") for name in ("CON", "nul", "COM1", "lpt9")),
+        ("aux.wav", "aux_.wav"),
+        ("CONtact", "CONtact"),
     ],
 )
 def test_safe_names(name: str, expected: str) -> None:

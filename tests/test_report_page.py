@@ -118,6 +118,26 @@ def test_what_is_gone_is_said_and_the_rest_goes_on(scored, tmp_path, monkeypatch
     assert all(not clip["audio"] for clip in data_of(text)["clips"].values())
 
 
+def test_another_projects_data_of_the_same_name_is_not_taken(scored, tiny_data, tmp_path, monkeypatch):
+    """Two projects with data/ and run/; the report of the first is asked for from the second's folder."""
+    for name, band in (("one", 0.0), ("two", 99.0)):
+        shutil.copytree(tiny_data, tmp_path / name / "data")
+        path = tmp_path / name / "data" / "settings.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings["spectrogram"]["fmin_hz"] += band
+        settings["fingerprint"] = settings["fingerprint"] if name == "one" else "0" * 12
+        path.write_text(json.dumps(settings), encoding="utf-8")
+    own = json.loads((tmp_path / "one" / "data" / "settings.json").read_text(encoding="utf-8"))["spectrogram"]
+    run = tmp_path / "one" / "run"
+    shutil.copytree(scored, run)
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8")) | {"data": "data", "model": "gone.pt"}
+    (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "two")
+    for folder in (run, shutil.copytree(run, tmp_path / "two" / "copied")):
+        config = collect(read_run(folder), heat=False).spectrogram
+        assert config is None if "two" in str(folder) else config.fmin_hz == own["fmin_hz"]
+
+
 def test_a_model_that_changed_explains_nothing(scored, tmp_path, tiny_sounds):
     moved = tmp_path / "moved"
     shutil.copytree(scored, moved)

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ IMAGES = frozenset("avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".s
 LOCK = ".lock"
 _DRAFT = re.compile(re.escape(TEMP_PREFIX) + r"(?:([0-9a-f]{12})-)?[0-9a-f]{32}(?:\..*)?", re.DOTALL)
 # Characters by which a name could move a terminal's cursor, end a line, or turn the direction of writing.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 @contextmanager
@@ -192,7 +193,12 @@ def remove_empty_folders(root: Path) -> None:
 def printable(name: str | Path) -> str:
     """A path or text for people and tables: control characters, and bytes that are no UTF-8, become `\\x1b`."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def folded(name: str) -> str:
+    """What two names must not share on a file system that ignores case and Unicode's ways to write a letter."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 @contextmanager

@@ -132,6 +132,11 @@ def progress_bar(what: str, unit: str, *, quiet: bool = False) -> Iterator[Calla
         yield show
 
 
+def tell(text: str) -> None:
+    """A line of results, on standard output."""
+    print(printable(text), flush=True)
+
+
 def say(text: str) -> None:
     """A line for the user, apart from results on standard output."""
     print(printable(text), file=sys.stderr, flush=True)

@@ -114,12 +114,12 @@ def score(
         **rest,
     )
     for fold, (top1, top5) in done.per_fold.items():
-        print(f"fold {fold}: top-1 {top1:.2%}, top-5 {top5:.2%}")
+        console.tell(f"fold {fold}: top-1 {top1:.2%}, top-5 {top5:.2%}")
     spread = "" if done.top1.std is None else f" ± {done.top1.std:.2%} over folds"
     low, high = done.pooled.interval
-    print(f"mean: top-1 {done.top1.mean:.2%}{spread}, top-5 {done.top5.mean:.2%}")
-    print(f"all {done.pooled.count} clips: top-1 {done.pooled.top1:.2%} (95 % interval {low:.1%} to {high:.1%})")
-    print(f"Matrices, tables and every clip's prediction: {done.folder}")
+    console.tell(f"mean: top-1 {done.top1.mean:.2%}{spread}, top-5 {done.top5.mean:.2%}")
+    console.tell(f"all {done.pooled.count} clips: top-1 {done.pooled.top1:.2%} (95 % interval {low:.1%} to {high:.1%})")
+    console.tell(f"Matrices, tables and every clip's prediction: {done.folder}")
     failures = manifest.read_failures(done.folder / manifest.FAILURES)
     return console.list_failures(failures, done.folder / manifest.FAILURES)
 

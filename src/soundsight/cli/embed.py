@@ -60,5 +60,5 @@ def run(arguments: argparse.Namespace) -> int:
             elif event.failure:
                 failures.append(event.failure)
         writer.close()
-    print(f"{windows} vectors of {len(sources) - len(failures)} recordings: {arguments.out}")
+    console.tell(f"{windows} vectors of {len(sources) - len(failures)} recordings: {arguments.out}")
     return report(failures, len(sources))

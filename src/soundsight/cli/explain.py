@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         image, reason.heat, listener.spectrogram, out, title=title,
         start_seconds=window.start_seconds, end_seconds=window.end_seconds,
     )  # fmt: skip
-    print(f"{title}, heard from {window.start_seconds:g} to {window.end_seconds:g} s; heat map: {out}")
+    console.tell(f"{title}, heard from {window.start_seconds:g} to {window.end_seconds:g} s; heat map: {out}")
     return 0
 
 

@@ -48,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
         trust=arguments.trust_checkpoint,
         arguments=words,
     )
-    print(f"Exported: {made}")
+    console.tell(f"Exported: {made}")
     if arguments.format in READABLE:
-        print(f"Use it with `soundsight predict {made} clip.wav`.")
+        console.tell(f"Use it with `soundsight predict {made} clip.wav`.")
     else:
-        print("Its settings are in soundsight.json beside it; `soundsight predict` does not read this format.")
+        console.tell("Its settings are in soundsight.json beside it; `soundsight predict` does not read this format.")
     return 0

@@ -57,9 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
             progress=show,
         )
     for line in summary(found):
-        print(line)
+        console.tell(line)
     if arguments.page:
-        print(f"Page: {arguments.page}")
+        console.tell(f"Page: {arguments.page}")
     for file, reason in found.failures[:10]:
         console.say(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
     if len(found.failures) > 10:

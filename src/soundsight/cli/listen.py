@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -57,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
             console.say("This machine has no sound input.")
         for device in found:
             mark = "*" if device.default else " "
-            print(f"{mark}{device.index:4}  {device.sample_rate:6} Hz  {device.channels:3} channels  {device.name}")
+            console.tell(
+                f"{mark}{device.index:4}  {device.sample_rate:6} Hz  {device.channels:3} channels  {device.name}"
+            )
         return 0
     if not arguments.model:
         raise ConfigError("No model is named; write `soundsight listen MODEL`, or --list-devices.")
@@ -87,17 +88,19 @@ def run(arguments: argparse.Namespace) -> int:
 def show(heard: Heard, form: str) -> None:
     """Print one answer."""
     if form == "jsonl":
+        from soundsight.predict.writers import json_line
+
         row = {
             "seconds": round(heard.seconds, 3),
             "label": heard.label,
             "probability": round(heard.probability, 6),
             "latency_ms": round(1000 * heard.latency_seconds, 1),
         }
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+        print(json_line(row), flush=True)
         return
     minutes, seconds = divmod(heard.seconds, 60)
     clock = f"{int(minutes // 60)}:{int(minutes % 60):02d}:{seconds:04.1f}"
-    print(f"{clock}  {heard.label:24} {heard.probability:5.3f}  {1000 * heard.latency_seconds:5.0f} ms", flush=True)
+    console.tell(f"{clock}  {heard.label:24} {heard.probability:5.3f}  {1000 * heard.latency_seconds:5.0f} ms")
 
 
 def summarise(latencies: list[float], seconds: float, overruns: int) -> None:

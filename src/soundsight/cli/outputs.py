@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from soundsight.cli import console
+from soundsight.files import folded
 
 if TYPE_CHECKING:
     from soundsight.predict import Listener, Summary, Window
@@ -124,7 +125,7 @@ def own_name(recording: str, suffix: str, taken: set[str]) -> str:
     """A file name for what belongs to a recording; recordings of one name get numbers."""
     stem = "stdin" if recording == "-" else Path(recording).stem
     name, number = f"{stem}{suffix}", 2
-    while name.lower() in taken:
+    while folded(name) in taken:
         name, number = f"{stem}-{number}{suffix}", number + 1
-    taken.add(name.lower())
+    taken.add(folded(name))
     return name

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     describe(done)
     if arguments.gallery:
         draw_gallery(done, arguments.gallery)
-        print(f"Contact sheet: {arguments.gallery}")
+        console.tell(f"Contact sheet: {arguments.gallery}")
     return console.list_failures(done.failures, done.data / manifest.FAILURES)
 
 
@@ -76,14 +76,14 @@ def describe(done: Prepared) -> None:
     """Say what was prepared, and whether its splits can be trusted."""
     counts = ", ".join(f"{number} {split}" for split, number in done.counts.items())
     rate = f" at {done.drawn / done.seconds:.0f} clips/s" if done.drawn else ""
-    print(f"{done.drawn} pictures drawn{rate}, {done.kept} up to date; {len(done.labels)} classes.")
+    console.tell(f"{done.drawn} pictures drawn{rate}, {done.kept} up to date; {len(done.labels)} classes.")
     more = f", and {done.versions} more of train at other speeds" if done.versions else ""
-    print(f"{done.data}: {counts}{more}.")
+    console.tell(f"{done.data}: {counts}{more}.")
     leaks = done.leaks
     if leaks.known:
-        print(f"Known exceptions: source recordings in two splits are {', '.join(leaks.known)}.")
+        console.tell(f"Known exceptions: source recordings in two splits are {', '.join(leaks.known)}.")
     if leaks.unknown:
-        print(
+        console.tell(
             f"Warning: {len(leaks.unknown)} source recordings are in more than one split, and {leaks.clips} clips "
             "outside train have a sibling in it; scores on them flatter. split.strategy=group keeps them apart."
         )

@@ -53,11 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     page = write_html(material, arguments.out or found.folder / "report.html")
     for note in material.notes:
         console.say(f"soundsight: {note}")
-    print(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    console.tell(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     if arguments.folder:
         from soundsight.experiment.figures import write_figures
 
         formats = ["png", *(["pdf"] if arguments.pdf else []), *(["svg"] if arguments.svg else [])]
         written = write_figures(found, material, arguments.folder, formats=formats)
-        print(f"Figures and tables: {len(written)} files in {arguments.folder}")
+        console.tell(f"Figures and tables: {len(written)} files in {arguments.folder}")
     return 0

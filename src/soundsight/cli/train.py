@@ -41,10 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
         **overrides,
     )
     last = _near(done.last)
-    print(f"Trained: {last}")
+    console.tell(f"Trained: {last}")
     for note in done.notes:
-        print(note)
-    print(f"Score it with `soundsight val {last} --split test`, use it with `soundsight predict {last} clip.wav`.")
+        console.tell(note)
+    console.tell(
+        f"Score it with `soundsight val {last} --split test`, use it with `soundsight predict {last} clip.wav`."
+    )
     return 0
 
 

@@ -50,11 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
     scores = done.scores
     low, high = scores.interval
-    print(f"{scores.count} clips of {len(scores.names)} classes, split {arguments.split}:")
-    print(f"  top-1 {scores.top1:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {scores.top5:.2%}")
-    print(f"  macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}")
-    print(f"  {sentence(asdict(done.seen) if done.seen else None)}")
-    print(f"Confusion matrices, tables and predictions: {done.folder}")
+    console.tell(f"{scores.count} clips of {len(scores.names)} classes, split {arguments.split}:")
+    console.tell(f"  top-1 {scores.top1:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {scores.top5:.2%}")
+    console.tell(f"  macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}")
+    console.tell(f"  {sentence(asdict(done.seen) if done.seen else None)}")
+    console.tell(f"Confusion matrices, tables and predictions: {done.folder}")
     if done.card:
-        print(f"Model card, now with these figures: {done.card}")
+        console.tell(f"Model card, now with these figures: {done.card}")
     return 0

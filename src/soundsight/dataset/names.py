@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from soundsight.dataset.catalogue import Clip
 from soundsight.errors import DatasetError
+from soundsight.files import folded
 
+# Devices of Windows, whatever comes behind a dot.
+_DEVICE = re.compile(r"^(CON|PRN|AUX|NUL|(?:COM|LPT)[0-9¹²³])(?=\.|$)", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@~+-]{0,119}").fullmatch
 
 
@@ -19,10 +22,10 @@ def image_paths(clips: Sequence[Clip]) -> dict[Clip, str]:
     taken: dict[str, int] = {}
     for clip in clips:
         image = base = f"{folder_of[clip.label]}/{safe_name(clip.name)}"
-        while image.lower() in taken:
-            taken[base.lower()] += 1
-            image = f"{base}~{taken[base.lower()]}"
-        taken[image.lower()] = 1
+        while folded(image) in taken:
+            taken[folded(base)] += 1
+            image = f"{base}~{taken[folded(base)]}"
+        taken[folded(image)] = 1
         result[clip] = f"{image}.png"
     return result
 
@@ -43,7 +46,7 @@ def folder_names(labels: Sequence[str]) -> dict[str, str]:
     owner: dict[str, str] = {}
     for label in labels:
         folder = safe_name(label)
-        other = owner.setdefault(folder.lower(), label)
+        other = owner.setdefault(folded(folder), label)
         if other != label:
             raise DatasetError(
                 f"The labels {other!r} and {label!r} would share the folder {folder!r}; rename one of them."
@@ -53,11 +56,11 @@ def folder_names(labels: Sequence[str]) -> dict[str, str]:
 
 
 def safe_name(name: str) -> str:
-    """A file name without separators, control characters, leading dots or dashes, at most 120 bytes."""
-    if _PLAIN(name):
+    """A file name without separators, control characters, leading dots or dashes, at most 120 bytes; no device."""
+    if _PLAIN(name) and not _DEVICE.match(name):
         return name
     text = unicodedata.normalize("NFC", name)
     text = "".join("_" if c in '/\\:*?"<>|' or unicodedata.category(c)[0] == "C" else c for c in text)
     text = text.lstrip(" .-~").rstrip(" .")
     short = text.encode("utf-8")[:120].decode("utf-8", "ignore")
-    return short or "_"
+    return _DEVICE.sub(r"\1_", short.rstrip(" .")) or "_"

@@ -33,6 +33,7 @@ from soundsight.experiment.val import write_results
 from soundsight.files import locked, write_text
 from soundsight.report.metrics import Scores, Spread
 from soundsight.settings import versions
+from soundsight.yolo.classifier import choose_device
 
 # Arguments of Ultralytics that a cross-validation sets itself, and what to say instead.
 GIVEN = {
@@ -119,6 +120,7 @@ def crossval(
     imgsz = {"imgsz": spectrogram.image_size}
     arguments, augmentation = resolve(config, augment, overrides, given=given, equal={"data": dataset.data, **imgsz})
     arguments = {k: v for k, v in arguments.items() if k not in (*GIVEN, "task", "mode")} | imgsz
+    _check_device(arguments.get("device"), elsewhere=run_folds is not None)
     catalogue = _catalogue_with_folds(dataset, groups)
     tested = _tested_folds(catalogue, only, protocol)
     report_leaks(catalogue, say)
@@ -159,6 +161,17 @@ def _catalogue_with_folds(dataset: DatasetConfig, groups: int | None) -> Catalog
             "split.strategy=group to make others."
         )
     return catalogue
+
+
+def _check_device(device: object, *, elsewhere: bool) -> None:
+    """Refuse, before anything is drawn, a device that no fold can train on; workers elsewhere have their own."""
+    if "," in str(device):
+        raise ConfigError(
+            f"device={device} is not for a cross-validation, which trains each fold on one device: name one of them, or "
+            "give each fold a GPU of its own with --engine ray."
+        )
+    if not elsewhere:
+        choose_device(None if device is None else str(device))
 
 
 def _recipe(arguments: dict[str, Any], augment: AugmentConfig) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,11 +53,28 @@ class Run:
         return next((folder for folder in above if (folder / "settings.json").is_file()), self.folder)
 
     def found(self, path: str | Path | None) -> Path | None:
-        """A path of the record: as it stands, or seen from a folder above the run; `None` if it is gone."""
-        if not path:
-            return None
-        bases = [Path.cwd(), *self.folder.absolute().parents]
-        return next((base / path for base in bases if (base / path).exists()), None)
+        """A path of the record, seen from a folder above the run or as it stands; `None` if it is gone."""
+        return next(self._candidates(path), None)
+
+    def _candidates(self, path: str | Path | None) -> Iterator[Path]:
+        bases = [*self.folder.absolute().parents, Path.cwd()] if path else []
+        return (base / path for base in bases if (base / path).exists())  # type: ignore[operator]
+
+    def data(self) -> Path | None:
+        """The prepared data that was scored: by its hash, since another project's may have its path."""
+        wanted = self.metrics.get("data_fingerprint")
+        for folder in self._candidates(self.metrics.get("data")):
+            with suppress(ConfigError):
+                if manifest.settings_of(folder).get("fingerprint") == wanted:
+                    return folder
+        return None
+
+    def model(self) -> Path | None:
+        """The model that was scored, by its hash; else one at its path, which has changed or is another."""
+        from soundsight.yolo.checkpoint import file_fingerprint
+
+        wanted, found = self.metrics.get("model_fingerprint"), list(self._candidates(self.metrics.get("model")))
+        return next((path for path in found if file_fingerprint(path) == wanted), found[0] if found else None)
 
 
 def report(
@@ -176,7 +193,7 @@ def curve_files(run: Run) -> dict[str, Path]:
     """The results.csv of each training, by fold and seed; one without a name for a single model."""
     if run.crossed:
         return {f.parent.parent.name: f for f in sorted(run.training.glob("fold*-seed*/run/results.csv"))}
-    model = run.found(run.metrics.get("model"))
+    model = run.model()
     file = model.parent.parent / "results.csv" if model else None
     return {"": file} if file and file.is_file() else {}
 
@@ -197,10 +214,10 @@ def _spectrogram(run: Run, device: str | None, trust: bool) -> SpectrogramConfig
     try:
         if run.crossed:
             return from_dict(SpectrogramConfig, run.metrics["settings"]["spectrogram"])
-        data = run.found(run.metrics.get("data"))
+        data = run.data()
         if data is not None:
             return manifest.read_spectrogram(data)
-        model = run.found(run.metrics.get("model"))
+        model = run.model()
         if model is not None:
             from soundsight.yolo.classifier import load_classifier
 
@@ -317,7 +334,7 @@ class _Models:
 
     def _path(self, fold: str) -> Path | None:
         if not fold:
-            return self.run.found(self.run.metrics.get("model"))
+            return self.run.model()
         settings = self.run.metrics["settings"]
         seed = (settings.get("seeds") or [0])[0]
         name = "last.pt" if settings.get("protocol", "last") == "last" else "best.pt"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight.errors import ConfigError
+from soundsight.files import printable
 from soundsight.predict.options import SHOWN_CLASSES, SILENCE, UNKNOWN, decide
 
 if TYPE_CHECKING:
@@ -164,19 +165,21 @@ class Answer:
         return polars.DataFrame(self.to_rows(top_k), schema=list(ROW_COLUMNS))
 
     def __repr__(self) -> str:
-        lines = [f"{self.recording}, {self.duration_seconds:.2f} s: {_percent(self.label, self.probability)}"]
+        lines = [
+            printable(f"{self.recording}, {self.duration_seconds:.2f} s: {_percent(self.label, self.probability)}")
+        ]
         lines += [f"  {start:9.2f} {end:9.2f} s  {text}" for start, end, text in self._lines()]
         return "\n".join([*lines, *self._rest()])
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{start:.2f}</td><td>{end:.2f}</td><td>{html.escape(text)}</td></tr>"
+            f"<tr><td>{start:.2f}</td><td>{end:.2f}</td><td>{_escape(text)}</td></tr>"
             for start, end, text in self._lines()
         )
         title = f"{self.recording}, {self.duration_seconds:.2f} s: {_percent(self.label, self.probability)}"
-        rest = "".join(f"<p>{html.escape(line.strip())}</p>" for line in self._rest())
+        rest = "".join(f"<p>{_escape(line.strip())}</p>" for line in self._rest())
         return (
-            f"<p><b>{html.escape(title)}</b></p><table><thead><tr><th>start (s)</th><th>end (s)</th>"
+            f"<p><b>{_escape(title)}</b></p><table><thead><tr><th>start (s)</th><th>end (s)</th>"
             f"<th>heard</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
         )
 
@@ -185,11 +188,13 @@ class Answer:
         for window in self.windows[:_SHOWN]:
             others = [_percent(*pair) for pair in window.top(shown) if pair[0] != window.label]
             first = _percent(window.label, window.probability)
-            yield window.start_seconds, window.end_seconds, ", ".join([first, *others][:shown])
+            yield window.start_seconds, window.end_seconds, printable(", ".join([first, *others][:shown]))
 
     def _rest(self) -> list[str]:
         more = len(self.windows) - _SHOWN
-        return ([f"  ... and {more} more windows"] if more > 0 else []) + ([self.failure] if self.failure else [])
+        return ([f"  ... and {more} more windows"] if more > 0 else []) + (
+            [printable(self.failure)] if self.failure else []
+        )
 
 
 ROW_COLUMNS = ("recording", "start", "end", "label", "probability", "rank", "model", "settings")
@@ -255,7 +260,8 @@ def merge(events: Iterable[Window | Summary]) -> Iterator[Window | Summary]:
 
 
 def _continues(last: Window, window: Window) -> bool:
-    same = (window.recording, window.label, window.silent) == (last.recording, last.label, last.silent)
+    same = window.recording == last.recording and window.label == last.label
+    same &= (window.silent, window.named) == (last.silent, last.named)
     return same and window.start_seconds <= last.end_seconds + 1e-6
 
 
@@ -273,6 +279,10 @@ def _join(run: Window, window: Window, count: int) -> Window:
 def _top(probabilities: Floats, names: tuple[str, ...], k: int) -> list[tuple[str, float]]:
     order = np.argsort(-probabilities, kind="stable")[:k]
     return [(names[i], float(probabilities[i])) for i in order]
+
+
+def _escape(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _percent(label: str, probability: float) -> str:

@@ -17,7 +17,7 @@ from typing import IO, Any, ClassVar, Protocol, TextIO
 
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError
-from soundsight.files import printable, replacing
+from soundsight.files import CONTROL, printable, replacing
 from soundsight.predict.answers import ROW_COLUMNS, Summary, Window
 from soundsight.predict.options import UNKNOWN
 
@@ -79,7 +79,7 @@ class CsvWriter:
     def write(self, window: Window) -> None:
         """See `Writer`."""
         for row in window.rows(self.top_k):
-            row["label"] = printable(row["label"])  # a stranger's model may name its classes as it likes
+            row |= {"recording": _cell(row["recording"], "./"), "label": _cell(row["label"], "'")}
             self._line([f"{value:.6f}" if key == "probability" else value for key, value in row.items()])
 
     def end(self, recording: str) -> None:
@@ -95,6 +95,17 @@ class CsvWriter:
         self.stream.write(text.getvalue().encode())
 
 
+def _cell(text: str, guard: str) -> str:
+    """A stranger's name as a cell: printable, and `guard` before what a spreadsheet would compute."""
+    text = printable(text)
+    return f"{guard}{text}" if text.startswith(("=", "+", "@")) else text
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """One object as JSON on one line, with control characters escaped, so that none reaches a terminal."""
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(row, ensure_ascii=False))
+
+
 class JsonLinesWriter:
     """One JSON object a rank."""
 
@@ -105,7 +116,7 @@ class JsonLinesWriter:
     def write(self, window: Window) -> None:
         """See `Writer`."""
         for row in window.rows(self.top_k):
-            self.stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            self.stream.write(json_line(row).encode() + b"\n")
         self.stream.flush()
 
     def end(self, recording: str) -> None:

@@ -23,7 +23,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from soundsight.errors import ConfigError
-from soundsight.files import replacing
+from soundsight.files import printable, replacing
 from soundsight.report.metrics import Scores, reliability_bins
 from soundsight.report.tables import read_results
 
@@ -83,6 +83,7 @@ def axes_at(figure: Figure, left: float, bottom: float, width: float, height: fl
 
 def literal(text: str, longest: int = 100) -> str:
     """Text as it stands, shortened, with `$` kept from starting a formula."""
+    text = printable(text)
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return text.replace("$", r"\$")
 

@@ -152,6 +152,12 @@ def _load_checkpoint(
     ears = checkpoint.read_ears(
         getattr(model, "soundsight", None), path, checkpoint.class_names(model, path), supplied=spectrogram
     )
+    trained = (data.get("train_args") or {}).get("imgsz")
+    if ears.supplied and isinstance(trained, int) and trained != ears.spectrogram.image_size:
+        raise ModelError(
+            f"{path} was trained on images of {trained} pixels, but the given spectrogram settings have image_size="
+            f"{ears.spectrogram.image_size}; it would answer wrongly. Give settings with image_size={trained}."
+        )
     if threads:
         torch.set_num_threads(threads)
     try:
