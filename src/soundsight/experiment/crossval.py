@@ -167,8 +167,8 @@ def _check_device(device: object, *, elsewhere: bool) -> None:
     """Refuse, before anything is drawn, a device that no fold can train on; workers elsewhere have their own."""
     if "," in str(device):
         raise ConfigError(
-            f"device={device} is not for a cross-validation, which trains each fold on one device: name one of them, or "
-            "give each fold a GPU of its own with --engine ray."
+            f"device={device} is not for a cross-validation, which trains each fold on one device: name one of them, "
+            "or give each fold a GPU of its own with --engine ray."
         )
     if not elsewhere:
         choose_device(None if device is None else str(device))
