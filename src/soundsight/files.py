@@ -246,3 +246,16 @@ def locked(
         if name != LOCK:  # while it is held: who waits for the removed file finds it gone, and makes another
             (folder / name).unlink(missing_ok=True)
         lock.release()
+
+
+def files_below(folder: str) -> Iterator[str]:
+    """Files in a folder and its folders, named with `/` on every system as in the sets they are looked up in."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:  # as os.walk does: what cannot be listed holds nothing of ours
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_below(f"{folder}/{entry.name}")
+        else:
+            yield f"{folder}/{entry.name}"

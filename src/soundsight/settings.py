@@ -21,12 +21,21 @@ def find_config(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    if (found := _shipped(path)) is None:
+        raise ConfigError(f"The settings file {name} does not exist; configs/ holds the ones to start from.")
+    return found
+
+
+def is_shipped(name: str) -> bool:
+    """Whether a bare name means one of the settings files in `configs/`, even if a folder is called the same."""
+    return _shipped(Path(name)) is not None
+
+
+def _shipped(path: Path) -> Path | None:
     bare = path.name if path.suffix else f"{path.name}.yaml"
     here = Path(__file__).parent
-    for folder in (Path("configs"), here / "configs", here.parents[1] / "configs"):
-        if (folder / bare).is_file() and path.parent == Path("."):
-            return folder / bare
-    raise ConfigError(f"The settings file {name} does not exist; configs/ holds the ones to start from.")
+    folders = (Path("configs"), here / "configs", here.parents[1] / "configs")
+    return next((f / bare for f in folders if (f / bare).is_file() and path.parent == Path(".")), None)
 
 
 def versions() -> dict[str, str]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from soundsight import config as settings
+from soundsight.cli import key_values
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig, unknown_key
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.files import printable
-from soundsight.settings import find_config
+from soundsight.settings import find_config, is_shipped
+
+MARKS = {"bad": "!", "look": "-", "good": "+"}  # of findings
 
 FIGURES = (".png", ".pdf", ".svg")  # endings of figures
 
@@ -82,31 +85,56 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def data_settings(
-    dataset: str, spectrogram: str, overrides: Mapping[str, Any]
+    words: Sequence[str], dataset: str, spectrogram: str
 ) -> tuple[DatasetConfig, SpectrogramConfig, dict[str, Any]]:
-    """Data set and spectrogram settings from their files and `key=value` words.
+    """Data set and spectrogram settings from their files and the words of a command.
 
     Args:
-        dataset: A settings file, its bare name, or a folder of sounds with one subfolder a class.
+        words: A folder of sounds, if any, and `key=value` words of either; keys that belong to neither are returned.
+        dataset: A settings file, its bare name, or a folder of sounds that has not the name of settings.
         spectrogram: A settings file or its bare name.
-        overrides: Words of either; keys that belong to neither are returned.
+
+    Raises:
+        SoundsightError: A folder does not exist, there are several, or a setting is not allowed.
     """
+    named = [word for word in words if "=" not in word]
+    if len(named) > 1:
+        raise ConfigError(f"One folder of sounds is allowed, but there are {len(named)}: {', '.join(named)}.")
+    for folder in named:
+        check_exists(folder, "folder of sounds")
+        if Path(folder).is_file():
+            raise ConfigError(
+                f"{folder} is a file, not a folder of sounds; a table of labels is named by table=FILE beside its "
+                f"folder, a settings file by --dataset {folder}."
+            )
+    overrides = key_values([word for word in words if "=" in word])
     theirs = {field.name for field in fields(DatasetConfig)}
     ours = {field.name for field in fields(SpectrogramConfig)}
     for_data = {k: v for k, v in overrides.items() if k.split(".")[0] in theirs}
     for_pictures = {k: v for k, v in overrides.items() if k in ours}
     rest = {k: v for k, v in overrides.items() if k not in for_data and k not in for_pictures}
-    if Path(dataset).is_dir():
-        config = own_folder(Path(dataset), for_data)
+    if not named and Path(dataset).is_dir() and not is_shipped(dataset):
+        named = [dataset]
+    if named:
+        config = own_folder(Path(named[0]), for_data)
     else:
         config = settings.load(DatasetConfig, find_config(dataset), for_data)
     return config, settings.load(SpectrogramConfig, find_config(spectrogram), for_pictures), rest
 
 
 def own_folder(root: Path, overrides: Mapping[str, Any]) -> DatasetConfig:
-    """Settings for a folder with one subfolder of sounds a class."""
+    """Settings for a folder of sounds: a published data set, a table (`table=`), or a folder for each class."""
+    from soundsight.dataset.folder import class_folders
+    from soundsight.dataset.published import DATASETS
+
+    kind = next((kind for kind, record in DATASETS.items() if (root / record.table).is_file()), "")
+    if kind and not {"kind", "table"} & set(overrides):
+        return settings.load(DatasetConfig, find_config(kind), {"root": str(root), **overrides})
+    kind = "table" if "table" in overrides else "folder"
+    given = kind == "folder" and root.is_dir() and any(split for _, split in class_folders(root)[0])
     cache = root.resolve().parent / f"{root.resolve().name}-spectrogram"
-    defaults = {"kind": "folder", "root": str(root), "cache": str(cache), "split.strategy": "group"}
+    defaults = {"kind": kind, "root": str(root), "cache": str(cache)}
+    defaults["split.strategy"] = "fold" if overrides.get("fold_column") else "given" if given else "group"
     return settings.load(DatasetConfig, None, {**defaults, **overrides})
 
 

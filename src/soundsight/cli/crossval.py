@@ -59,13 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Cross-validate."""
-    folders = [word for word in arguments.settings if "=" not in word]
+    dataset, spectrogram, rest = console.data_settings(arguments.settings, arguments.dataset, arguments.spectrogram)
     words = key_values([word for word in arguments.settings if "=" in word])
-    for folder in folders:
-        console.check_exists(folder, "folder of sounds")
-    dataset, spectrogram, rest = console.data_settings(
-        folders[0] if folders else arguments.dataset, arguments.spectrogram, words
-    )
     for key in words.keys() & set(UNUSED):
         raise ConfigError(f"{key}={words[key]} has no effect on a cross-validation, which takes each fold in turn.")
     from soundsight.experiment.crossval import crossval

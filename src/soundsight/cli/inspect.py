@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING
 
-from soundsight.cli import console, key_values
+from soundsight.cli import console
 
 if TYPE_CHECKING:
     from soundsight.experiment.inspect import Survey
@@ -40,12 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.experiment.inspect import inspect
 
     console.check_ending(arguments.page, ".html", ".htm")
-    folders = [word for word in arguments.settings if "=" not in word]
-    words = key_values([word for word in arguments.settings if "=" in word])
-    for folder in folders:
-        console.check_exists(folder, "folder of sounds")
-    dataset = folders[0] if folders else arguments.dataset
-    config, spectrogram, rest = console.data_settings(dataset, arguments.spectrogram, words)
+    words = arguments.settings
+    config, spectrogram, rest = console.data_settings(words, arguments.dataset, arguments.spectrogram)
     console.refuse_unknown(rest)
     with stages() as show:
         found = inspect(
@@ -85,6 +81,8 @@ def summary(found: Survey) -> Iterator[str]:
         f"{found.catalogue.name}: {len(measured)} clips of {files} files, {len(labels)} classes, {minutes:.1f} minutes"
     )
     yield from textwrap.wrap(title, 80)
+    for note in found.catalogue.notes:
+        yield from textwrap.wrap(note, 80, initial_indent="  ", subsequent_indent="  ")
     yield from _line("split", _split_text(found))
     sizes = [sum(counts.values()) for counts in labels.values()]
     yield from _line("per class", f"{min(sizes)} to {max(sizes)} clips; imbalance {found.imbalance:.1f}")
@@ -103,9 +101,8 @@ def summary(found: Survey) -> Iterator[str]:
             yield from _line("", text)
     yield ""
     yield from _class_table(found)
-    marks = {"bad": "!", "look": "-", "good": "+"}
     for tone, text in found.findings:
-        yield from textwrap.wrap(text, 80, initial_indent=f"{marks[tone]} ", subsequent_indent="  ")
+        yield from textwrap.wrap(text, 80, initial_indent=f"{console.MARKS[tone]} ", subsequent_indent="  ")
 
 
 def has_folds(found: Survey) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soundsight import checks, parallel
-from soundsight.cli import console, engine, key_values
+from soundsight.cli import console, engine
 from soundsight.dataset import manifest
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EXAMPLES = [
     "soundsight prepare                              # configs/esc50.yaml, configs/spectrogram.yaml",
     "soundsight prepare root=/data/ESC-50            # the data set lies elsewhere; nothing is written there",
     "soundsight prepare my_sounds/                   # own data: my_sounds/<class>/*.wav",
+    "soundsight prepare recordings/ table=labels.csv # a table of labels; Raven, Audacity, BirdNET, ... are known",
     "soundsight prepare image_size=256 data=data256  # other pictures in another folder",
     "soundsight prepare --gallery gallery.png        # and one readable spectrogram a class",
     "soundsight prepare --engine ray --address 10.0.0.1:6379   # on the nodes of a Ray cluster",
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     console.add_data_files(parser)
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--gallery", metavar="FILE", help="also draw a contact sheet with one clip a class")
+    parser.add_argument("--replace", action="store_true", help="replace what data/ holds of another data set")
     engine.add_arguments(parser)
     parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
 
@@ -39,12 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prepare a data set."""
     console.check_ending(arguments.gallery, *console.FIGURES)
-    folders = [word for word in arguments.settings if "=" not in word]
-    words = key_values([word for word in arguments.settings if "=" in word])
-    for folder in folders:
-        console.check_exists(folder, "folder of sounds")
-    dataset = folders[0] if folders else arguments.dataset
-    config, spectrogram, rest = console.data_settings(dataset, arguments.spectrogram, words)
+    words = arguments.settings
+    config, spectrogram, rest = console.data_settings(words, arguments.dataset, arguments.spectrogram)
     console.refuse_unknown(rest)
     checks.check_data(config.root)
     checks.check_writable(config.data)
@@ -64,12 +62,23 @@ def run(arguments: argparse.Namespace) -> int:
             joined = stack.enter_context(engine.joined(cluster, read=[config.root], write=[config.cache]))
             run = engine.runner(joined, cluster)
         show = stack.enter_context(console.progress_bar("drawing", "clips"))
-        done = prepare(config, spectrogram, workers=arguments.workers, progress=show, run=run)
+        done = prepare(
+            config,
+            spectrogram,
+            replace_data=arguments.replace,
+            workers=arguments.workers,
+            progress=show,
+            run=run,
+        )
     describe(done)
     if arguments.gallery:
         draw_gallery(done, arguments.gallery)
         console.tell(f"Contact sheet: {arguments.gallery}")
-    return console.list_failures(done.failures, done.data / manifest.FAILURES)
+    code = console.list_failures(done.failures, done.data / manifest.FAILURES)
+    if done.problem:
+        console.say(f"soundsight: {done.data} is no data to train on: {done.problem}.")
+        return 2
+    return code
 
 
 def describe(done: Prepared) -> None:
@@ -79,6 +88,12 @@ def describe(done: Prepared) -> None:
     console.tell(f"{done.drawn} pictures drawn{rate}, {done.kept} up to date; {len(done.labels)} classes.")
     more = f", and {done.versions} more of train at other speeds" if done.versions else ""
     console.tell(f"{done.data}: {counts}{more}.")
+    if not done.counts["test"] and done.counts["val"]:
+        console.tell("No clip is left for test, so only `val --split val` can score.")
+    for note in done.notes:
+        console.tell(note)
+    for tone, text in done.findings:
+        console.tell(f"{console.MARKS[tone]} {text}")
     leaks = done.leaks
     if leaks.known:
         console.tell(f"Known exceptions: source recordings in two splits are {', '.join(leaks.known)}.")

@@ -1,9 +1,13 @@
-"""Folders of one's own sounds: `root/<class>/**/<recording>`, any format, any depth below the class."""
+"""Folders of one's own sounds: `root/<class>/**/<recording>`, any format, any depth below the class.
+
+The class folders may also lie in folders train, valid and test, and all of that in one more folder.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +15,15 @@ from soundsight import ffmpeg
 from soundsight.audio import is_audio
 from soundsight.dataset.catalogue import Catalogue, Clip
 from soundsight.dataset.manifest import SETTINGS
+from soundsight.dataset.split import split_name
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.files import printable
 
+_FOLD = re.compile(r"fold[ _-]?\d+", re.IGNORECASE).fullmatch
+
 
 def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
-    """List the recordings below `root`; the first folder is the label.
+    """List the recordings below `root`; the class folder is the label.
 
     Long recordings stay whole here, so that they are split before they are cut (`cut_windows`).
 
@@ -28,46 +35,95 @@ def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
 
     Raises:
         ConfigError: The pattern is no regular expression, or has no group.
-        DatasetError: There are recordings, but none lies in a class folder.
+        DatasetError: There are recordings, but none lies in a class folder; or the folders are splits or folds of
+            recordings without classes.
     """
     pattern = _compile(source_pattern)
     clips, failures, loose = [], [], []
-    for folder in sorted(_subfolders(root)):
-        if (folder / SETTINGS).is_file():  # a cache or a data folder of `prepare`
-            continue
+    classes, notes = class_folders(root)
+    split_folders = {folder.parent for folder, split in classes if split}
+    top = next(iter(split_folders)).parent if split_folders else root
+    for folder in _subfolders(top) if split_folders else ():
+        if folder not in split_folders and any(is_audio(path) for path, _ in _files_below(folder)):
+            failures.append((f"{printable(folder.relative_to(root).as_posix())}/", "lies beside the folders of splits"))
+    for folder, split in classes:
         found = 0
         for path, problem in _files_below(folder):
             relative = printable(path.relative_to(root).as_posix())
             if problem:
                 failures.append((relative, problem))
             elif is_audio(path):
-                clips.append(_clip(path, relative, pattern))
+                clips.append(_clip(path, relative, path.relative_to(folder), split, pattern))
             elif path.suffix.lower() in ffmpeg.EXTENSIONS:
                 failures.append((relative, "needs the program ffmpeg, which is not installed"))
             else:
                 continue
             found += 1
         if not found:
-            failures.append((f"{printable(folder.name)}/", "the class folder holds no recordings"))
-    for path in sorted(p for p in root.iterdir() if p.is_file() and is_audio(p) and p.name[0] != "."):
-        loose.append((printable(path.name), "lies beside the class folders, so it has no label"))
+            failures.append(
+                (f"{printable(folder.relative_to(root).as_posix())}/", "the class folder holds no recordings")
+            )
+    beside = {root, top, *(folder.parent for folder, _ in classes)}
+    for path in sorted(
+        p for folder in beside for p in folder.iterdir() if p.is_file() and is_audio(p) and p.name[0] != "."
+    ):
+        loose.append(
+            (printable(path.relative_to(root).as_posix()), "lies beside the class folders, so it has no label")
+        )
     if loose and not clips:
         raise DatasetError(
             f"{root} holds {len(loose)} recordings but no class folders with recordings; move each to "
             f"{root}/CLASS/, or describe them by a table (kind=table)."
         )
-    return Catalogue(root.absolute().name, clips, failures=[*failures, *loose], whole_recordings=True)
+    return Catalogue(root.absolute().name, clips, failures=[*failures, *loose], whole_recordings=True, notes=notes)
 
 
-def _clip(path: Path, relative: str, pattern: re.Pattern[str] | None) -> Clip:
-    label, _, below = relative.partition("/")
+def class_folders(root: Path) -> tuple[list[tuple[Path, str]], list[str]]:
+    """The class folders below a root, each with the split that it lies in or an empty text, and what to say of them.
+
+    Raises:
+        DatasetError: The folders are splits or folds of recordings without classes.
+    """
+    top, notes, inner = root, [], root
+    while len(folders := _subfolders(inner)) == 1 and not _holds_recordings(folders[0]):
+        inner = folders[0]
+    if len(folders) > 1 and inner != root:  # else a class, whose folders may have any depth
+        top = inner
+        notes.append(f"The classes lie in {printable(top.relative_to(root).as_posix())}/, the only folder there is.")
+    folders = _subfolders(top)
+    splits = [(folder, split_name(folder.name)) for folder in folders if split_name(folder.name)]
+    bare = [folder.name for folder in folders if _holds_recordings(folder) and not _subfolders(folder)]
+    if folders and not bare and all(_FOLD(folder.name) for folder in folders):
+        raise DatasetError(
+            f"The folders of {top} look like folds ({folders[0].name}, ...), not like classes; describe the recordings "
+            "by a table with the columns file, label and fold (kind=table, fold_column=fold)."
+        )
+    if len(splits) < 2 or "train" not in dict(splits).values():
+        return [(folder, "") for folder in folders], notes
+    if bare and len(splits) == len(folders):
+        raise DatasetError(
+            f"The folders of {top} look like splits ({', '.join(folder.name for folder in folders)}), but {bare[0]}/ "
+            f"holds recordings and no class folders; move each to {bare[0]}/CLASS/."
+        )
+    if {folder.name for folder, _ in splits} & set(bare):
+        return [(folder, "") for folder in folders], notes
+    notes.append(f"The splits are those of the folders {', '.join(folder.name for folder, _ in splits)}.")
+    return [(folder, split) for parent, split in splits for folder in _subfolders(parent)], notes
+
+
+def _holds_recordings(folder: Path) -> bool:
+    return any(path.is_file() and is_audio(path) and path.name[0] != "." for path in folder.iterdir())
+
+
+def _clip(path: Path, relative: str, below: Path, split: str, pattern: re.Pattern[str] | None) -> Clip:
     match = pattern.search(relative) if pattern else None
     return Clip(
         path=path.absolute(),
         file=relative,
-        label=label,
-        name=below.removesuffix(path.suffix).replace("/", "_"),
+        label=unicodedata.normalize("NFC", printable(path.parents[len(below.parts) - 1].name)),
+        name=printable(below.with_suffix("").as_posix()).replace("/", "_"),
         source=(match[1] if match else None) or relative,
+        split=split,
     )
 
 
@@ -88,8 +144,10 @@ def _compile(source_pattern: str) -> re.Pattern[str] | None:
     return pattern
 
 
-def _subfolders(root: Path) -> Iterator[Path]:
-    return (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _subfolders(root: Path) -> list[Path]:
+    """Folders that are neither hidden nor a cache or a data folder of `prepare`."""
+    found = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in found if not (path / SETTINGS).is_file()]
 
 
 def _files_below(folder: Path) -> Iterator[tuple[Path, str]]:

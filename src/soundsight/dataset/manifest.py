@@ -16,7 +16,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from soundsight.config import SpectrogramConfig, from_dict
+from soundsight.config import DatasetConfig, SpectrogramConfig, from_dict
+from soundsight.dataset.split import SPLITS
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.files import write_text
 
@@ -143,6 +144,66 @@ def data_fingerprint(rows: Iterable[Row]) -> str:
     ):
         digest.update(line.encode())
     return digest.hexdigest()[:12]
+
+
+def counts(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+    """Clips by label and split; versions at other speeds and clips in no split do not count."""
+    result: dict[str, dict[str, int]] = {}
+    for row in rows:
+        numbers = result.setdefault(row.label, dict.fromkeys(SPLITS, 0))
+        if row.split and row.speed == 1:
+            numbers[row.split] += 1
+    return result
+
+
+def problem(rows: Iterable[Row], strategy: str = "", *, val: bool = True) -> str:
+    """Why no classifier can be trained on these clips, and what to do; empty where one can.
+
+    Args:
+        rows: The clips.
+        strategy: How they were split.
+        val: Whether the training looks at `val`.
+    """
+    used = [row for row in rows if row.split]
+    labels, groups = {row.label for row in used}, {row.source for row in used}
+    if len(labels) == 1:
+        return f"there is only one class, {labels.pop()!r}; add recordings of another, such as background sounds"
+    empty = [split for split in ("train", "val")[: 1 + val] if not any(row.split == split for row in used)]
+    if not empty:
+        return ""
+    found = f"there are no clips in {' and '.join(empty)}"
+    if strategy == "given":
+        return f"{found}; add a folder {empty[0]} (or rows of that split), or use split.strategy=group"
+    if strategy == "fold":
+        return f"{found}; name folds that have clips with split.train, split.val and split.test"
+    return (
+        f"{found}: the {len(used)} clips belong to {len(groups)} groups (recordings, or what source_pattern and "
+        "group_column name), and a group stays in one split. Add recordings, name smaller groups, or change "
+        "split.fractions; to try things out, split.strategy=random divides recordings, but its scores flatter"
+    )
+
+
+def check_same(data: Path, config: DatasetConfig, names: set[str]) -> None:
+    """Raise `ConfigError` if a data folder holds another data set: of another kind, or of a root that is still there.
+
+    Where the former root is gone, it may have moved; then one recording of the same name is enough.
+    """
+    try:
+        before = settings_of(data).get("dataset")
+    except DatasetError:  # damaged, and written anew
+        return
+    if not isinstance(before, dict) or not all(isinstance(before.get(key), str) for key in ("kind", "root")):
+        return
+    former, same = Path(before["root"]), before["kind"] == config.kind
+    if same and former.is_dir():
+        same = former.resolve() == Path(config.root).resolve()
+    elif same:
+        same = any(row.file in names for row in read_rows(data / MANIFEST))
+    if not same:
+        raise ConfigError(
+            f"{data} holds the spectrograms of another data set, {before.get('name')} ({former}); choose another "
+            "folder with data=FOLDER, or replace them with --replace."
+        )
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from soundsight import files, parallel
 from soundsight.config import DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
 from soundsight.dataset.catalogue import Catalogue, Clip, read_catalogue
+from soundsight.dataset.findings import about_counts
 from soundsight.dataset.manifest import Row
 from soundsight.dataset.names import class_order, image_paths, safe_name
 from soundsight.dataset.split import SPLITS, Leaks, assign, count, find_leaks
@@ -44,12 +45,16 @@ class Prepared:
     kept: int  # pictures that were up to date
     seconds: float
     failures: list[tuple[str, str]] = field(default_factory=list)  # (file, reason)
+    notes: Sequence[str] = ()  # how folders or tables were understood
+    findings: Sequence[tuple[str, str]] = ()  # what `inspect` would say of the numbers of clips
+    problem: str = ""  # why no model can be trained on this; empty where one can
 
 
 def prepare(
     config: DatasetConfig | None = None,
     spectrogram: SpectrogramConfig | None = None,
     *,
+    replace_data: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
     run: parallel.Run = parallel.run,
@@ -59,6 +64,7 @@ def prepare(
     Args:
         config: Where the recordings are, how they are labelled and split.
         spectrogram: How they are drawn.
+        replace_data: Replace what the data folder holds of another data set.
         workers: Processes; `None` takes one a core.
         progress: Called with (clips done, clips in all).
         run: What gives out the work: this machine's processes, or a cluster.
@@ -69,7 +75,7 @@ def prepare(
 
     Raises:
         DatasetError: The data set as a whole is not usable.
-        ConfigError: A folder cannot be written, or holds pictures that are not ours.
+        ConfigError: A folder cannot be written, or holds pictures that are not ours or of another data set.
     """
     config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
     started = time.monotonic()
@@ -86,6 +92,8 @@ def prepare(
     cache, data = Path(config.cache), Path(config.data)
     with files.locked(cache), files.locked(data):
         _check_places(data, SPLITS)
+        if not replace_data:
+            manifest.check_same(data, config, {clip.file for clip in catalogue.clips})
         files.remove_drafts(data)
         rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress, run=run)
         split_of = {images[clip]: split for clip, split in {**splits, **dict.fromkeys(versions, "train")}.items()}
@@ -114,6 +122,9 @@ def prepare(
         kept=len(rows) - drawn,
         seconds=time.monotonic() - started,
         failures=failures,
+        notes=catalogue.notes,
+        findings=about_counts(manifest.counts(rows)),
+        problem=manifest.problem(rows, config.split.strategy),
     )
 
 
@@ -263,7 +274,7 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
     folders = {data / split for split in SPLITS} | {data / s / label for s in used for label in classes}
     _check_places(data, [*SPLITS, *(f"{split}/{label}" for split in used for label in classes)])
     stale = [target for target, source in wanted.items() if not _same_picture(source, target)]
-    others = [path for split in SPLITS for path in _files_below(f"{data}/{split}") if path not in wanted]
+    others = [path for split in SPLITS for path in files.files_below(f"{data}/{split}") if path not in wanted]
     extra = [Path(path) for path in others]
     if not stale and not extra and all(folder.is_dir() for folder in folders):
         return
@@ -292,19 +303,6 @@ def _is_ours(path: Path) -> bool:
     if files.is_draft(path.name) or path.name in LITTER:
         return True
     return pictures.read_key(path) is not None
-
-
-def _files_below(folder: str) -> Iterator[str]:
-    """Files in a folder and its folders, named with `/` on every system as in the sets they are looked up in."""
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:  # as os.walk does: what cannot be listed holds nothing of ours
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files_below(f"{folder}/{entry.name}")
-        else:
-            yield f"{folder}/{entry.name}"
 
 
 def _same_picture(source: str, target: str) -> bool:

@@ -22,6 +22,7 @@ from soundsight import parallel, report
 from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest
 from soundsight.dataset.catalogue import Catalogue, read_catalogue
+from soundsight.dataset.names import safe_name
 from soundsight.dataset.prepare import draw_all, with_versions
 from soundsight.dataset.split import find_leaks, folds, with_group_folds
 from soundsight.errors import ConfigError, DatasetError
@@ -153,7 +154,7 @@ def crossval(
 
 def _catalogue_with_folds(dataset: DatasetConfig, groups: int | None) -> Catalogue:
     catalogue = read_catalogue(dataset)
-    if dataset.split.strategy == "group":
+    if dataset.split.strategy in ("group", "given"):
         return with_group_folds(catalogue, 5 if groups is None else groups, dataset.split.seed)
     if groups is not None:
         raise ConfigError(
@@ -214,6 +215,8 @@ def report_leaks(catalogue: Catalogue, say: Say) -> None:
 
 
 def _tested_folds(catalogue: Catalogue, only: Sequence[int], protocol: str) -> list[int]:
+    if len(catalogue.labels) < 2:
+        raise DatasetError(f"{catalogue.name} has only one class, {catalogue.labels[0]!r}; add recordings of another.")
     given = folds(catalogue)
     least = 3 if protocol == "train-val-test" else 2
     if len(given) < least:
@@ -232,7 +235,7 @@ def _finished(folder: Path, given: Sequence[int], seeds: Sequence[int], views: V
 def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, Any]) -> Path:
     text = json.dumps(settings, indent=2, sort_keys=True, default=str)
     mark = hashlib.sha256(text.encode()).hexdigest()[:8]
-    folder = (runs / (name or f"{title.lower()}-{mark}")).absolute()
+    folder = (runs / (name or f"{safe_name(title.lower())}-{mark}")).absolute()
     record = folder / "settings.json"
     if record.is_file() and record.read_text(encoding="utf-8") != text:
         raise ConfigError(f"{folder} holds a cross-validation with other settings or other data; choose another name=.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from soundsight.config import DatasetConfig, SpectrogramConfig
 from soundsight.dataset.catalogue import Catalogue, Clip, read_catalogue, read_rows
 from soundsight.dataset.duplicates import Near, Pair, exact_groups, joined, near_pairs
+from soundsight.dataset.findings import about_counts, imbalance
 from soundsight.dataset.names import class_order
 from soundsight.dataset.split import SPLITS, Leaks, assign, find_leaks
 from soundsight.dataset.survey import Measured, survey
@@ -26,8 +27,6 @@ Progress = Callable[[str, int, int], None]
 CONFIDENT = 0.8  # a wrong answer at least this probable makes its label suspicious
 MOSTLY_SILENT, SILENT = 0.5, 0.999  # share of samples in digital silence
 CLIPPED = 0.001  # share of clipped samples from which on it can be heard
-IMBALANCED = 3.0  # largest class over smallest
-FEW_CLIPS = 8  # a class with fewer clips in train is hardly learnt
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,7 @@ class Survey:
     @property
     def imbalance(self) -> float:
         """Clips of the largest class over those of the smallest; infinite where a class has none."""
-        sizes = [sum(counts.values()) for counts in self.counts.values()]
-        return max(sizes) / min(sizes) if min(sizes) else float("inf")
+        return imbalance(self.counts)
 
     @cached_property
     def across_splits(self) -> list[Pair]:
@@ -207,17 +205,7 @@ def _about_splits(found: Survey) -> list[tuple[str, str]]:
     if found.suspects:
         text = f"Suspicious labels: {len(found.suspects)}. A model that never saw the clip is"
         said.append(("look", f"{text} at least {CONFIDENT:.0%} sure of another class."))
-    empty = {label for label, numbers in counts.items() if not sum(numbers.values())}
-    for split in SPLITS:
-        lacking = [label for label, numbers in counts.items() if not numbers[split] and label not in empty]
-        if lacking and any(numbers[split] for numbers in counts.values()):
-            said.append(("bad", f"Classes without a clip in {split}: {len(lacking)}, such as {lacking[0]!r}."))
-    few = [label for label, numbers in counts.items() if 0 < numbers["train"] < FEW_CLIPS]
-    if few:
-        said.append(("look", f"Classes with fewer than {FEW_CLIPS} clips in train: {len(few)}, such as {few[0]!r}."))
-    if found.imbalance >= IMBALANCED:
-        text = f"The largest class has {found.imbalance:.1f} times the clips of the smallest"
-        said.append(("look", f"{text}; augment.balance=sampler or weights makes up for it."))
+    said += about_counts(counts)
     if not (leaks or found.across_splits):
         said.append(("good", "No source recording and no duplicate lies in two splits."))
     return said

@@ -64,6 +64,7 @@ def train(
     checks.check_data(data)
     checks.check_writable(str(arguments.get("project") or "runs/classify"))
     spectrogram = spectrogram_of(data)
+    _check_clips(data, val=bool(arguments.get("val", True)))
     if spectrogram is not None and arguments.setdefault("imgsz", spectrogram.image_size) != spectrogram.image_size:
         raise ConfigError(
             f"imgsz={arguments['imgsz']} does not match the pictures in {data}, which are "
@@ -92,6 +93,14 @@ def train(
     if run.last.is_file():  # not with save=False
         write_card(run.folder)
     return run
+
+
+def _check_clips(data: Path, *, val: bool) -> None:
+    """Raise `DatasetError` for a prepared folder whose clips give no training, as `prepare` said."""
+    rows = manifest.read_rows(data / manifest.MANIFEST)
+    split = manifest.settings_of(data).get("dataset", {}).get("split", {})
+    if rows and (problem := manifest.problem(rows, split.get("strategy", ""), val=val)):
+        raise DatasetError(f"{data} is no data to train on: {problem}.")
 
 
 def resolve(
