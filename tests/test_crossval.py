@@ -227,6 +227,26 @@ def test_sources_in_two_folds_stop_the_run(tones):
         crossval(tones, EARS, workers=1, say=lambda _: None, **QUICK)
 
 
+def test_equal_files_in_two_folds_stop_the_run_and_two_labels_are_named(tones):
+    audio, lines = Path(tones.root) / "audio", []
+
+    def look(line: str) -> None:
+        lines.append(line)
+        if line.startswith("No source recording"):
+            raise KeyboardInterrupt
+
+    first, far, near = (sorted(audio.glob(f"{start}*.wav"))[0] for start in ("1-10", "2-20", "1-11"))
+    before = near.read_bytes()
+    shutil.copyfile(first, near)
+    with pytest.raises(KeyboardInterrupt):
+        crossval(tones, EARS, workers=1, say=look, **QUICK)
+    assert f"Files with the same content but two labels: 1, such as audio/{first.name} (high) and" in lines[0]
+    near.write_bytes(before)
+    shutil.copyfile(first, far)
+    with pytest.raises(DatasetError, match=f"more than one fold: 1, such as audio/{first.name} and audio/{far.name}"):
+        crossval(tones, EARS, workers=1, say=look, **QUICK)
+
+
 def test_what_a_cross_validation_sets_itself_is_refused_with_what_to_write(tones):
     for word, text in (
         ({"seed": 7}, "seed=7 .* write --seeds"),

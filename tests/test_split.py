@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,47 @@ def test_leaks_are_counted() -> None:
     leaks = find_leaks(splits, frozenset({"t"}))
     assert (leaks.known, leaks.unknown, leaks.clips) == (("t",), ("s",), 2)
     assert leaks and not find_leaks({clip("a"): "train"})
+
+
+def on_disk(root: Path, name: str, content: bytes, label: str = "dog", source: str | None = None) -> Clip:
+    (root / name).write_bytes(content)
+    return replace(clip(name, label, source), path=root / name)
+
+
+def test_equal_files_leak_whatever_their_names_and_labels(tmp_path: Path) -> None:
+    big = bytes(range(256)) * 200  # more than what is compared at first
+    a, b = (on_disk(tmp_path, name, big) for name in ("a.wav", "b.wav"))
+    c = on_disk(tmp_path, "c.wav", big, "wolf")
+    alike = on_disk(tmp_path, "d.wav", big[:-1] + b"x")  # of the same size and beginning
+    leaks = find_leaks({a: "train", b: "val", alike: "val"})
+    assert (leaks.copies, leaks.two_labels, leaks.clips, leaks.unknown) == ((("a.wav", "b.wav"),), (), 1, ())
+    assert leaks and "a.wav and b.wav" in leaks.warnings("split")[0]
+    leaks = find_leaks({a: "train", c: "train", alike: "train"})
+    assert not leaks and leaks.two_labels == (("a.wav (dog)", "c.wav (wolf)"),)
+    assert "a.wav (dog) and c.wav (wolf)" in leaks.warnings("split")[0]
+    assert not find_leaks({a: "train", alike: "val"}).copies
+
+
+def test_overlapping_stretches_of_one_file_leak_although_their_groups_differ(tmp_path: Path) -> None:
+    def stretch(start: float, end: float | None, label: str = "dog") -> Clip:
+        made = on_disk(tmp_path, "long.wav", b"long", label, source=f"{start}")
+        return replace(made, name=f"{start}", start_seconds=start, end_seconds=end)
+
+    leaks = find_leaks({stretch(0, 5): "train", stretch(3, 8): "val", stretch(20, 25): "test"})
+    assert leaks.copies == (("long.wav", "long.wav at 3 s"),) and leaks.clips == 1
+    assert not find_leaks({stretch(0, 5): "train", stretch(5, 10): "val"})  # end to end
+    assert not find_leaks({stretch(0, None): "train", stretch(6, None): "val"}, clip_seconds=5)
+    assert find_leaks({stretch(0, None): "train", stretch(6, None): "val"}, clip_seconds=7)
+    both = find_leaks({stretch(0, 5): "train", stretch(0.5, 5, "wolf"): "train"})
+    assert not both.two_labels  # two animals at once
+
+
+def test_a_group_split_keeps_copies_together(tmp_path: Path) -> None:
+    clips = [on_disk(tmp_path, f"{n}.wav", f"sound {n // 4}".encode()) for n in range(80)]  # four names of each sound
+    splits = assign(Catalogue("", clips), SplitConfig(strategy="group"))
+    assert not find_leaks(splits) and len(set(splits.values())) == 3
+    folded = with_group_folds(Catalogue("", clips), 4)
+    assert not find_leaks({c: str(c.fold) for c in folded.clips})
 
 
 # ESC-50

@@ -102,6 +102,8 @@ def describe(done: Prepared) -> None:
             f"Warning: {len(leaks.unknown)} source recordings are in more than one split, and {leaks.clips} clips "
             "outside train have a sibling in it; scores on them flatter. split.strategy=group keeps them apart."
         )
+    for text in leaks.warnings("split"):
+        print(f"Warning: {text}")
 
 
 def draw_gallery(done: Prepared, path: str) -> None:

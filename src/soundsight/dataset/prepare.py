@@ -82,7 +82,7 @@ def prepare(
     if run is parallel.run:
         parallel.warm_up(pictures.__name__, workers=workers)
     catalogue = read_catalogue(config)
-    splits = assign(catalogue, config.split)  # of whole recordings, before any is cut
+    splits = assign(catalogue, config.split, spectrogram.clip_seconds)  # of whole recordings, before any is cut
     catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
     splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
     versions = versions_of([clip for clip, split in splits.items() if split == "train"], config.speeds)
@@ -117,7 +117,7 @@ def prepare(
         labels=labels,
         counts=count(row.split for row in rows if row.speed == 1),
         versions=sum(row.speed != 1 for row in rows),
-        leaks=find_leaks(splits, catalogue.shared_sources),
+        leaks=find_leaks(splits, catalogue.shared_sources, spectrogram.clip_seconds),
         drawn=drawn,
         kept=len(rows) - drawn,
         seconds=time.monotonic() - started,

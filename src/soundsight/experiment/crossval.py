@@ -24,7 +24,7 @@ from soundsight.dataset import manifest
 from soundsight.dataset.catalogue import Catalogue, read_catalogue
 from soundsight.dataset.names import safe_name
 from soundsight.dataset.prepare import draw_all, with_versions
-from soundsight.dataset.split import find_leaks, folds, with_group_folds
+from soundsight.dataset.split import find_leaks, folds, lacking, with_group_folds
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment.ensemble import join, read_members, read_settings
 from soundsight.experiment.folds import Plan, Scored, is_scored, score_fold, score_folds, scores_of
@@ -122,9 +122,10 @@ def crossval(
     arguments, augmentation = resolve(config, augment, overrides, given=given, equal={"data": dataset.data, **imgsz})
     arguments = {k: v for k, v in arguments.items() if k not in (*GIVEN, "task", "mode")} | imgsz
     _check_device(arguments.get("device"), elsewhere=run_folds is not None)
-    catalogue = _catalogue_with_folds(dataset, groups)
+    catalogue = _catalogue_with_folds(dataset, groups, spectrogram.clip_seconds)
     tested = _tested_folds(catalogue, only, protocol)
-    report_leaks(catalogue, say)
+    report_leaks(catalogue, say, spectrogram.clip_seconds)
+    report_classes(catalogue, tested, say)
     drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
     with locked(Path(dataset.cache), seconds=math.inf, say=say):
         rows, failures, drawn = draw_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
@@ -152,10 +153,10 @@ def crossval(
     return _summarise(plan, join(done, joining), record, say, "with-" + "+".join(Path(o).name for o in others))
 
 
-def _catalogue_with_folds(dataset: DatasetConfig, groups: int | None) -> Catalogue:
+def _catalogue_with_folds(dataset: DatasetConfig, groups: int | None, clip_seconds: float) -> Catalogue:
     catalogue = read_catalogue(dataset)
     if dataset.split.strategy in ("group", "given"):
-        return with_group_folds(catalogue, 5 if groups is None else groups, dataset.split.seed)
+        return with_group_folds(catalogue, 5 if groups is None else groups, dataset.split.seed, clip_seconds)
     if groups is not None:
         raise ConfigError(
             f"--groups {groups} has no effect on {catalogue.name}, which has folds of its own; leave it out, or set "
@@ -196,22 +197,37 @@ def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list
     }
 
 
-def report_leaks(catalogue: Catalogue, say: Say) -> None:
-    """Check that no source recording is in two folds; say which known exceptions there are.
+def report_leaks(catalogue: Catalogue, say: Say, clip_seconds: float) -> None:
+    """Check that no sound is in two folds; say which known exceptions there are.
 
     Raises:
-        DatasetError: A source crosses folds, and the data set's publisher is not known for it.
+        DatasetError: A source or a copy crosses folds, and the data set's publisher is not known for it.
     """
-    leaks = find_leaks({clip: f"fold {clip.fold}" for clip in catalogue.clips}, catalogue.shared_sources)
+    folded = {clip: f"fold {clip.fold}" for clip in catalogue.clips}
+    leaks = find_leaks(folded, catalogue.shared_sources, clip_seconds)
     if leaks.unknown:
         raise DatasetError(
             f"{len(leaks.unknown)} source recordings are in more than one fold, such as {leaks.unknown[0]!r}; "
             "their scores would flatter. Correct the fold column, or use split.strategy=group."
         )
+    if leaks.copies:
+        raise DatasetError(leaks.warnings("fold")[0])
+    for text in leaks.warnings("fold"):
+        say(f"Warning: {text}")
     if leaks.known:
         say(f"Known exceptions of {catalogue.name}: sources in two folds are {', '.join(leaks.known)}; kept.")
     else:
         say("No source recording is in two folds.")
+
+
+def report_classes(catalogue: Catalogue, tested: Sequence[int], say: Say) -> None:
+    """Name the classes that a tested fold lacks, and those that only it has."""
+    for fold in tested:
+        sides = {True: "tested", False: "trained on"}
+        for side, what in sides.items():
+            there = {clip.label for clip in catalogue.clips if (clip.fold == fold) == side}
+            for text in lacking(catalogue.labels, there, f"that is {what} for fold {fold}"):
+                say(f"Warning: {text}")
 
 
 def _tested_folds(catalogue: Catalogue, only: Sequence[int], protocol: str) -> list[int]:

@@ -125,7 +125,7 @@ def inspect(
     config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
     started = time.monotonic()
     catalogue = read_catalogue(config)
-    splits = assign(catalogue, config.split)  # of whole recordings, as `prepare` does
+    splits = assign(catalogue, config.split, spectrogram.clip_seconds)  # of whole recordings, as `prepare` does
     catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers)
     splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
     suspects = None if crossval is None else read_suspects(Path(crossval), catalogue.clips)
@@ -148,8 +148,10 @@ def inspect(
         exact=exact,
         near=near,
         pairs=joined(exact, near.pairs),
-        leaks=find_leaks(splits, catalogue.shared_sources),
-        fold_leaks=find_leaks({c: str(c.fold) for c in catalogue.clips}, catalogue.shared_sources),
+        leaks=find_leaks(splits, catalogue.shared_sources, spectrogram.clip_seconds),
+        fold_leaks=find_leaks(
+            {c: str(c.fold) for c in catalogue.clips}, catalogue.shared_sources, spectrogram.clip_seconds
+        ),
         suspects=suspects,
         seconds=time.monotonic() - started,
     )
@@ -197,6 +199,7 @@ def _about_splits(found: Survey) -> list[tuple[str, str]]:
         said.append(("bad", f"{text} a sibling in it, so scores would flatter; split.strategy=group keeps them apart."))
     if leaks.known:
         said.append(("look", f"Source recordings known to lie in more than one split: {', '.join(leaks.known)}."))
+    said += [("bad", text) for text in leaks.warnings("split")]
     if found.across_splits:
         text = f"Pairs of duplicates across splits: {len(found.across_splits)}. Give both clips one source"
         said.append(("bad", f"{text} (a group column, or source_pattern), or leave one out."))

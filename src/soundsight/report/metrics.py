@@ -22,7 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 TEMPERATURES = 0.01, 100.0  # what a model may carry; no fit ends here, because of the prior
 CALIBRATION_BINS = 15  # as in Guo et al. (2017)
 _Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
-PRIOR_DEVIATION = np.log(2)  # of the logarithm of a temperature, before any clip was seen
+PRIOR_DEVIATION = 0.35  # of the logarithm of a temperature, before any clip was seen
 _SUM_TOLERANCE = 0.01  # half-precision and quantised exports do not add up to 1 exactly
 
 
@@ -281,9 +281,9 @@ def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike) -> Temperatur
     """Most probable temperature (Guo et al., 2017, section 4.2, with a prior), and where it may lie.
 
     The prior on T is log-normal with median 1 and log-deviation `PRIOR_DEVIATION`: 19 of 20 such temperatures lie
-    between 1/4 and 4. It holds the answer where few clips, or none that is wrong, would send it to 0 or to infinity;
-    docs/predict.md has the measurement. The interval is where the posterior's logarithm is within 1.92 of its peak,
-    half the 95 % quantile of chi-squared with one degree of freedom (Wilks, 1938).
+    between 1/2 and 2. It holds the answer where few clips, or none that is wrong, would send it to 0 or to infinity;
+    docs/predict.md has the measurement that it was chosen by. The interval is where the posterior's logarithm is within
+    1.92 of its peak, half the 95 % quantile of chi-squared with one degree of freedom (Wilks, 1938).
 
     Fit it on validation clips, never on the clips that are scored with it.
 
