@@ -254,7 +254,7 @@ def test_output_is_whole_or_absent(
 ) -> None:
     out = tmp_path / "a.csv"
     out.write_text("older")
-    code, _, err = run(capfdbinary, "predict", tiny_onnx, three, "--out", out, "--hop", 0)
+    code, _, err = run(capfdbinary, "predict", tiny_onnx, three, "--out", out, "--hop", 0, "--overwrite")
     assert code == 2 and "hop=0 s is out of range" in err
     assert out.read_text() == "older" and os.listdir(tmp_path) == ["a.csv"]
     code, _, err = run(capfdbinary, "predict", tiny_onnx, three, "--out", tmp_path)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from torture import checkpoints, disks, hostile, kills, many, models, names, processes, recordings, sounds
+from torture import files as outputs
 
 from soundsight import audio, files
 from soundsight.cli import main
@@ -27,6 +28,11 @@ def test_damaged_recordings_are_answered_or_listed_with_a_reason():
 def test_odd_names_and_things_that_are_no_files(tmp_path):
     found = names.run(tmp_path, str(models.make_onnx(tmp_path)))
     assert found == {"good": 25, "bad": 7, "problems": []}
+
+
+def test_outputs_replace_neither_inputs_nor_the_work_of_others(tmp_path):
+    found = outputs.run(tmp_path)
+    assert found == {"outputs": 115, "repeated": 11, "problems": []}
 
 
 def test_a_header_that_claims_more_than_the_file_can_hold(tmp_path):

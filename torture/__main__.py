@@ -31,6 +31,7 @@ def main() -> int:
     parts = {
         "recordings": ["--cases", part(20_000), "--seed", "1"],
         "names": [],
+        "files": [],
         "fuzz": ["--seconds", part(600)],
         "checkpoints": [],
         "kills": ["--prepare", part(200), "--download", part(50), "--train", part(30), "--crossval", part(30),

@@ -58,6 +58,7 @@ def interrupt(place: Path, count: int, seed: int) -> dict[str, Any]:
 
 def _one(words: list[str], sent: signal.Signals, after: float, place: Path) -> tuple[float, str]:
     command = [sys.executable, "-m", "soundsight", *words]
+    drafts = set(place.glob(".tmp-*"))
     with open(place / "said", "w+", encoding="utf-8") as said:
         process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
         time.sleep(after)
@@ -78,6 +79,8 @@ def _one(words: list[str], sent: signal.Signals, after: float, place: Path) -> t
         text = said.read()
     if not gone:
         return took, f"{len(left)} processes are left after {SECONDS:g} s: {', '.join(left)}"
-    if sent == signal.SIGINT and "Traceback" in text:
+    if sent != signal.SIGKILL and (left := set(place.glob(".tmp-*")) - drafts):
+        return took, f"a draft is left: {left}"
+    if sent != signal.SIGKILL and "Traceback" in text:
         return took, f"a traceback: {text[-300:]}"
     return took, ""

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ TEMP_PREFIX = ".tmp-"
 # Endings of images that Ultralytics finds, in any case.
 IMAGES = frozenset("avif bmp dng heic heif jp2 jpeg jpg mpo png tif tiff webp".split())
 LOCK = ".lock"
+SCRATCH = "soundsight-serve-"
 _DRAFT = re.compile(re.escape(TEMP_PREFIX) + r"(?:([0-9a-f]{12})-)?[0-9a-f]{32}(?:\..*)?", re.DOTALL)
 # Characters by which a name could move a terminal's cursor, end a line, or turn the direction of writing.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -102,6 +104,20 @@ def is_draft(name: str) -> bool:
 def _mark(name: str) -> str:
     """What a draft's name says of the file that it is for."""
     return hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for temporary files of a service; those that killed services of this user left are removed first."""
+    user = os.geteuid() if hasattr(os, "geteuid") else 0
+    for former in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        with suppress(OSError, ConfigError):
+            found = former.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == user:
+                with locked(former):  # so its owner has gone
+                    shutil.rmtree(former, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, ignore_cleanup_errors=True) as folder, locked(Path(folder)):
+        yield Path(folder)
 
 
 def check_output(

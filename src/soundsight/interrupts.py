@@ -1,29 +1,61 @@
-"""Ctrl-C at a better moment. For what may not be broken off half-way: starting a process, loading C++ libraries."""
+"""Ctrl-C and SIGTERM: both end a command tidily, and wait for what may not be broken off half-way."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: all that is open is closed, and drafts are removed, as after Ctrl-C."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated` during the block; outside the main thread this does nothing."""
+    process = os.getpid()
+
+    def stop(number: int, _: FrameType | None) -> None:
+        if os.getpid() == process:
+            raise Terminated
+        signal.signal(number, signal.SIG_DFL)  # in a process that was forked from ours
+        os.kill(os.getpid(), number)
+
+    with _handled(signal.SIGTERM, stop):
+        yield
 
 
 @contextmanager
 def later() -> Iterator[None]:
-    """Hold back Ctrl-C until the block is done. Where none arrives, as outside the main thread, this does nothing.
+    """Hold back Ctrl-C and SIGTERM until the block is done: while a process starts, or a C++ library is loaded.
+
+    A signal that is ignored, or ends the process without Python, is left as it is.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed meanwhile.
+        KeyboardInterrupt: One of them arrived meanwhile.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or handler in (None, signal.SIG_IGN):
+    caught: list[type[KeyboardInterrupt]] = []
+    with ExitStack() as stack:
+        for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
+            if callable(signal.getsignal(number)):
+                stack.enter_context(_handled(number, lambda *_, kind=kind: caught.append(kind)))
+        yield
+    if caught:
+        raise caught[0]
+
+
+@contextmanager
+def _handled(number: int, handler: Any) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    caught: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    former = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-    if caught:
-        raise KeyboardInterrupt
+        signal.signal(number, former)

@@ -14,9 +14,10 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NoReturn
 
-from soundsight import __version__
+from soundsight import __version__, interrupts
 from soundsight.errors import SoundsightError
 from soundsight.files import printable
 
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 on success, 2 on a usage or configuration error, 1 when some input failed.
     """
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        with nullcontext() if _is_child() else interrupts.terminable():
+            code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
@@ -58,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if not _is_child():
             print("soundsight: stopped.", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, interrupts.Terminated) else 130
     finally:
         if _is_child():
             from soundsight.cluster import supervise

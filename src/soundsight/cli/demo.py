@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from soundsight.cli import console, key_values
+from soundsight.cli import console, key_values, outputs
 from soundsight.errors import ModelError
+from soundsight.files import check_folder
 
 SUMMARY = "Synthesise ten classes of sounds, train on them, score the model, predict one clip. No network needed."
 EXAMPLES = [
@@ -22,6 +23,7 @@ EXAMPLES = [
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     parser.add_argument("--out", default="runs/demo", help="folder to write to (default: runs/demo)")
+    outputs.add_overwrite(parser)
     parser.add_argument("--clips", type=int, default=120, help="clips a class (default: 120)")
     parser.add_argument("--image-size", type=int, default=128, help="pixels of a picture (default: 128)")
     console.add_settings(parser, "epochs=10, device=cpu")
@@ -34,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.dataset.prepare import prepare
 
     out = Path(arguments.out)
+    check_folder(out, "sounds/demo.json", overwrite=arguments.overwrite)
     checks.check_writable(out)
     if lost := checks.lost_results():
         console.say(f"soundsight: {lost}")

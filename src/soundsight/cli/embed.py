@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
-from soundsight.cli import console, engine
+from soundsight.cli import console, engine, outputs
 from soundsight.cli.predict import (
     add_source_arguments,
+    input_files,
     list_sources,
     make_options,
     open_listener,
@@ -28,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     add_source_arguments(parser)
     parser.add_argument("--out", metavar="FILE", required=True, help="the Parquet file to write; whole or not at all")
+    outputs.add_overwrite(parser)
     engine.add_arguments(parser)
 
 
@@ -49,9 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
     console.check_ending(arguments.out, ".parquet", "")
     sources = list_sources(source_words(arguments), arguments.raw)
     options = make_options(arguments, steady=len(sources) > 1)
-    listener = open_listener(arguments)
     failures, windows = [], 0
-    with writing(Path(arguments.out)) as stream, progress(sources, quiet=False) as watched:
+    inputs = input_files(arguments, sources)
+    with outputs.claimed(arguments, [arguments.out], outputs.VECTORS, inputs), ExitStack() as stack:
+        listener = open_listener(arguments)
+        stream = stack.enter_context(writing(Path(arguments.out)))
+        watched = stack.enter_context(progress(sources, quiet=False))
         writer = VectorWriter(stream, listener.model)
         for event in watched(listener.vectors(sources, options)):
             if isinstance(event, Vector):

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soundsight import config as settings
-from soundsight.cli import console
+from soundsight import files
+from soundsight.cli import console, outputs
 from soundsight.config import ClusterConfig
 from soundsight.errors import ConfigError
 from soundsight.settings import find_config
@@ -126,6 +127,10 @@ def answer(
     if "-" in words:
         raise ConfigError("Standard input cannot be read by a cluster; name files, folders or a list @FILE.")
     out, one_file = _places(arguments.out)
+    made = outputs.VECTORS if arguments.words[0] == "embed" else outputs.PREDICTIONS
+    inputs = [arguments.model, *(word.removeprefix("@") for word in words)]
+    if one_file:  # before all work
+        files.check_output(arguments.out, made, inputs=inputs, overwrite=arguments.overwrite)
     with tempfile.TemporaryDirectory(prefix="soundsight-") as folder:
         listed = write_listing(words, Path(folder, "sources.txt"))
         options = replace(options, steady=listed.count > 1)
@@ -143,7 +148,8 @@ def answer(
         work = replace(work, fingerprint=store.fingerprint)
         totals = _work(store, work, config, listed, arguments.model)
         if one_file:
-            with writing(Path(arguments.out)) as stream:
+            claim = files.claimed([arguments.out], made, inputs=inputs, overwrite=arguments.overwrite)
+            with claim, writing(Path(arguments.out)) as stream:
                 gather(store, stream)
         failures = list(zip(range(10), store.failures(), strict=False))
     console.say(

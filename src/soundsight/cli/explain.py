@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soundsight.cli import console
+from soundsight.cli import console, outputs
 from soundsight.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class", dest="label", metavar="NAME", help="default: the most probable class")
     parser.add_argument("--start", type=float, metavar="S", help="second at which the window begins")
     parser.add_argument("--out", metavar="FILE", help=".png, .pdf or .svg; default: <clip>-reasons.png")
+    outputs.add_overwrite(parser)
     console.add_model_options(parser)
 
 
@@ -42,15 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
     console.check_ending(str(out), *console.FIGURES)
     if arguments.start is not None and arguments.start < 0:
         raise ConfigError(f"--start {arguments.start:g} is before the recording begins; 0 or more is allowed.")
-    listener = open_listener(arguments)
-    index = class_index(listener.names, arguments.label)
-    window, image = find_window(listener, arguments.clip, index, arguments.start)
-    reason = explain(listener.classifier, image, arguments.label)
-    title = f"{Path(arguments.clip).name}: {reason.label} {reason.probability:.1%}"
-    draw_heat(
-        image, reason.heat, listener.spectrogram, out, title=title,
-        start_seconds=window.start_seconds, end_seconds=window.end_seconds,
-    )  # fmt: skip
+    with outputs.claimed(arguments, [out], outputs.FIGURE, [arguments.model, arguments.clip, arguments.spectrogram]):
+        listener = open_listener(arguments)
+        index = class_index(listener.names, arguments.label)
+        window, image = find_window(listener, arguments.clip, index, arguments.start)
+        reason = explain(listener.classifier, image, arguments.label)
+        title = f"{Path(arguments.clip).name}: {reason.label} {reason.probability:.1%}"
+        draw_heat(
+            image, reason.heat, listener.spectrogram, out, title=title,
+            start_seconds=window.start_seconds, end_seconds=window.end_seconds,
+        )  # fmt: skip
     console.tell(f"{title}, heard from {window.start_seconds:g} to {window.end_seconds:g} s; heat map: {out}")
     return 0
 

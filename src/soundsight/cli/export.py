@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from soundsight.cli import console, key_values
+from soundsight.cli import console, key_values, outputs
 
 SUMMARY = "Convert a checkpoint to ONNX, OpenVINO, TorchScript and others, with its ears inside."
 EXAMPLES = [
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-checkpoint", action="store_true", help="unpickle whatever the file holds; it may run code"
     )
+    outputs.add_overwrite(parser)
     console.add_settings(parser, "opset=17, quantize=16, dynamic=false")
 
 
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         spectrogram=settings.load(settings.SpectrogramConfig, find_config(supplied)) if supplied else None,
         trust=arguments.trust_checkpoint,
         arguments=words,
+        overwrite=arguments.overwrite,
     )
     console.tell(f"Exported: {made}")
     if arguments.format in READABLE:

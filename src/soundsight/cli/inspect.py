@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING
 
-from soundsight.cli import console
+from soundsight.cli import console, outputs
 
 if TYPE_CHECKING:
     from soundsight.experiment.inspect import Survey
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     console.add_data_files(parser)
     parser.add_argument("--page", metavar="FILE", help="also write one self-contained HTML page")
+    outputs.add_overwrite(parser)
     parser.add_argument("--crossval", metavar="RUN", help="folder of a cross-validation, for suspicious labels")
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
@@ -43,7 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     words = arguments.settings
     config, spectrogram, rest = console.data_settings(words, arguments.dataset, arguments.spectrogram)
     console.refuse_unknown(rest)
-    with stages() as show:
+    pages = [arguments.page] if arguments.page else []
+    inputs = [arguments.dataset, arguments.spectrogram, arguments.crossval]
+    with outputs.claimed(arguments, pages, outputs.PAGE, inputs), stages() as show:
         found = inspect(
             config,
             spectrogram,

@@ -1,13 +1,16 @@
-"""Where the answers of `soundsight predict` go: the writer of each format, a file or folder, timelines."""
+"""Where outputs go: the one rule for what a command may replace, and the writer of each format of predictions."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from soundsight import files
+from soundsight.audio import is_audio
 from soundsight.cli import console
 from soundsight.files import folded
 
@@ -18,16 +21,62 @@ if TYPE_CHECKING:
     from soundsight.predict.writers import Writer
 
 
+# What may lie in the place of an output and be replaced: an earlier output of the same command, by its content.
+PREDICTIONS = re.compile(
+    rb"\A(?:recording,start,end,label,probability,|recording +start s +end s +label|"
+    rb'\{"recording": ".*"probability": .*"settings": "|PAR1.*recording.*probability.*rank.*settings.*PAR1\Z)',
+    re.DOTALL,
+)
+VECTORS = re.compile(rb"\APAR1.*soundsight\.model.*PAR1\Z", re.DOTALL)
+FIGURE = re.compile(rb"\A(?:\x89PNG.*Software\0|%PDF.*/Creator \(|<\?xml.*<dc:title>)Soundsight", re.DOTALL)
+PAGE = re.compile(rb'\A<!doctype html>.*<meta name="generator" content="Soundsight">', re.DOTALL)
+BY_HAND = None  # label tracks and selection tables, which people correct in place
+
+
+def add_overwrite(parser: argparse.ArgumentParser) -> None:
+    """Accept that outputs replace files of others."""
+    parser.add_argument("--overwrite", action="store_true", help="replace files that this command has not made")
+
+
+def claimed(
+    arguments: argparse.Namespace, paths: Sequence[str | Path], made: re.Pattern[bytes] | None, inputs: Iterable[Any]
+) -> AbstractContextManager[None]:
+    """Keep output files for this command, see `files.claimed`. Any recording there counts as an input.
+
+    Args:
+        arguments: With `overwrite`.
+        paths: In one folder.
+        made: See `files.check_output`.
+        inputs: Files, folders of files, or `None`.
+    """
+    given = [Path(word) for word in (*inputs, *filter(is_audio, map(Path, paths))) if word is not None]
+    within = [file for folder in given if folder.is_dir() for file in folder.iterdir()]
+    return files.claimed(paths, made, inputs=[*given, *within], overwrite=arguments.overwrite)
+
+
+def own_files(place: str | Path, sources: Sequence[Source], suffix: str) -> dict[str, Path]:
+    """Where what belongs to each recording goes: `place` itself, or with several recordings a file in it."""
+    taken: set[str] = set()
+    if len(sources) == 1 and not Path(place).is_dir():
+        return {sources[0].name: Path(place)}
+    return {source.name: Path(place) / own_name(source.name, suffix, taken) for source in sources}
+
+
+def suffix_of(chosen: str) -> str:
+    """The ending of a label track or selection table; empty for formats of one file."""
+    from soundsight.predict import writers
+
+    return {"raven": writers.RavenWriter.suffix, "audacity": writers.AudacityWriter.suffix}.get(chosen, "")
+
+
 class Timelines:
     """Draws one picture a recording."""
 
-    def __init__(self, path: str, count: int, listener: Listener) -> None:
-        self.path = Path(path)
-        self.folder = count > 1 or self.path.is_dir()
-        if not self.folder:
-            console.check_ending(path, *console.FIGURES)
+    def __init__(self, paths: dict[str, Path], listener: Listener) -> None:
+        self.paths = paths
+        if len(paths) == 1:
+            console.check_ending(str(*paths.values()), *console.FIGURES)
         self.config = listener.spectrogram
-        self.taken: set[str] = set()
         self._start()
 
     def _start(self) -> None:
@@ -44,14 +93,13 @@ class Timelines:
         from soundsight.report.pictures import draw_timeline
 
         if self.current.windows:
-            path = self.path / own_name(summary.recording, ".png", self.taken) if self.folder else self.path
             classes = self.current.classes()
             draw_timeline(
                 self.current.levels(summary.duration_seconds),
                 self.current.scores(classes),
                 classes,
                 self.config,
-                path,
+                self.paths[summary.recording],
                 summary.duration_seconds,
                 title=Path(summary.recording).name,
             )
@@ -61,9 +109,8 @@ class Timelines:
 class _OneEach:
     """A label track or selection table of its own for each recording, in a folder."""
 
-    def __init__(self, folder: Path, make: Callable[[Any], Writer], suffix: str) -> None:
-        self.folder, self.make, self.suffix = folder, make, suffix
-        self.taken: set[str] = set()
+    def __init__(self, paths: dict[str, Path], make: Callable[[Any], Writer]) -> None:
+        self.paths, self.make = paths, make
         self.stack = ExitStack()
         self.writer: Writer | None = None
 
@@ -82,8 +129,7 @@ class _OneEach:
         from soundsight.predict.writers import writing
 
         if self.writer is None:
-            name = own_name(recording, self.suffix, self.taken)
-            self.writer = self.make(self.stack.enter_context(writing(self.folder / name)))
+            self.writer = self.make(self.stack.enter_context(writing(self.paths[recording])))
         return self.writer
 
 
@@ -101,8 +147,7 @@ def open_writer(
         if chosen == "raven":
             make = lambda stream: writers.RavenWriter(stream, listener.spectrogram)  # noqa: E731
         if out is not None and (len(sources) > 1 or out.is_dir()):
-            suffix = writers.RavenWriter.suffix if chosen == "raven" else writers.AudacityWriter.suffix
-            each = _OneEach(out, make, suffix)
+            each = _OneEach(own_files(out, sources, suffix_of(chosen)), make)
             with each.stack:
                 yield each
             return

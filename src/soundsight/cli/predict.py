@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from soundsight.cli import console, engine
+from soundsight.cli import console, engine, outputs
 from soundsight.cli.outputs import Timelines, open_writer
 from soundsight.errors import AudioError, ConfigError
 
@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PNG",
         help="draw spectrogram and class tracks; with several recordings a folder",
     )
+    outputs.add_overwrite(parser)
     engine.add_arguments(parser)
 
 
@@ -132,9 +133,11 @@ def run(arguments: argparse.Namespace) -> int:
     failures: list[str] = []
     stdout = sys.stdout
     with redirect_stdout(sys.stderr), ExitStack() as stack:  # what libraries print is no answer
+        drawn = outputs.own_files(arguments.timeline, sources, ".png") if arguments.timeline else {}
+        claim_outputs(arguments, chosen, sources, list(drawn.values()), stack)
         listener = open_listener(arguments)
         listener.resolve(options)  # complain before anything is written
-        timelines = Timelines(arguments.timeline, len(sources), listener) if arguments.timeline else None
+        timelines = Timelines(drawn, listener) if drawn else None
         writer = stack.enter_context(open_writer(chosen, arguments, sources, listener, stdout))
         watched = stack.enter_context(progress(sources, quiet=arguments.out is None and stdout.isatty()))
         events: Iterable[Window | Summary] = watched(
@@ -205,6 +208,30 @@ def check_output(chosen: str, arguments: argparse.Namespace, count: int) -> None
             raise ConfigError(f"{arguments.out} is a file, but {count} recordings need a folder; name one with --out.")
     elif arguments.out and Path(arguments.out).is_dir():
         raise ConfigError(f"{arguments.out} is a folder; name a file with --out.")
+
+
+def claim_outputs(
+    arguments: argparse.Namespace, chosen: str, sources: list[Source], timelines: list[Path], stack: ExitStack
+) -> None:
+    """Keep the places of predictions and timelines for this command.
+
+    Raises:
+        ConfigError: Something would be lost there.
+    """
+    inputs = input_files(arguments, sources)
+    if arguments.out:
+        suffix = outputs.suffix_of(chosen)
+        paths = list(outputs.own_files(arguments.out, sources, suffix).values()) if suffix else [Path(arguments.out)]
+        made = outputs.BY_HAND if suffix else outputs.PREDICTIONS
+        stack.enter_context(outputs.claimed(arguments, paths, made, inputs))
+    stack.enter_context(outputs.claimed(arguments, timelines, outputs.FIGURE, inputs))
+
+
+def input_files(arguments: argparse.Namespace, sources: list[Source]) -> list[Any]:
+    """All that a command with recordings reads."""
+    lists = [word[1:] for word in arguments.sources if word.startswith("@")] + arguments.lists
+    models = [arguments.model, *getattr(arguments, "members", [])]
+    return [*models, *lists, arguments.spectrogram, *(source.path for source in sources)]
 
 
 def open_listener(arguments: argparse.Namespace) -> Listener:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soundsight import checks, parallel
-from soundsight.cli import console, engine
+from soundsight.cli import console, engine, outputs
 from soundsight.dataset import manifest
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--gallery", metavar="FILE", help="also draw a contact sheet with one clip a class")
     parser.add_argument("--replace", action="store_true", help="replace what data/ holds of another data set")
+    outputs.add_overwrite(parser)
     engine.add_arguments(parser)
     parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
 
@@ -53,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.dataset.prepare import prepare
 
     with ExitStack() as stack:
+        galleries = [arguments.gallery] if arguments.gallery else []
+        inputs = [arguments.dataset, arguments.spectrogram]
+        stack.enter_context(outputs.claimed(arguments, galleries, outputs.FIGURE, inputs))
         run = parallel.run
         if cluster.engine == "ray":
             code = engine.outlive(arguments, cluster)

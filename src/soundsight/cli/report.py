@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from soundsight.cli import console
+from soundsight.cli import console, outputs
 from soundsight.errors import ConfigError
+from soundsight.files import check_folder
 
 SUMMARY = "Make one page of a validation or cross-validation: figures, matrix, mistakes to see and hear."
 EXAMPLES = [
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     parser.add_argument("run", help="a folder that `soundsight val` or `soundsight crossval` wrote")
     parser.add_argument("--out", metavar="FILE", help="the page (default: report.html in the run's folder)")
+    outputs.add_overwrite(parser)
     parser.add_argument("--folder", metavar="DIR", help="also write each figure as PNG and each table as CSV")
     parser.add_argument("--pdf", action="store_true", help="with --folder: figures also as PDF")
     parser.add_argument("--svg", action="store_true", help="with --folder: figures also as SVG")
@@ -43,14 +45,18 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.report.html import write_html
 
     found = read_run(arguments.run)
-    material = collect(
-        found,
-        root=arguments.root,
-        heat=not arguments.no_heat,
-        device=arguments.device,
-        trust=arguments.trust_checkpoint,
-    )
-    page = write_html(material, arguments.out or found.folder / "report.html")
+    out = arguments.out or found.folder / "report.html"
+    if arguments.folder:
+        check_folder(arguments.folder, "mistakes.csv", overwrite=arguments.overwrite)
+    with outputs.claimed(arguments, [out], outputs.PAGE, [arguments.run]):
+        material = collect(
+            found,
+            root=arguments.root,
+            heat=not arguments.no_heat,
+            device=arguments.device,
+            trust=arguments.trust_checkpoint,
+        )
+        page = write_html(material, out)
     for note in material.notes:
         console.say(f"soundsight: {note}")
     console.tell(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")

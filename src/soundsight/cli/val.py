@@ -6,8 +6,9 @@ import argparse
 from dataclasses import asdict
 
 from soundsight import config as settings
-from soundsight.cli import console
+from soundsight.cli import console, outputs
 from soundsight.config import SpectrogramConfig
+from soundsight.files import check_folder
 from soundsight.settings import find_config
 
 SUMMARY = "Score a model on a split: figures, tables, confusion matrices."
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="val", choices=("train", "val", "test"), help="default: val")
     parser.add_argument("--data", default="data", help="prepared folder (default: data)")
     parser.add_argument("--out", metavar="FOLDER", help="default: a new folder runs/classify/val-<split>")
+    outputs.add_overwrite(parser)
     parser.add_argument("--batch", type=int, default=64, help="pictures a batch (default: 64)")
     parser.add_argument("--allow-seen", action="store_true", help="also score clips that the model was trained on")
     console.add_views(parser)
@@ -34,6 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.experiment.seen import sentence
     from soundsight.experiment.val import val
 
+    if arguments.out:
+        check_folder(arguments.out, "metrics.json", overwrite=arguments.overwrite)
     chosen = arguments.spectrogram
     done = val(
         arguments.model,

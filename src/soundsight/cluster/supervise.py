@@ -17,6 +17,7 @@ from contextlib import suppress
 from soundsight.cluster.connect import HEAD_LOST, answers, find_address
 from soundsight.config import ClusterConfig
 from soundsight.errors import SoundsightError
+from soundsight.interrupts import Terminated
 
 CHILD = "SOUNDSIGHT_ENGINE_CHILD"  # the descriptor on which the child says that it ended by itself
 AGAIN = 20  # times that a command is started again, at most
@@ -84,7 +85,9 @@ def _child(words: Sequence[str]) -> tuple[int, bool]:
     os.close(writing)
     try:
         code = child.wait()
-    except KeyboardInterrupt:  # the child got it too, and stops by itself
+    except KeyboardInterrupt as stop:  # the child got a Ctrl-C too, and stops by itself
+        if isinstance(stop, Terminated):
+            child.terminate()
         with suppress(subprocess.TimeoutExpired):
             child.wait(20)
         child.kill()

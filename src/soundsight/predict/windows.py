@@ -41,6 +41,7 @@ class Source:
     name: str
     open: Callable[[], Opened]
     live: bool = False  # samples may come slowly, so answers must not wait for later ones
+    path: str | Path | None = None  # of a file
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def file_source(path: str | Path) -> Source:
         return Source(printable(path), lambda: _nothing(f"{printable(path)!r} is no name of a file."))
     if os.path.isdir(path):
         return Source(printable(path), lambda: _nothing(f"The folder {path} holds no recordings that can be read."))
-    return Source(printable(path), lambda: audio.opened(path, block_seconds=BLOCK_SECONDS))
+    return Source(printable(path), lambda: audio.opened(path, block_seconds=BLOCK_SECONDS), path=path)
 
 
 def pipe_source(stream: BinaryIO, *, raw_rate: int | None = None) -> Source:

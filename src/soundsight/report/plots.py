@@ -57,11 +57,15 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise ConfigError(f"{path} cannot be drawn: the name must end in {', '.join(FORMATS)}; rename the picture.")
-    dates: dict[str, dict[str, str | None]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    maker: dict[str, dict[str, str | None]] = {  # and no dates
+        ".png": {"Software": "Soundsight"},
+        ".pdf": {"Creator": "Soundsight", "CreationDate": None},
+        ".svg": {"Creator": "Soundsight", "Date": None},
+    }
     for text in figure.findobj(Text):
         text.set_fontfamily(font_families())
     with replacing(path) as draft, rc_context({"svg.hashsalt": "soundsight", "pdf.fonttype": 42}):
-        figure.savefig(draft, format=suffix[1:], dpi=dpi, metadata=dates.get(suffix))
+        figure.savefig(draft, format=suffix[1:], dpi=dpi, metadata=maker[suffix])
     return path
 
 

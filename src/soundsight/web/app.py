@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from soundsight import __version__, audio
 from soundsight.errors import ConfigError, SoundsightError
 from soundsight.explain import can_explain
+from soundsight.files import scratch
 from soundsight.predict.listener import Listener
 from soundsight.web import answers, examples
 from soundsight.web.guard import Guard, TooLarge, TooSlow
@@ -87,9 +88,10 @@ def create_app(listener: Listener, limits: Limits | None = None, *, host: str = 
     jobs = Jobs(limits.queue)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await run_in_threadpool(jobs.close)
+    async def lifespan(service: FastAPI) -> AsyncIterator[None]:
+        with scratch() as service.state.uploads:
+            yield
+            await run_in_threadpool(jobs.close)
 
     app = FastAPI(
         title="Soundsight",

@@ -41,7 +41,8 @@ async def received(request: Request, name: str) -> AsyncIterator[Upload]:
     Raises:
         AudioError: There is no recording in it.
     """
-    with tempfile.TemporaryDirectory(prefix="soundsight-") as folder:
+    place = getattr(request.app.state, "uploads", None)
+    with tempfile.TemporaryDirectory(prefix="soundsight-", dir=place) as folder:
         path = Path(folder, "recording")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         try:

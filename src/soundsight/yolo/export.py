@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -20,12 +21,14 @@ from typing import Any
 import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
 from soundsight.config import SpectrogramConfig, unknown_key
 from soundsight.errors import ConfigError, ModelError
-from soundsight.files import TEMP_PREFIX, write_text
+from soundsight.files import TEMP_PREFIX, check_output, write_text
 from soundsight.yolo import checkpoint
 from soundsight.yolo.exported import KEY, require_openvino
 
 # What `soundsight predict` reads.
 READABLE = ("onnx", "openvino", "torchscript")
+# An export with our settings inside: ONNX, or the archive of TorchScript.
+_OURS = re.compile(rb"\A(?:\x08|PK).*" + KEY.encode(), re.DOTALL)
 # Packages that Ultralytics needs for a format, by the names that pip knows.
 _PACKAGES = {
     "onnx": 'pip install "soundsight[export]"',
@@ -51,6 +54,7 @@ def export(
     spectrogram: SpectrogramConfig | None = None,
     trust: bool = False,
     arguments: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> Path:
     """Convert a checkpoint.
 
@@ -61,6 +65,7 @@ def export(
         spectrogram: Ears for a checkpoint that carries none.
         trust: See `checkpoint.load_checkpoint`.
         arguments: Ultralytics export arguments, such as `opset` or `quantize`.
+        overwrite: Replace what is there, even if it is no export of ours; never the checkpoint.
 
     Returns:
         The exported file or folder. In `READABLE` formats it carries the ears inside; others have them in
@@ -92,10 +97,12 @@ def export(
     try:
         folder = (target or path).absolute().parent
         folder.mkdir(parents=True, exist_ok=True)
+        if target and not target.is_dir():
+            _check_target(target, path, overwrite)
         with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=folder) as place:
             made = _run(path, Path(place), format, given)
             _WRITERS.get(format, _write_beside)(made, text)
-            return _move(made, target or folder / made.name)
+            return _move(made, target or folder / made.name, path, overwrite)
     except OSError as error:
         raise ConfigError(
             f"The export of {path} cannot be written ({error.strerror or error}); choose a place with --out."
@@ -206,10 +213,17 @@ _WRITERS: dict[str, Callable[[Path, str], None]] = {
 }
 
 
-def _move(made: Path, target: Path) -> Path:
+def _check_target(target: Path, model: Path, overwrite: bool) -> None:
+    """Refuse to replace a file that is not an export with settings inside or beside it; see `check_output`."""
+    known = target.with_name(f"{target.name}.soundsight.json").is_file()
+    check_output(target, _OURS, inputs=[model], overwrite=overwrite or known)
+
+
+def _move(made: Path, target: Path, model: Path, overwrite: bool) -> Path:
     """Put an export in its place, whole; an older export there is replaced, anything else is not."""
     if made.is_file() and target.is_dir():
         target = target / made.name
+    _check_target(target, model, overwrite)
     beside = made.with_name(f"{made.name}.soundsight.json")
     if beside.is_file():
         os.replace(beside, target.with_name(f"{target.name}.soundsight.json"))
@@ -217,8 +231,12 @@ def _move(made: Path, target: Path) -> Path:
         os.replace(made, target)
         return target
     if target.exists():
-        if not target.is_dir() or (any(target.iterdir()) and not any(target.glob("metadata.yaml"))):
-            raise ConfigError(f"{target} is there already and is no export; choose another place with --out.")
+        others = {path.name for path in target.iterdir()} - {path.name for path in made.iterdir()}
+        if others and not overwrite:
+            raise ConfigError(
+                f"{target} is there already and holds {sorted(others)[0]}, which is no part of the export; choose "
+                "another place with --out, or replace all of it with --overwrite."
+            )
         old = made.with_name("old")
         os.replace(target, old)
         shutil.rmtree(old)
