@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from soundsight import config
-from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, SplitConfig
+from soundsight.cli import key_values
+from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, SplitConfig, from_dict, load
 from soundsight.errors import ConfigError
 from soundsight.settings import find_config
 
@@ -98,3 +99,57 @@ def test_plain_data_and_back_and_the_fingerprint():
 def test_whole_numbers_and_their_floats_have_one_fingerprint():
     whole = SpectrogramConfig(clip_seconds=5, windows_ms=(25, 50, 100), fmin_hz=20, fmax_hz=8000, db_floor=-80)
     assert config.fingerprint(whole) == config.fingerprint(SpectrogramConfig(fmax_hz=8000.0))
+
+
+# What a stranger's file can hold
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+ODD_YAML = {
+    "aliases": (BOMB + "fmin_hz: *i\n", "stands for more than 10000 values"),
+    "a circle": ("fmin_hz: &a [*a]\n", "stands for more than 10000 values"),
+    "depth": ("fmin_hz: " + "[" * 5000 + "\n", "nested too deeply"),
+    "nan": ("fmin_hz: .nan\n", "holds nan; a number from"),
+    "infinity": ("db_floor: -.inf\n", "holds -inf; a number from"),
+    "a huge number": ("n_fft: " + "9" * 4000 + "\n", "a number from -2\\^63 to 2\\^63 is allowed"),
+    "a number of too many digits": ("n_fft: " + "9" * 5000 + "\n", "holds a value that cannot be read"),
+    "a date": ("fmin_hz: 2026-01-31\n", "fmin_hz='2026-01-31' in .* must be a number"),
+    "no date": ("fmin_hz: 2026-99-99\n", "fmin_hz='2026-99-99' in .* must be a number"),
+    "a long text": ("fmin_hz: " + "x" * 1_000_000 + "\n", "must be a number"),
+    "a long key": ("x" * 1000 + ": 1\n", "Unknown key"),
+    "bytes": ("fmin_hz: !!binary aGVsbG8=\n", "must be a number"),
+    "an object": ("fmin_hz: !!python/object/apply:os.getcwd []\n", "is not valid YAML"),
+    "a set": ("fmin_hz: !!set {a, b}\n", "must be a number"),
+}
+
+
+@pytest.mark.parametrize("case", ODD_YAML)
+def test_odd_yaml_is_one_short_message(tmp_path, case):
+    text, expected = ODD_YAML[case]
+    (tmp_path / "odd.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=expected) as caught:
+        load(SpectrogramConfig, tmp_path / "odd.yaml")
+    assert len(str(caught.value)) < 1000
+    key, _, value = text.rpartition("\n") and text.splitlines()[-1].partition(": ")
+    if "*" not in value and case != "an object":
+        with pytest.raises(ConfigError) as caught:
+            load(SpectrogramConfig, None, key_values([f"{key}={value}"]))
+        assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, -(10**30), float("nan"), float("inf"), "x" * 10**6, [[["y"] * 99] * 99] * 99],
+    ids=("huge", "large", "nan", "inf", "text", "deep"),
+)
+@pytest.mark.parametrize("key", ["n_fft", "fmin_hz", "windows_ms", "reference", "fmax_hz"])
+def test_odd_values_inside_a_checkpoint_are_one_short_message(key, value):
+    with pytest.raises(ConfigError, match="is not allowed") as caught:
+        from_dict(SpectrogramConfig, {key: value})
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_text_that_looks_like_a_date_stays_a_text():
+    assert key_values(["name=2026-01-31"]) == {"name": "2026-01-31"}
+    assert load(DatasetConfig, None, key_values(["data=2026-01-31"])).data == "2026-01-31"

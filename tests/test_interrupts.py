@@ -79,7 +79,7 @@ def test_a_command_that_is_ended_leaves_no_draft(tiny_onnx: Path, tmp_path: Path
     for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)):
         with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             until = time.monotonic() + 120
-            while len(list(tmp_path.glob(".tmp-*.csv"))) < 2 and time.monotonic() < until:
+            while len(list(tmp_path.glob(".tmp-*.csv"))) < 2 and process.poll() is None and time.monotonic() < until:
                 time.sleep(0.05)
             process.send_signal(number)
             said = process.communicate()[1]

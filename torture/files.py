@@ -93,7 +93,7 @@ def outputs(onnx: str) -> Iterator[list[str]]:
 def repeated(onnx: str) -> Iterator[list[str]]:
     """Commands that replace their own outputs without a word."""
     sound = "sounds/bark/bark0.wav"
-    for name in ("a.csv", "a.jsonl", "a.parquet", "a.table"):
+    for name in ("a.csv", "a.jsonl", "a.parquet", "a.txt"):
         yield ["predict", onnx, sound, "--out", name, "--timeline", "a.png"]
     yield ["embed", "model.pt", sound, "--out", "vectors.parquet"]
     yield ["export", "model.pt", "--out", "again.onnx"]

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,21 @@ import yaml
 from soundsight.errors import ConfigError
 
 T = TypeVar("T")
+MOST_VALUES = 10_000  # of a settings file
+LARGEST = 1 << 63
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 2
+
+
+class _Loader(yaml.SafeLoader):
+    """Without dates: `name: 2026-01-31` is a text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 @dataclass(frozen=True)
@@ -249,18 +265,58 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: The file cannot be read, is no YAML, or holds something other than a mapping.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = parse_yaml(Path(path).read_text(encoding="utf-8"), f"The settings file {path}")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"The settings file {path} cannot be read ({reason}).") from error
     except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
+        problem = " ".join(str(error).split())[:300]
         raise ConfigError(f"The settings file {path} is not valid YAML: {problem}") from error
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold `key: value` lines, but it holds a {type(data).__name__}.")
     return data
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain data of YAML: dates stay texts, and what aliases stand for is counted before anybody writes it out.
+
+    Args:
+        text: YAML 1.1.
+        where: What the message begins with, such as "The settings file x.yaml".
+
+    Raises:
+        ConfigError: It is nested too deeply, holds too many values, or a number that no setting can have.
+        yaml.YAMLError: It is no YAML.
+    """
+    try:
+        data = yaml.load(text, _Loader)
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deeply; settings are `key: value` lines.") from None
+    except (ValueError, OverflowError) as error:  # a number of 5,000 digits
+        raise ConfigError(f"{where} holds a value that cannot be read ({str(error)[:100]}).") from error
+    left, count = [data], 0
+    while left:
+        value, count = left.pop(), count + 1
+        if count > MOST_VALUES:
+            raise ConfigError(f"{where} stands for more than {MOST_VALUES} values, aliases written out; shorten it.")
+        if isinstance(value, dict):
+            left += [*value, *value.values()]
+        elif isinstance(value, list | tuple | set):
+            left += value
+        elif isinstance(value, int | float) and not abs(value) <= LARGEST:
+            raise ConfigError(f"{where} holds {shown(value)}; a number from -2^63 to 2^63 is allowed.")
+    return data
+
+
+def shown(value: Any) -> str:
+    """A value for a message: as Python writes it, but cut."""
+    try:
+        text = _SHORT.repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
+    return text if len(text) <= 120 else f"{text[:119]}…"
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], *, where: str = "settings") -> T:
@@ -282,8 +338,8 @@ def unknown_key(key: str, known: Iterable[str], where: str) -> str:
     close += [name for name in difflib.get_close_matches(key, known, n=3) if name not in close]
     hint = f" Did you mean {' or '.join(map(repr, close[:3]))}?" if close else ""
     if len(known) <= 12 or (not close and len(known) <= 40):
-        return f"Unknown key {key!r} in {where}.{hint} Allowed keys: {', '.join(sorted(known))}."
-    return f"Unknown key {key!r} in {where}.{hint or f' None of the {len(known)} allowed keys is like it.'}"
+        return f"Unknown key {shown(key)} in {where}.{hint} Allowed keys: {', '.join(sorted(known))}."
+    return f"Unknown key {shown(key)} in {where}.{hint or f' None of the {len(known)} allowed keys is like it.'}"
 
 
 def _convert(value: Any, hint: Any, key: str, where: str) -> Any:
@@ -303,7 +359,11 @@ def _convert(value: Any, hint: Any, key: str, where: str) -> Any:
     if origin is tuple:
         return _convert_tuple(value, args, key, where)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) <= LARGEST:
+            raise _wrong(key, value, "a finite number", where)
         return float(value)
+    if hint is int and type(value) is int and abs(value) > LARGEST:
+        raise _wrong(key, value, "a number up to 2^63", where)
     if hint in (int, str, bool) and type(value) is hint:
         return value
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -321,7 +381,7 @@ def _convert_tuple(value: Any, args: tuple[Any, ...], key: str, where: str) -> t
 
 
 def _wrong(key: str, value: Any, allowed: str, where: str) -> ConfigError:
-    return ConfigError(f"{key}={value!r} in {where} is not allowed: it must be {allowed}.")
+    return ConfigError(f"{key}={shown(value)} in {where} is not allowed: it must be {allowed}.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import scipy.signal
 import soundfile
 
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.files import write_bytes
+from soundsight.files import read_json, write_bytes
 from soundsight.voices import VOICES, background, foreground, generator
 
 Row = tuple[str, int, int, str, bool, int, str]
@@ -158,7 +158,7 @@ def _clear_other_settings(root: Path, settings: dict[str, Any]) -> None:
             )
         return
     try:
-        earlier = json.loads(record.read_text(encoding="utf-8"))
+        earlier = read_json(record)
         names = [row[0] for row in _rows(earlier)]
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise DatasetError(

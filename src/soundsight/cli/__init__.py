@@ -21,6 +21,7 @@ from soundsight import __version__, interrupts
 from soundsight.errors import SoundsightError
 from soundsight.files import printable
 
+MESSAGE = 4000  # characters at most
 # name: one line for `soundsight --help`; the module has the same name (with `_` for `-`)
 COMMANDS = {
     "demo": "synthesise sounds, train on them, predict one: the whole way in minutes",
@@ -137,15 +138,16 @@ def key_values(words: Sequence[str]) -> dict[str, object]:
     """
     import yaml
 
+    from soundsight.config import parse_yaml, shown
     from soundsight.errors import ConfigError
 
     settings: dict[str, object] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{word!r} is not understood; settings are written key=value, such as epochs=50.")
+            raise ConfigError(f"{shown(word)} is not understood; settings are written key=value, such as epochs=50.")
         try:
-            settings[key] = yaml.safe_load(value) if value else None
+            settings[key] = parse_yaml(value, f"{key[:40]}=...") if value else None
         except yaml.YAMLError:
             settings[key] = value
         if isinstance(settings[key], str):
@@ -164,7 +166,9 @@ def _guarded(run: object, arguments: argparse.Namespace) -> int:
     except SoundsightError as error:
         if arguments.debug:
             raise
-        print(f"soundsight: {printable(str(error))}", file=sys.stderr)
+        text = printable(str(error))
+        text = text if len(text) <= MESSAGE else f"{text[: MESSAGE // 2]} … {text[-MESSAGE // 2 :]}"
+        print(f"soundsight: {text}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         raise

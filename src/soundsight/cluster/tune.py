@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from soundsight.cluster.connect import Cluster
-from soundsight.config import ClusterConfig, read_yaml
+from soundsight.config import ClusterConfig, parse_yaml, read_yaml
 from soundsight.errors import ConfigError, SoundsightError
 from soundsight.files import replacing, write_text
 from soundsight.settings import find_config
@@ -72,9 +72,7 @@ def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], d
             whole = low.strip().isdecimal() and high.strip().isdecimal()
             space[key] = (f"whole {kind}", int(low), int(high) + 1) if whole else (kind, *bounds)
         elif "|" in text:
-            import yaml
-
-            space[key] = ("choice", [yaml.safe_load(part) for part in text.split("|")])
+            space[key] = ("choice", [parse_yaml(part, f"{key}=...") for part in text.split("|")])
         else:
             fixed[key] = value
     return space, fixed

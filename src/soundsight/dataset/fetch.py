@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.files import TEMP_PREFIX, printable
+from soundsight.files import TEMP_PREFIX, printable, read_json
 
 if TYPE_CHECKING:
     import requests
@@ -303,7 +303,7 @@ class _Transfer:
     def _former_origin(self) -> _Origin | None:
         """Where the part that is here came from; a part of unknown or other origin is of no use."""
         try:
-            origin = _Origin(**json.loads(_record(self.file).read_text(encoding="utf-8")))
+            origin = _Origin(**read_json(_record(self.file)))
         except (OSError, ValueError, TypeError):
             origin = None
         if origin is None or origin.url != self.shown or not self.file.is_file():

@@ -19,7 +19,7 @@ from typing import Any
 from soundsight.config import DatasetConfig, SpectrogramConfig, from_dict
 from soundsight.dataset.split import SPLITS
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.files import write_text
+from soundsight.files import read_json, write_text
 
 MANIFEST, SETTINGS, FAILURES = "manifest.csv", "settings.json", "failures.csv"
 
@@ -107,7 +107,7 @@ def read_settings(data: str | Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise DatasetError(f"The folder {data} does not exist; run `soundsight prepare`, or set data=FOLDER.")
     try:
-        settings = dict(json.loads((folder / SETTINGS).read_text(encoding="utf-8")))
+        settings = dict(read_json(folder / SETTINGS))
     except (OSError, ValueError, TypeError) as error:
         raise DatasetError(
             f"{folder / SETTINGS} is missing or damaged, so {data} was not prepared to its end; "

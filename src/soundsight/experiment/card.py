@@ -15,7 +15,7 @@ from soundsight.dataset.published import DATASETS, Published
 from soundsight.errors import ConfigError
 from soundsight.experiment.calibration import calibration_lines
 from soundsight.experiment.seen import sentence
-from soundsight.files import write_text
+from soundsight.files import read_json, write_text
 
 CARD = "model-card.md"
 RUN_FILE = "soundsight.json"  # what a training writes of itself
@@ -72,7 +72,7 @@ def read_record(last: Path) -> dict[str, Any]:
 
 def _read(path: Path, what: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(read_json(path))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path} is missing or damaged, so {path.parent} is not {what}.") from error
 

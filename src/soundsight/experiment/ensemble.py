@@ -6,7 +6,6 @@ folds, so that each clip is still answered only by models that never saw it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment.folds import Scored, read_scored, result_name
 from soundsight.experiment.scoring import Views
+from soundsight.files import read_json
 
 
 def read_members(
@@ -62,7 +62,7 @@ def read_settings(run: Path) -> dict[str, Any]:
         ConfigError: The folder holds no cross-validation.
     """
     try:
-        settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+        settings = read_json(run / "settings.json")
     except (OSError, ValueError):
         settings = None
     if not isinstance(settings, dict) or "data_fingerprint" not in settings:

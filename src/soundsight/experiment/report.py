@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from soundsight.dataset import manifest
 from soundsight.errors import AudioError, ConfigError, ModelError
 from soundsight.experiment.seen import sentence
 from soundsight.explain import explain
+from soundsight.files import read_json
 from soundsight.report.html import AUDIO_BYTES, Clip, Material, write_html
 from soundsight.report.metrics import Scores, confused_pairs, score
 from soundsight.report.tables import PredictionRow, read_results
@@ -121,7 +121,7 @@ def read_run(folder: str | Path) -> Run:
             "`soundsight crossval` wrote."
         )
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_json(folder / "metrics.json")
         names = [item["class"] for item in metrics["per_class"]]
         rows = _read_predictions(folder / "predictions.csv")
         return Run(folder, metrics, rows, _scores(rows, names))

@@ -67,8 +67,8 @@ def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplie
         config = from_dict(SpectrogramConfig, found["spectrogram"], where=f"{path}")
         temperature, threshold = float(found.get("temperature", 1.0)), float(found.get("threshold", 0.0))
         ears = Ears(tuple(map(str, found["names"])), config, temperature, threshold, found.get("seen"))
-    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ModelError(f"The spectrogram settings inside {path} are damaged ({error}).") from error
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelError(f"The spectrogram settings inside {path} are damaged ({str(error)[:300]}).") from error
     if not 0.01 <= ears.temperature <= 100:
         raise ModelError(f"The temperature inside {path} is {ears.temperature:g}; 0.01 to 100 is allowed.")
     if len(ears.names) != len(names) or not 0 <= ears.threshold <= 1:
