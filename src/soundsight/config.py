@@ -10,7 +10,6 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,26 +17,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-import yaml
-
 from soundsight.errors import ConfigError
+from soundsight.settings import LARGEST, read_yaml, shown
 
 T = TypeVar("T")
-MOST_VALUES = 10_000  # of a settings file
-LARGEST = 1 << 63
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
-_SHORT.maxlevel = 2
-
-
-class _Loader(yaml.SafeLoader):
-    """Without dates: `name: 2026-01-31` is a text."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 @dataclass(frozen=True)
@@ -256,67 +239,6 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Mapping[str, A
                 raise ConfigError(f"{key!r} does not exist: {parent!r} has no settings below it.")
         target[leaf] = value
     return from_dict(cls, data, where=str(path) if path is not None else "settings")
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping.
-
-    Raises:
-        ConfigError: The file cannot be read, is no YAML, or holds something other than a mapping.
-    """
-    try:
-        data = parse_yaml(Path(path).read_text(encoding="utf-8"), f"The settings file {path}")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(f"The settings file {path} cannot be read ({reason}).") from error
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())[:300]
-        raise ConfigError(f"The settings file {path} is not valid YAML: {problem}") from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold `key: value` lines, but it holds a {type(data).__name__}.")
-    return data
-
-
-def parse_yaml(text: str, where: str) -> Any:
-    """Plain data of YAML: dates stay texts, and what aliases stand for is counted before anybody writes it out.
-
-    Args:
-        text: YAML 1.1.
-        where: What the message begins with, such as "The settings file x.yaml".
-
-    Raises:
-        ConfigError: It is nested too deeply, holds too many values, or a number that no setting can have.
-        yaml.YAMLError: It is no YAML.
-    """
-    try:
-        data = yaml.load(text, _Loader)
-    except RecursionError:
-        raise ConfigError(f"{where} is nested too deeply; settings are `key: value` lines.") from None
-    except (ValueError, OverflowError) as error:  # a number of 5,000 digits
-        raise ConfigError(f"{where} holds a value that cannot be read ({str(error)[:100]}).") from error
-    left, count = [data], 0
-    while left:
-        value, count = left.pop(), count + 1
-        if count > MOST_VALUES:
-            raise ConfigError(f"{where} stands for more than {MOST_VALUES} values, aliases written out; shorten it.")
-        if isinstance(value, dict):
-            left += [*value, *value.values()]
-        elif isinstance(value, list | tuple | set):
-            left += value
-        elif isinstance(value, int | float) and not abs(value) <= LARGEST:
-            raise ConfigError(f"{where} holds {shown(value)}; a number from -2^63 to 2^63 is allowed.")
-    return data
-
-
-def shown(value: Any) -> str:
-    """A value for a message: as Python writes it, but cut."""
-    try:
-        text = _SHORT.repr(value)
-    except ValueError:
-        text = "a number of thousands of digits"
-    return text if len(text) <= 120 else f"{text[:119]}…"
 
 
 def from_dict(cls: type[T], data: Mapping[str, Any], *, where: str = "settings") -> T:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from soundsight.cluster.connect import Cluster
-from soundsight.config import ClusterConfig, parse_yaml, read_yaml
+from soundsight.config import ClusterConfig
 from soundsight.errors import ConfigError, SoundsightError
 from soundsight.files import replacing, write_text
-from soundsight.settings import find_config
+from soundsight.settings import find_config, parse_yaml, read_yaml
 
 Say = Callable[[str], None]
 SPACE = {"lr0": "0.0003..0.003", "weight_decay": "0.001..0.1", "augment.mixup": "0..0.8", "augment.gain_db": "0..12"}

@@ -18,7 +18,7 @@ from soundsight.experiment import seen
 from soundsight.experiment.calibration import calibrate_checkpoint, calibration_lines
 from soundsight.experiment.card import RUN_FILE, read_record, write_card
 from soundsight.files import images_in, write_text
-from soundsight.settings import find_config, versions
+from soundsight.settings import find_config, read_yaml, versions
 from soundsight.yolo.arguments import resolve_arguments, resumed_arguments
 from soundsight.yolo.train import Run, no_augment
 from soundsight.yolo.train import train as train_pictures
@@ -141,7 +141,7 @@ def resolve_augment(augment: AugmentConfig | str | Path | None, overrides: Mappi
     elif isinstance(augment, AugmentConfig):
         base = to_dict(augment)
     else:
-        base = settings.read_yaml(find_config(augment))
+        base = read_yaml(find_config(augment))
     return settings.from_dict(AugmentConfig, {**base, **overrides}, where="the augmentation settings")
 
 

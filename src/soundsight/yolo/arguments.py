@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
-from soundsight.config import read_yaml, unknown_key
+from soundsight.config import unknown_key
 from soundsight.errors import ConfigError
-from soundsight.settings import find_config
+from soundsight.settings import find_config, read_yaml
 
 # What our trainer, and the part of Ultralytics' that it keeps, act on.
 HEEDED = frozenset(
