@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from soundsight import cli
 from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.errors import ConfigError, DatasetError, ModelError
 from soundsight.experiment.train import RUN_FILE, resolve_augment, train
@@ -30,7 +33,7 @@ def words(settings: dict) -> list[str]:
 
 def test_the_stock_command_and_the_wrapper_train_with_the_same_arguments(tiny_data, tmp_path):
     """`yolo cfg=configs/train.yaml`, `soundsight train` and `python -m soundsight train`, as a user types them."""
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    subprocess.run([sys.executable, "-m", "soundsight", "configs"], cwd=tmp_path, check=True, capture_output=True)
     shared = words({**QUICK, "data": tiny_data, "epochs": 1})
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path), "YOLO_OFFLINE": "true"}
@@ -47,6 +50,34 @@ def test_the_stock_command_and_the_wrapper_train_with_the_same_arguments(tiny_da
         resolved[door] = {k: v for k, v in arguments.items() if k not in PLACES}
         assert (tmp_path / door / "train" / "weights" / "last.pt").is_file()
     assert resolved["yolo"] == resolved["soundsight"] == resolved["module"]
+
+
+def test_settings_files_are_written_and_never_replaced_unasked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["configs"]) == cli.main(["configs"]) == 0
+    assert {p.name for p in Path("configs").iterdir()} == {p.name for p in (ROOT / "configs").iterdir()}
+    Path("configs/train.yaml").write_text("epochs: 3\n", encoding="utf-8")
+    assert cli.main(["configs"]) == 2 and "train.yaml is there with other content" in capsys.readouterr().err
+    assert Path("configs/train.yaml").read_text(encoding="utf-8") == "epochs: 3\n"
+    assert cli.main(["configs", "--overwrite"]) == 0 and "epochs: 40" in Path("configs/train.yaml").read_text("utf-8")
+
+
+def test_what_a_stock_training_advises_works_as_it_is_printed(tiny_data, tiny_sounds, tmp_path, monkeypatch, capsys):
+    """With a space in the folders' names: quoted; a stock model hears by the settings beside it."""
+    place = tmp_path / "my runs"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    shutil.copytree(tiny_data, place / "my data")
+    shutil.copy(next((tiny_sounds / "audio").iterdir()), "clip.wav")
+    words_ = ["train", "--stock", *words(QUICK), "data=my data", f"project={place}", "workers=0"]
+    assert cli.main(words_) == 0
+    commands = re.findall(r"`soundsight (.*?)`", capsys.readouterr().out)
+    assert len(commands) == 2 and "--split test" in commands[0]
+    assert all("--spectrogram train/spectrogram.yaml" in command for command in commands)
+        len(commands) == 2 and "--split test" in commands[0] and "--spectrogram train/spectrogram.yaml" in commands[0]
+    )
+    for command in commands:
+        assert cli.main([*shlex.split(command), "--device", "cpu"]) == 0, command
 
 
 def test_a_checkpoint_carries_settings_names_and_augmentation(tiny_model, tiny_data):

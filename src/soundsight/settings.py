@@ -42,7 +42,7 @@ def find_config(name: str | Path) -> Path:
     if path.is_file():
         return path
     if (found := _shipped(path)) is None:
-        raise ConfigError(f"The settings file {name} does not exist; configs/ holds the ones to start from.")
+        raise ConfigError(f"The settings file {name} does not exist; `soundsight configs` writes the ones to start from.")
     return found
 
 
@@ -53,9 +53,14 @@ def is_shipped(name: str) -> bool:
 
 def _shipped(path: Path) -> Path | None:
     bare = path.name if path.suffix else f"{path.name}.yaml"
-    here = Path(__file__).parent
-    folders = (Path("configs"), here / "configs", here.parents[1] / "configs")
+    folders = (Path("configs"), packaged_configs())
     return next((f / bare for f in folders if (f / bare).is_file() and path.parent == Path(".")), None)
+
+
+def packaged_configs() -> Path:
+    """The folder of the settings files that come with the package, or lie beside its sources."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
 
 
 def versions() -> dict[str, str]:

@@ -26,6 +26,7 @@ MESSAGE = 4000  # characters at most
 COMMANDS = {
     "demo": "synthesise sounds, train on them, predict one: the whole way in minutes",
     "download": "fetch ESC-50 or UrbanSound8K, checked",
+    "configs": "write the settings files into this folder, to be changed",
     "prepare": "draw recordings as pictures and lay them out for training",
     "inspect": "look at a data set before training on it",
     "train": "train a classifier on the pictures",

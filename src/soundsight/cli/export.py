@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from soundsight.cli import console, key_values, outputs
 
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     console.tell(f"Exported: {made}")
     if arguments.format in READABLE:
-        console.tell(f"Use it with `soundsight predict {made} clip.wav`.")
+        console.tell(f"Use it with `soundsight predict {shlex.quote(str(made))} clip.wav`.")
     else:
         console.tell("Its settings are in soundsight.json beside it; `soundsight predict` does not read this format.")
     return 0

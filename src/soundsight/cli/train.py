@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,29 @@ def run(arguments: argparse.Namespace) -> int:
     console.tell(f"Trained: {last}")
     for note in done.notes:
         console.tell(note)
-    console.tell(
-        f"Score it with `soundsight val {last} --split test`, use it with `soundsight predict {last} clip.wav`."
-    )
+    if done.last.is_file():  # not with save=False
+        console.tell(advice(last, done.folder))
     return 0
+
+
+def advice(last: str, folder: Path) -> str:
+    """What to do with a trained model: commands as they can be pasted, which the model and its data allow."""
+    from soundsight.experiment.train import SPECTROGRAM
+    from soundsight.yolo.checkpoint import checkpoint_model, load_checkpoint
+
+    checkpoint = load_checkpoint(last)
+    data = Path(str((checkpoint.get("train_args") or {}).get("data") or "data"))
+    split = next((name for name in ("test", "val") if any((data / name).glob("*/*.png"))), "train")
+    given = "" if str(data) == "data" else f" --data {shlex.quote(_near(data))}"
+    settings = ""
+    if not (getattr(checkpoint_model(checkpoint), "soundsight", None) or {}).get("spectrogram"):
+        own = folder / SPECTROGRAM
+        settings = f" --spectrogram {shlex.quote(_near(own)) if own.is_file() else 'FILE.yaml'}"
+    model = shlex.quote(last)
+    return (
+        f"Score it with `soundsight val {model} --split {split}{given}{settings}`, "
+        f"use it with `soundsight predict {model} clip.wav{settings}`."
+    )
 
 
 def _near(path: Path) -> str:

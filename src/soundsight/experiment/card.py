@@ -7,6 +7,7 @@ good it is and on what, its limits, how to load it. Nothing is claimed that the 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def _protocol(record: Mapping[str, Any], ears: Mapping[str, Any], model: Path) -
 def _figures(metrics: Mapping[str, Any] | None, model: Path) -> str:
     lines = ["## Figures", ""]
     if metrics is None:
-        lines.append(f"Not scored yet: `soundsight val {model} --split test`.")
+        lines.append(f"Not scored yet: `soundsight val {shlex.quote(str(model))} --split test`.")
         return "\n".join(lines)
     low, high = metrics["top1_interval_95"]
     lines += [
@@ -195,7 +196,7 @@ def _loading(model: Path, ears: Mapping[str, Any]) -> str:
             "## How to load it",
             "",
             "```",
-            f"soundsight predict {model.parent.name}/{model.name} clip.wav{supplied}",
+            f"soundsight predict {shlex.quote(f'{model.parent.name}/{model.name}')} clip.wav{supplied}",
             "```",
             "",
             "```python",

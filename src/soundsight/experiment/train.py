@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from soundsight import checks
 from soundsight import config as settings
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
@@ -24,6 +26,7 @@ from soundsight.yolo.train import Run, no_augment
 from soundsight.yolo.train import train as train_pictures
 
 AUGMENT = "augment.yaml"
+SPECTROGRAM = "spectrogram.yaml"  # beside what the stock trainer trained
 VALIDATION = ("val", "validation", "valid")  # folders of which Ultralytics takes the first; without one it takes test
 
 
@@ -84,6 +87,8 @@ def train(
         started=note,
     )
     note(run.folder)
+    if stock and spectrogram is not None:  # which a stock checkpoint does not carry
+        write_text(run.folder / SPECTROGRAM, yaml.safe_dump(to_dict(spectrogram), sort_keys=False))
     if calibrate and spectrogram is not None and not stock and (data / "val").is_dir():
         device = str(arguments.get("device") or "").strip("[]() ").partition(",")[0]  # of several GPUs the first
         for checkpoint in (run.best, run.last):

@@ -220,8 +220,8 @@ def draw_reliability(scores: Scores, path: str | Path) -> Path:
     used = bins.count > 0
     width = np.diff(bins.edges)[used]
     left = bins.edges[:-1][used]
-    figure = new_figure(4.2, 5.4)
-    grid = figure.add_gridspec(2, 1, height_ratios=(3, 1), hspace=0.09, left=0.18, right=0.93, top=0.93, bottom=0.09)
+    figure = new_figure(4.2, 6.0)
+    grid = figure.add_gridspec(2, 1, height_ratios=(3, 1), hspace=0.09, left=0.18, right=0.93, top=0.95, bottom=0.19)
     upper = figure.add_subplot(grid[0])
     lower = figure.add_subplot(grid[1], sharex=upper)
     gap = bins.confidence[used] - bins.accuracy[used]
@@ -235,7 +235,6 @@ def draw_reliability(scores: Scores, path: str | Path) -> Path:
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     upper.tick_params(labelbottom=False)
-    upper.legend(loc="upper left", fontsize=8, frameon=False)
     clips = "1 clip" if scores.count == 1 else f"{scores.count:,} clips"
     upper.set_title(f"ECE {100 * scores.ece:.1f} %  ({len(bins.count)} bins, {clips})", fontsize=10, color=INK)
     lower.bar(left, bins.count[used] / scores.count, width, color=BLUE, edgecolor="white", **style)
@@ -248,7 +247,7 @@ def draw_reliability(scores: Scores, path: str | Path) -> Path:
         linestyle="--",
         label=f"mean confidence {100 * confidence:.1f} %",
     )
-    lower.legend(loc="upper left", fontsize=7, frameon=False)
+    figure.legend(loc="lower center", ncols=2, fontsize=8, frameon=False)
     lower.set(xlabel="confidence (probability of the predicted class)", ylabel="share of clips")
     lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     lower.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
