@@ -74,8 +74,6 @@ def test_what_a_stock_training_advises_works_as_it_is_printed(tiny_data, tiny_so
     commands = re.findall(r"`soundsight (.*?)`", capsys.readouterr().out)
     assert len(commands) == 2 and "--split test" in commands[0]
     assert all("--spectrogram train/spectrogram.yaml" in command for command in commands)
-        len(commands) == 2 and "--split test" in commands[0] and "--spectrogram train/spectrogram.yaml" in commands[0]
-    )
     for command in commands:
         assert cli.main([*shlex.split(command), "--device", "cpu"]) == 0, command
 

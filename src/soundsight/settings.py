@@ -42,7 +42,7 @@ def find_config(name: str | Path) -> Path:
     if path.is_file():
         return path
     if (found := _shipped(path)) is None:
-        raise ConfigError(f"The settings file {name} does not exist; `soundsight configs` writes the ones to start from.")
+        raise ConfigError(f"The settings file {name} does not exist; `soundsight configs` writes those to start from.")
     return found
 
 
