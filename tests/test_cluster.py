@@ -42,6 +42,11 @@ def needs_ray(test: Any) -> Any:
     return pytest.mark.slow(NO_RAY(test))
 
 
+def needs_minutes(test: Any) -> Any:
+    """Marks one of the longest: left out by `make test`, run by `pytest -m long`, as .ci/run does."""
+    return pytest.mark.long(needs_ray(test))
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -427,7 +432,7 @@ class Assassin(threading.Thread):
                     continue
 
 
-@needs_ray
+@needs_minutes
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for workers in /proc")
 def test_recordings_that_kill_or_stop_their_worker_are_failures_and_all_others_answered(
     head, tiny_model, tiny_sounds, tmp_path
@@ -456,7 +461,7 @@ def test_recordings_that_kill_or_stop_their_worker_are_failures_and_all_others_a
     assert filecmp.cmp(local, out, shallow=False)
 
 
-@needs_ray
+@needs_minutes
 def test_crossval_gives_the_same_predictions_with_a_fold_a_worker(head, tiny_sounds, tmp_path):
     for name, engine in (("a", ["--workers", "1"]), ("b", ["--engine", "ray", "--address", head])):
         words = [f"root={tiny_sounds}", f"cache={tmp_path / name}-cache", "clip_seconds=1.0", "image_size=64"]
@@ -468,7 +473,7 @@ def test_crossval_gives_the_same_predictions_with_a_fold_a_worker(head, tiny_sou
     assert filecmp.cmp(one / "predictions.csv", two / "predictions.csv", shallow=False)
 
 
-@needs_ray
+@needs_minutes
 def test_tune_stops_bad_trials_and_continues_after_a_kill(head, tiny_data, tmp_path):
     words = ["tune", f"data={tiny_data}", "lr0=0.0001..0.01", "model=yolov8n-cls.yaml", "epochs=2", "batch=16"]
     words += ["imgsz=64", "device=cpu", "workers=0", "amp=False", "--trials", "2", "--grace", "1", "--name", "t"]
@@ -518,7 +523,7 @@ def alive(address: str) -> int:
     return int(done.stdout.split()[-1]) if done.stdout else 0
 
 
-@needs_ray
+@needs_minutes
 @pytest.mark.parametrize("what", ["no package", "other version", "other storage"])
 def test_a_node_that_cannot_work_is_named_before_any_work(what, head, tiny_model, tiny_sounds, tmp_path):
     out, other, more = tmp_path / "out", tmp_path / "other", {}

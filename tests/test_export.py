@@ -139,12 +139,25 @@ def test_an_export_replaces_exports_only(tiny_model: Path, tmp_path: Path) -> No
         ("onx", {}, "format='onx' is not allowed; choose one of torchscript, onnx, openvino"),
         ("onnx", {"opst": 17}, "Unknown key 'opst' in the arguments of format onnx. Did you mean 'opset'?"),
         ("onnx", {"opset": "new"}, "An export argument is not allowed"),
+        ("onnx", {"quantize": 8}, "format=onnx quantize=8 needs data: the ranges of integers are measured"),
+        ("openvino", {"quantize": "int8"}, "needs data"),
+        ("onnx", {"quantize": 8, "data": "coco8"}, "data=coco8 has no folder val"),
+        ("onnx", {"data": "data"}, "data=data has no effect without quantize=8"),
     ],
 )
 def test_export_arguments_are_checked(tiny_model: Path, form: str, arguments: dict[str, Any], match: str) -> None:
     with pytest.raises(ConfigError) as caught:
         export(tiny_model, form, arguments=arguments)
     assert match in str(caught.value)
+
+
+def test_integers_are_measured_on_data_of_ours_and_what_they_cost_is_said(tiny_model, tiny_data, tmp_path, capsys):
+    out = tmp_path / "small.onnx"
+    assert main(["export", str(tiny_model), "quantize=8", f"data={tiny_data}", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"clips of {tiny_data}/val: " in said and "where the checkpoint has" in said
+    assert out.stat().st_size < tiny_model.stat().st_size
+    assert load(out).names == load(tiny_model, device="cpu").names
 
 
 def test_missing_packages_are_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tiny_onnx: Path) -> None:

@@ -12,6 +12,7 @@ EXAMPLES = [
     "soundsight export last.pt                          # last.onnx, beside the checkpoint",
     "soundsight export last.pt --format openvino",
     "soundsight export last.pt opset=17 quantize=16 --out phone.onnx",
+    "soundsight export last.pt quantize=8 data=data     # integers, ranges from data/val; says what that costs",
     "soundsight predict last.onnx clip.wav              # the same command as for the checkpoint",
 ]
 
@@ -42,16 +43,27 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.yolo.export import READABLE, export
 
     supplied = arguments.spectrogram
+    spectrogram = settings.load(settings.SpectrogramConfig, find_config(supplied)) if supplied else None
     made = export(
         arguments.model,
         arguments.format,
         out=arguments.out,
-        spectrogram=settings.load(settings.SpectrogramConfig, find_config(supplied)) if supplied else None,
+        spectrogram=spectrogram,
         trust=arguments.trust_checkpoint,
         arguments=words,
         overwrite=arguments.overwrite,
     )
     console.tell(f"Exported: {made}")
+    if "data" in words and arguments.format in READABLE:
+        from soundsight.experiment.scoring import compare
+
+        count, before, after, alike = compare(
+            arguments.model, made, words["data"], spectrogram=spectrogram, trust=arguments.trust_checkpoint
+        )
+        console.tell(
+            f"Top-1 on the {count} clips of {words['data']}/val: {after:.2%}, where the checkpoint has {before:.2%}; "
+            f"both name the same class for {alike:.2%} of them."
+        )
     if arguments.format in READABLE:
         console.tell(f"Use it with `soundsight predict {shlex.quote(str(made))} clip.wav`.")
     else:

@@ -16,7 +16,7 @@ from soundsight.dataset.catalogue import Clip
 from soundsight.dataset.manifest import Row
 from soundsight.errors import ConfigError, DatasetError, ModelError
 from soundsight.files import images_in
-from soundsight.yolo.classifier import Classifier
+from soundsight.yolo.classifier import Classifier, load_classifier
 
 Images = npt.NDArray[np.uint8]
 
@@ -89,6 +89,30 @@ def check_ears(files: Sequence[Path], config: SpectrogramConfig, model: str | Pa
                 f"{file} was drawn with other spectrogram settings than {model} was trained with; prepare the "
                 "data with the model's settings, or train a model on this data."
             )
+
+
+def compare(
+    one: str | Path,
+    other: str | Path,
+    data: str | Path,
+    *,
+    split: str = "val",
+    spectrogram: SpectrogramConfig | None = None,
+    trust: bool = False,
+) -> tuple[int, float, float, float]:
+    """Number of clips of a split, top-1 of two models on them, and the share for which both name the same class.
+
+    Raises:
+        SoundsightError: A model or the split does not fit.
+    """
+    named = []
+    for model in (one, other):
+        classifier = load_classifier(model, spectrogram=spectrogram, trust=trust)
+        found = list_pictures(data, split, classifier.ears.names)
+        check_ears(found.files, classifier.ears.spectrogram, model)
+        named.append(logits_of(classifier, found.files).argmax(axis=1))
+    first, second = (float((classes == found.targets).mean()) for classes in named)
+    return len(found.files), first, second, float((named[0] == named[1]).mean())
 
 
 def read_picture(file: Path) -> Images:

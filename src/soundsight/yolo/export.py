@@ -6,6 +6,7 @@ it take its place. Its own metadata stay, so the stock `yolo` command reads the 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -29,6 +30,9 @@ from soundsight.yolo.exported import KEY, require_openvino
 READABLE = ("onnx", "openvino", "torchscript")
 # An export with our settings inside: ONNX, or the archive of TorchScript.
 _OURS = re.compile(rb"\A(?:\x08|PK).*" + KEY.encode(), re.DOTALL)
+# Values of `quantize` for which ranges are measured on data, and formats that take one of them whatever is said.
+CALIBRATED = ("8", "int8", "w8a8", "w8a16")
+_ALWAYS_CALIBRATED = ("axelera", "deepx", "edgetpu", "hailo", "imx", "qnn", "xilinx")
 # Packages that Ultralytics needs for a format, by the names that pip knows.
 _PACKAGES = {
     "onnx": 'pip install "soundsight[export]"',
@@ -123,6 +127,7 @@ def _arguments(format: str, arguments: Mapping[str, Any], image_size: int) -> di
     for key in arguments:
         if key not in known:
             raise ConfigError(unknown_key(key, known, f"the arguments of format {format}"))
+    _check_calibration(format, arguments, "data" in known)
     given = {"format": format, "imgsz": image_size, "verbose": False, **arguments}
     if "dynamic" in allowed[format] and format in READABLE:
         given.setdefault("dynamic", True)
@@ -131,6 +136,20 @@ def _arguments(format: str, arguments: Mapping[str, Any], image_size: int) -> di
     except (TypeError, ValueError) as error:
         raise ConfigError(f"An export argument is not allowed: {' '.join(str(error).split())[:300]}") from error
     return given
+
+
+def _check_calibration(format: str, arguments: Mapping[str, Any], possible: bool) -> None:
+    """Ask for the data of integer arithmetic; Ultralytics would download photographs to measure ranges on."""
+    quantize, data = arguments.get("quantize"), arguments.get("data")
+    needed = possible and (str(quantize).lower() in CALIBRATED or format in _ALWAYS_CALIBRATED)
+    if needed and not (data and (Path(str(data)) / "val").is_dir()):
+        found = f"data={data} has no folder val" if data else f"format={format} quantize={quantize} needs data"
+        raise ConfigError(
+            f"{found}: the ranges of integers are measured on spectrogram images; write data=FOLDER, one that "
+            "`soundsight prepare` laid out."
+        )
+    if data and not needed:
+        raise ConfigError(f"data={data} has no effect without quantize=8; leave it out.")
 
 
 def _run(path: Path, place: Path, format: str, arguments: dict[str, Any]) -> Path:
@@ -150,6 +169,10 @@ def _run(path: Path, place: Path, format: str, arguments: dict[str, Any]) -> Pat
             raise ModelError(
                 f"Format {format} needs the package {package}, which is not installed; run {how}."
             ) from error
+        except OSError as error:
+            if error.errno not in (None, errno.ENOENT):  # the disk's fault, not the exporter's
+                raise
+            raise ModelError(f"Ultralytics cannot export {path} to {format} ({error}).") from error
         except (RuntimeError, ValueError, TypeError, AssertionError, SystemError, AttributeError) as error:
             reason = " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
             raise ModelError(f"Ultralytics cannot export {path} to {format} ({reason}).") from error
