@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         from soundsight.experiment.scoring import compare
 
         count, before, after, alike = compare(
-            arguments.model, made, words["data"], spectrogram=spectrogram, trust=arguments.trust_checkpoint
+            arguments.model, made, str(words["data"]), spectrogram=spectrogram, trust=arguments.trust_checkpoint
         )
         console.tell(
             f"Top-1 on the {count} clips of {words['data']}/val: {after:.2%}, where the checkpoint has {before:.2%}; "
