@@ -64,8 +64,8 @@ def test_a_stream_equals_what_is_read_in_parts(tmp_path: Path, name: str, words:
 def test_windows_of_a_recording_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, other = encode(tmp_path, "a.m4a"), encode(tmp_path, "b.m4a", seconds=2)
     runs = []
-    run = subprocess.run
-    monkeypatch.setattr(subprocess, "run", lambda *words, **how: runs.append(words) or run(*words, **how))
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *words, **how: runs.append(words) or popen(*words, **how))
     audio.probe(path)
     for start in range(6):
         audio.read(path, sample_rate=16000, start_seconds=start, duration_seconds=1.0)
@@ -83,12 +83,12 @@ def test_nothing_is_left_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
-    ffmpeg.forget()
+    audio.forget()
     audio.read(path, sample_rate=16000, duration_seconds=1.0)
     streamed(path)
     assert os.listdir(place) == []
     audio.read(path, sample_rate=16000, start_seconds=3.0)  # what was decoded can still be read
-    ffmpeg.forget()
+    audio.forget()
 
 
 def test_threads_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -1,80 +1,133 @@
 """Recordings: from a file, a pipe or an array to mono float32 samples at the rate a model hears at.
 
-Everything is read by seeking or streaming, never a whole long file at once. What libsndfile does not know goes
-through the program ffmpeg where it is installed. Knows nothing of pictures or labels.
+Everything is read from start to end, in little memory, and counted: what a header announces is a claim. The decoder
+is chosen by the content: libsndfile, or else the program ffmpeg where it is installed. What is there of a damaged
+recording is read, and the damage is said. Knows nothing of images or labels.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
-from soundsight import ffmpeg, interrupts
+from soundsight import container, decoding, ffmpeg, interrupts
+from soundsight.decoding import MAX_CHANNELS, AudioInfo, Waveform, good, open_stream, readable
 from soundsight.errors import AudioError
+from soundsight.packed import HEAD
 
 with interrupts.later():  # a Ctrl-C into the loading of its C++ would abort the process
     import soxr
 
-Waveform = npt.NDArray[np.float32]
-
-# Below, a second holds no sound worth a picture; above, no sound card records.
-MIN_RATE, MAX_RATE, MAX_CHANNELS = 100, 1_000_000, 256
+MIN_RATE, MAX_RATE = decoding.MIN_RATE, decoding.MAX_RATE  # Hz
 BLOCK_SECONDS = 10.0
-BLOCK_VALUES = 1 << 22  # samples of all channels decoded at once, at most: 16 MB
-LOUDEST = 1e15  # full scale is 1; beyond, the power of a sound is no number that a float32 can hold
-# No codec packs more samples of digital silence into a byte; a header that claims more lies.
-MAX_FRAMES_PER_BYTE = 8192
 # Source samples decoded beyond the end of a clip, so that the resampler sees what follows.
 MARGIN_SAMPLES = 4096
-_NOT_RECOGNISED = 1  # libsndfile's number for a format that it does not know
+# The share of a clip that a recording's end, or what is good of it, must fill to be a clip of its own.
+LEAST_SHARE = 0.5
+_KEPT_SAMPLES = 1 << 22  # of a recording of unknown length that are kept while it is measured: 16 MB
 
 EXTENSIONS = frozenset(
-    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .w64 .rf64 .voc .sph .nist".split()
+    ".wav .wave .bwf .amb .rf64 .w64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .voc .sph .nist".split()
 )
-# A damaged file can also leave the library at an impossible place, where it asks for fewer than no samples.
-DECODING_ERRORS = (soundfile.LibsndfileError, RuntimeError, ValueError)
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What the header of a recording says."""
-
-    sample_rate: int  # Hz
-    channels: int
-    frames: int  # samples a channel
-    format: str  # for example "WAV/PCM_16"
-
-    @property
-    def duration_seconds(self) -> float:
-        """Length in seconds."""
-        return self.frames / self.sample_rate
+# What lies beside recordings: never opened to see whether it is one.
+_BESIDE = frozenset(
+    ".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .html .htm .pdf .png .jpg .jpeg .gif .tif .tiff .bmp .svg .npy "
+    ".npz .zip .gz .tar .7z .rar .py .ipynb .db .sqlite .parquet .log .ini .cfg .lock .cache .pt .onnx .xlsx .xls .doc "
+    ".docx .part .tmp .bak .wamd .textgrid .kml .gpx .exe .dll .pk .reapeaks .asd".split()
+)
+# Folders that operating systems and storage servers make.
+LITTER = frozenset({"__macosx", "system volume information", "$recycle.bin", "lost+found", "@eadir", "#recycle"})
+_kept = threading.local()  # `.open`: the recording that this thread read last, if it cannot be sought in
 
 
 def is_audio(path: Path) -> bool:
-    """Whether the name looks like a recording that can be read on this machine."""
+    """Whether a file is meant as a recording: by its name, or where that says nothing, by its first bytes."""
     suffix = path.suffix.lower()
-    return suffix in EXTENSIONS or (suffix in ffmpeg.EXTENSIONS and ffmpeg.installed())
+    if suffix in EXTENSIONS or suffix in ffmpeg.EXTENSIONS:
+        return True
+    if suffix in _BESIDE:
+        return False
+    try:
+        if not path.is_file():
+            return False
+        with open(path, "rb", buffering=0) as file:
+            return container.known(file.read(HEAD))
+    except OSError:
+        return False
 
 
-@dataclass(frozen=True)
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is hidden, or made by an operating system beside what people keep."""
+    return name.startswith(".") or name.lower() in LITTER
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """All files below a folder, in a fixed order, and places with the reason why they cannot be read.
+
+    Links to folders are followed, each folder once. What `is_litter` is left alone.
+    """
+    seen: set[str] = set()
+    refused: list[OSError] = []
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refused.append):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not is_litter(name))
+        if not names and not folders and is_audio(Path(parent)):
+            yield Path(parent), "is an empty folder, not a recording"
+        yield from ((Path(parent, name), "") for name in sorted(names) if not is_litter(name))
+    for error in refused:
+        yield Path(error.filename), f"the folder cannot be read ({error.strerror})"
+
+
+def span(start_seconds: float, seconds: float, rate: int) -> tuple[int, int]:
+    """First sample and number of samples of a stretch, the same for all who cut: `prepare`, `predict` and the page.
+
+    Times are taken to the microsecond, as tables hold them.
+    """
+    first = math.floor(round(start_seconds, 6) * rate + 0.5)
+    return first, math.ceil(round(seconds, 6) * rate - 1e-6)
+
+
 class Recording:
-    """A recording that is open to be read in stretches; made by `recording`."""
+    """A recording that is open to be read in stretches; made by `recording`.
 
-    path: str | Path
-    info: AudioInfo
-    file: soundfile.SoundFile
+    Attributes:
+        info: What is known of it; its length is counted where no header tells.
+        damage: What was found to be wrong with it so far, a sentence; empty if nothing was.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.damage = path, ""
+        self._stack = ExitStack()
+        self._first, self._held, self._parts = 0, 0, list[Waveform]()
+        self._ended = False
+        self._stream = self._stack.enter_context(open_stream(path))
+        self._blocks: Iterator[Waveform] | None = None
+        self.info, self.damage, self.exact = self._stream.info, self._stream.damage, self._stream.exact
+        if not self.info.frames:
+            self._restart(0, None)
+            self._pull(None)
+            info = self.info
+            self.info = AudioInfo(info.sample_rate, info.channels, self._first + self._held, info.format)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._stack.close()
+        self._blocks = None
 
     def read(self, *, sample_rate: int, start_seconds: float = 0.0, duration_seconds: float | None = None) -> Waveform:
-        """Read a stretch; once only.
+        """Read a stretch.
 
         Args:
             sample_rate: Rate of the result, in Hz.
@@ -83,48 +136,106 @@ class Recording:
 
         Returns:
             Mono float32 `(samples,)` in [-1, 1], the mean of the channels; shorter than asked for where the
-            recording ends.
+            recording, or what is good of it, ends. Then `damage` tells if it should not have.
 
         Raises:
-            AudioError: The recording is damaged, ends before that, or holds values that are no numbers.
+            AudioError: Nothing of the stretch is there.
         """
-        path, info, file = self.path, self.info, self.file
-        start = round(start_seconds * info.sample_rate)
-        wanted = info.frames - start
-        if duration_seconds is not None:
-            wanted = min(wanted, math.ceil(duration_seconds * info.sample_rate))
-        if start < 0 or wanted <= 0:
+        rate = self.info.sample_rate
+        first, count = span(start_seconds, duration_seconds or 0.0, rate)
+        margin = MARGIN_SAMPLES if rate != sample_rate else 0
+        data = np.zeros(0, np.float32)
+        if first >= 0 and not (self.exact and first >= self.info.frames):
+            data = self._samples(first, None if duration_seconds is None else count + margin)
+        if not len(data):
+            length = (self._first + self._held) / rate if self._ended and not self.exact else self.info.duration_seconds
             raise AudioError(
-                f"{path} is {info.duration_seconds:.3f} s long, so nothing is left at "
-                f"{start_seconds:g} s; choose an earlier start."
+                self.damage
+                or f"{self.path} is {length:.3f} s long, so nothing is left at {start_seconds:g} s; "
+                "choose an earlier start."
             )
-        margin = MARGIN_SAMPLES if info.sample_rate != sample_rate else 0
-        try:
-            if start:
-                file.seek(start)
-            data = _read_mono(file, wanted + margin, path)
-        except DECODING_ERRORS as error:
-            raise AudioError(f"{path} cannot be decoded ({_reason(error)}).") from error
-        waveform = resample(data, info.sample_rate, sample_rate)
-        waveform = waveform[: math.ceil(wanted * sample_rate / info.sample_rate)]
-        if len(waveform) == 0:
-            raise AudioError(f"{path} holds no samples; replace it or leave it out.")
-        return waveform
+        own = len(data) if duration_seconds is None else min(count, len(data))
+        return resample(data, rate, sample_rate)[: math.ceil(own * sample_rate / rate)]
+
+    def _samples(self, first: int, count: int | None) -> Waveform:
+        if self.exact or self._blocks is None or first < self._first:
+            self._restart(first if self.exact else 0, count if self.exact else None)
+        self._pull(None if count is None else first + count, keep=first)
+        data = self._parts[0] if len(self._parts) == 1 else np.concatenate([np.zeros(0, np.float32), *self._parts])
+        data = data[max(0, first - self._first) :]
+        self._parts, self._first, self._held = [data], max(first, self._first), len(data)
+        return data[:count]
+
+    def _restart(self, first: int, count: int | None) -> None:
+        if self._blocks is not None and not self.exact:
+            self._stack.close()
+            self._stream = self._stack.enter_context(open_stream(self.path))
+        self._first, self._held, self._parts, self._ended = first, 0, [], False
+        self._blocks = self._stream.blocks(count or round(BLOCK_SECONDS * self.info.sample_rate), first)
+
+    def _pull(self, end: int | None, keep: int | None = None) -> None:
+        """Decode up to the sample `end`; hold on to what comes from `keep` on, or to as much as a few megabytes."""
+        assert self._blocks is not None
+        while not self._ended and (end is None or self._first + self._held < end):
+            try:
+                block = next(self._blocks, None)
+            except AudioError as error:
+                self.damage, block = str(error), None
+                if not self._first + self._held:
+                    raise
+            if block is None:
+                self._ended = True
+                if not self.exact:
+                    self._stack.close()
+                break
+            self._parts.append(block)
+            self._held += len(block)
+            while self._parts and (
+                self._held > _KEPT_SAMPLES if keep is None else self._first + len(self._parts[0]) <= keep
+            ):
+                self._first += len(self._parts[0])
+                self._held -= len(self._parts.pop(0))
 
 
 @contextmanager
 def recording(path: str | Path) -> Iterator[Recording]:
-    """Open a recording and read its header.
+    """Open a recording.
+
+    One that cannot be sought in stays open, where it was read to, until this thread reads another one: its clips are
+    decoded once, if they are read in order.
 
     Raises:
         AudioError: The file is missing, is no recording, or has no samples.
     """
-    with _open(path) as file:
-        yield Recording(path, _info(file, path), file)
+    path = readable(Path(path))
+    stat = path.stat()
+    key = (str(path.absolute()), stat.st_size, stat.st_mtime_ns)
+    opened = _mine().pop(key, None)
+    if opened is None:
+        forget()
+        opened = Recording(path)
+    try:
+        yield opened
+    finally:
+        if opened.exact:
+            opened.close()
+        else:
+            forget()
+            _mine()[key] = opened
+
+
+def forget() -> None:
+    """Let go of the recording that is kept open."""
+    while _mine():
+        _mine().popitem()[1].close()
+
+
+def _mine() -> dict[tuple[str, int, int], Recording]:
+    return _kept.__dict__.setdefault("open", {})
 
 
 def probe(path: str | Path) -> AudioInfo:
-    """The header of a recording; raises as `recording` does."""
+    """What is known of a recording; raises as `recording` does."""
     with recording(path) as opened:
         return opened.info
 
@@ -136,21 +247,17 @@ def read(
     start_seconds: float = 0.0,
     duration_seconds: float | None = None,
 ) -> Waveform:
-    """Open a recording and read a stretch of it; see `Recording.read`."""
+    """Open a recording and read a stretch of it; see `Recording.read`.
+
+    Raises:
+        AudioError: Nothing of the stretch is there, or damage was met in it.
+    """
     with recording(path) as opened:
-        return opened.read(sample_rate=sample_rate, start_seconds=start_seconds, duration_seconds=duration_seconds)
-
-
-def _read_mono(file: soundfile.SoundFile, frames: int, name: str | Path) -> Waveform:
-    """Up to `frames` samples from here on; channels are averaged block by block, however many there are."""
-    parts, left = [np.zeros(0, np.float32)], frames
-    while left > 0:
-        block = file.read(min(left, max(1, BLOCK_VALUES // file.channels)), dtype="float32", always_2d=True)
-        if not len(block):
-            break
-        parts.append(_mono(block, name, first=frames - left))
-        left -= len(block)
-    return parts[1] if len(parts) == 2 else np.concatenate(parts)
+        before = opened.damage
+        waveform = opened.read(sample_rate=sample_rate, start_seconds=start_seconds, duration_seconds=duration_seconds)
+        if opened.damage != before:
+            raise AudioError(opened.damage)
+        return waveform
 
 
 def resample(waveform: Waveform, source_rate: int, target_rate: int) -> Waveform:
@@ -185,52 +292,28 @@ def opened(
     """Open a recording of any length to read it once, from start to end, at its own rate.
 
     Args:
-        source: A path, or an open binary stream. From a pipe, WAV, AU, OGG and MP3 can be read.
+        source: A path, or an open binary stream. A pipe is read as it comes if it is WAV, AIFF, AU, CAF, OGG or
+            MP3; other formats are kept in a temporary file first.
         raw_rate: For a stream without a header, 16-bit little-endian mono: its rate in Hz.
         block_seconds: Length of the blocks.
 
     Yields:
-        What the header says (the length is 0 where it is not known, as of a pipe or what ffmpeg decodes), and
-        an iterator of mono float32 blocks `(samples,)` in [-1, 1], which raises `AudioError` where the
-        recording is empty or damaged.
+        What is known (the length is 0 where only decoding can tell), and an iterator of mono float32 blocks
+        `(samples,)` in [-1, 1], which raises `AudioError` after what is good of a damaged or empty recording.
 
     Raises:
         AudioError: As `probe`.
     """
-    name = source if isinstance(source, str | Path) else "Standard input"
-    with _open_once(source, raw_rate) as (file, check):
-        info = _info(file, name, length_known=check is None and isinstance(source, str | Path))
-        yield info, _blocks(file, name, max(1, round(block_seconds * info.sample_rate)), check)
-
-
-def _blocks(
-    file: soundfile.SoundFile, name: str | Path, frames: int, check: Callable[[], None] | None
-) -> Iterator[Waveform]:
-    total, frames = 0, min(frames, max(1, BLOCK_VALUES // file.channels))
-    while True:
-        try:
-            data = file.read(frames, dtype="float32", always_2d=True)
-        except DECODING_ERRORS as error:
-            raise AudioError(
-                f"{name} cannot be decoded after {total / file.samplerate:.1f} s ({_reason(error)})."
-            ) from error
-        if len(data):
-            yield _mono(data, name, first=total)
-        total += len(data)
-        if len(data) < frames:
-            break
-    if check is not None:
-        check()
-    if total == 0:
-        raise AudioError(f"{name} holds no samples; replace it or leave it out.")
+    with open_stream(source, raw_rate) as stream:
+        yield stream.info, stream.blocks(max(1, round(block_seconds * stream.info.sample_rate)))
 
 
 def to_mono(samples: npt.ArrayLike) -> Waveform:
     """Turn an array of samples into a waveform.
 
     Args:
-        samples: `(samples,)` or `(samples, channels)`; integers are scaled by their type's range, floats
-            must lie in [-1, 1].
+        samples: `(samples,)`, `(samples, channels)` or `(channels, samples)`: the longer side is time. Integers are
+            scaled by their type's range, floats must lie in [-1, 1].
 
     Returns:
         Mono float32 `(samples,)`.
@@ -241,109 +324,18 @@ def to_mono(samples: npt.ArrayLike) -> Waveform:
     array = np.asarray(samples)
     if array.ndim not in (1, 2) or array.size == 0:
         raise AudioError(f"An array of shape {array.shape} is no recording: (samples,) or (samples, channels) is.")
+    if array.ndim == 2 and array.shape[0] < array.shape[1]:  # as librosa and torchaudio give it
+        array = array.T
+    if array.ndim == 2 and array.shape[1] > MAX_CHANNELS:
+        raise AudioError(
+            f"An array of shape {array.shape} is no recording: it has {array.shape[1]} channels, and at most "
+            f"{MAX_CHANNELS} are allowed."
+        )
     if np.issubdtype(array.dtype, np.integer):
         limits = np.iinfo(array.dtype)
         middle = (limits.max + limits.min + 1) / 2
         array = (array.astype(np.float32) - middle) / (limits.max - middle + 1)
-    return _mono(array.reshape(len(array), -1).astype(np.float32), "The array")
-
-
-def _mono(data: npt.NDArray[np.float32], name: str | Path | object, *, first: int = 0) -> Waveform:
-    mono = data[:, 0] if data.shape[1] == 1 else data.mean(axis=1, dtype=np.float32)
-    if not (mono.min() >= -LOUDEST and mono.max() <= LOUDEST):
-        if np.isfinite(mono).all():
-            raise AudioError(
-                f"{name} holds values beyond {LOUDEST:g} times full scale, which are no sound; replace it."
-            )
-        where = first + int(np.flatnonzero(~np.isfinite(mono))[0])
-        raise AudioError(f"{name} holds values that are no numbers (NaN or infinity, first at sample {where}).")
-    return np.ascontiguousarray(mono)
-
-
-def _info(file: soundfile.SoundFile, name: str | Path, *, length_known: bool = True) -> AudioInfo:
-    frames = file.frames if length_known else 0
-    info = AudioInfo(file.samplerate, file.channels, frames, f"{file.format}/{file.subtype}")
-    if not MIN_RATE <= info.sample_rate <= MAX_RATE:
-        raise AudioError(
-            f"{name} claims a sample rate of {info.sample_rate} Hz; {MIN_RATE} to {MAX_RATE} Hz can be read."
-        )
-    if info.channels > MAX_CHANNELS:
-        raise AudioError(f"{name} has {info.channels} channels; at most {MAX_CHANNELS} can be read.")
-    if info.frames == 0 and length_known:
-        raise AudioError(f"{name} holds no samples; replace it or leave it out.")
-    if length_known and info.frames > MAX_FRAMES_PER_BYTE * (size := os.path.getsize(name)):
-        raise AudioError(f"{name} claims to last {info.duration_seconds:.0f} s, which {size} bytes cannot hold.")
-    return info
-
-
-def _open(path: str | Path) -> soundfile.SoundFile:
-    """Open a file to seek in."""
-    path = _readable(Path(path))
-    return _libsndfile(path) or ffmpeg.decoded(path)
-
-
-@contextmanager
-def _open_once(
-    source: str | Path | BinaryIO, raw_rate: int | None
-) -> Iterator[tuple[soundfile.SoundFile, Callable[[], None] | None]]:
-    """Open a file or a stream to read once, with what tells at its end whether all of it came; `None`: it did."""
-    if not isinstance(source, str | Path):
-        with _open_stream(source, raw_rate) as file:
-            yield file, None
-        return
-    path = _readable(Path(source))
-    if (opened := _libsndfile(path)) is not None:
-        with opened:
-            yield opened, None
-        return
-    with ffmpeg.streaming(path) as (file, check):
-        yield file, check
-
-
-def _open_stream(source: BinaryIO, raw_rate: int | None) -> soundfile.SoundFile:
-    raw: dict[str, Any] = {}
-    if raw_rate is not None:
-        raw = {"format": "RAW", "subtype": "PCM_16", "endian": "LITTLE", "channels": 1, "samplerate": raw_rate}
-    try:
-        target = source if source.seekable() else source.fileno()
-        return soundfile.SoundFile(target, closefd=False, **raw)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError, OSError, ValueError) as error:
-        raise AudioError(
-            f"Standard input is no recording that can be read from a pipe ({_reason(error)}); send WAV, or name a file."
-        ) from error
-
-
-def _readable(path: Path) -> Path:
-    """The path, unless there is no file to read."""
-    if not path.exists():
-        raise AudioError(f"{path} does not exist.")
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
-        raise AudioError(f"{path} is {kind}, not a recording.")
-    if not os.access(path, os.R_OK):
-        raise AudioError(f"{path} may not be read by this user; change its permissions.")
-    return path
-
-
-def _libsndfile(path: Path) -> soundfile.SoundFile | None:
-    """Open a file with libsndfile; `None` where ffmpeg has to try.
-
-    It tries what is known to be its own, and what libsndfile gives up on, unless that claims to be a format that
-    libsndfile would know, or claims nothing by having no ending.
-    """
-    suffix = path.suffix.lower()
-    if suffix in ffmpeg.EXTENSIONS:
-        return None
-    try:
-        return soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)  # any bytes
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        strange = suffix not in EXTENSIONS or getattr(error, "code", _NOT_RECOGNISED) != _NOT_RECOGNISED
-        if suffix and strange and path.stat().st_size and ffmpeg.installed():
-            return None
-        raise AudioError(f"{path} is no recording that can be read ({_reason(error)}).") from error
-
-
-def _reason(error: Exception) -> str:
-    """The library's own words, without the file name that it repeats."""
-    text = getattr(error, "error_string", None) or str(error)
-    return text.strip().rstrip(".")
+    mono, problem = good(array.reshape(len(array), -1).astype(np.float32), 0)
+    if problem:
+        raise AudioError(f"The array {problem}.")
+    return mono

@@ -5,14 +5,12 @@ The class folders may also lie in folders train, valid and test, and all of that
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 
 from soundsight import ffmpeg
-from soundsight.audio import is_audio
+from soundsight.audio import files_below, is_audio, is_litter
 from soundsight.dataset.catalogue import Catalogue, Clip
 from soundsight.dataset.manifest import SETTINGS
 from soundsight.dataset.split import split_name
@@ -44,18 +42,18 @@ def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
     split_folders = {folder.parent for folder, split in classes if split}
     top = next(iter(split_folders)).parent if split_folders else root
     for folder in _subfolders(top) if split_folders else ():
-        if folder not in split_folders and any(is_audio(path) for path, _ in _files_below(folder)):
+        if folder not in split_folders and any(is_audio(path) for path, _ in files_below(folder)):
             failures.append((f"{printable(folder.relative_to(root).as_posix())}/", "lies beside the folders of splits"))
     for folder, split in classes:
         found = 0
-        for path, problem in _files_below(folder):
+        for path, problem in files_below(folder):
             relative = printable(path.relative_to(root).as_posix())
             if problem:
                 failures.append((relative, problem))
+            elif path.suffix.lower() in ffmpeg.EXTENSIONS and not ffmpeg.installed():
+                failures.append((relative, "needs the program ffmpeg, which is not installed"))
             elif is_audio(path):
                 clips.append(_clip(path, relative, path.relative_to(folder), split, pattern))
-            elif path.suffix.lower() in ffmpeg.EXTENSIONS:
-                failures.append((relative, "needs the program ffmpeg, which is not installed"))
             else:
                 continue
             found += 1
@@ -65,7 +63,7 @@ def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
             )
     beside = {root, top, *(folder.parent for folder, _ in classes)}
     for path in sorted(
-        p for folder in beside for p in folder.iterdir() if p.is_file() and is_audio(p) and p.name[0] != "."
+        p for folder in beside for p in folder.iterdir() if p.is_file() and not is_litter(p.name) and is_audio(p)
     ):
         loose.append(
             (printable(path.relative_to(root).as_posix()), "lies beside the class folders, so it has no label")
@@ -146,26 +144,5 @@ def _compile(source_pattern: str) -> re.Pattern[str] | None:
 
 def _subfolders(root: Path) -> list[Path]:
     """Folders that are neither hidden nor a cache or a data folder of `prepare`."""
-    found = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = sorted(path for path in root.iterdir() if path.is_dir() and not is_litter(path.name))
     return [path for path in found if not (path / SETTINGS).is_file()]
-
-
-def _files_below(folder: Path) -> Iterator[tuple[Path, str]]:
-    """All files that are not hidden, in a fixed order, and folders with the reason why they cannot be read.
-
-    Links to folders are followed, each folder once.
-    """
-    seen: set[str] = set()
-    refused: list[OSError] = []
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refused.append):
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if not names and not folders and is_audio(Path(parent)):
-            yield Path(parent), "is an empty folder, not a recording"
-        yield from ((Path(parent, name), "") for name in sorted(names) if not name.startswith("."))
-    for error in refused:
-        yield Path(error.filename), f"the folder cannot be read ({error.strerror})"

@@ -33,6 +33,8 @@ Image = npt.NDArray[np.uint8]
 
 # Raised whenever the same settings would give other pixels.
 RENDERER = 1
+# Ends the text of a picture whose recording is damaged: it is never up to date, so that each run tells.
+DAMAGED = " damaged"
 _KEYWORD = b"soundsight"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = len(_SIGNATURE) + 25  # signature and IHDR chunk
@@ -49,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What became of a task. `failure` is empty on success."""
+    """What became of a task. `failure` is empty on success; with a `sha256`, the clip was drawn all the same."""
 
     sha256: str = ""
     size: int = 0  # bytes of the recording
@@ -73,6 +75,8 @@ def draw(task: Task) -> Drawn:
             key = picture_key(config, digest, clip)
             if read_key(task.target) != key:
                 image = _draw(clip, recording, config)
+                if recording.damage:
+                    key += DAMAGED
     except AudioError as error:
         return Drawn(failure=str(error))
     except OSError as error:  # vanished meanwhile, or a bad disk
@@ -87,6 +91,7 @@ def draw(task: Task) -> Drawn:
         info.channels,
         round(info.duration_seconds, 6),
         image is not None,
+        recording.damage,
     )
 
 
@@ -103,6 +108,8 @@ def _draw(clip: Clip, recording: audio.Recording, config: SpectrogramConfig) -> 
     waveform = recording.read(
         sample_rate=config.sample_rate, start_seconds=clip.start_seconds, duration_seconds=seconds
     )
+    if recording.damage and clip.start_seconds and len(waveform) < audio.LEAST_SHARE * seconds * config.sample_rate:
+        raise AudioError(recording.damage)
     if clip.speed != 1:
         waveform = audio.change_speed(waveform, clip.speed, round(config.clip_seconds * config.sample_rate))
     return render(waveform, config)

@@ -166,15 +166,17 @@ def draw_all(
             done[clip] = row if same else replace(row, fold=_fold(clip), source=clip.source)
         else:
             tasks.append(pictures.Task(clip, cache / image, spectrogram))
-    kept, drawn, failures, listed = len(done), 0, list(catalogue.failures), set[tuple[str, str]]()
+    tasks.sort(key=lambda task: (task.clip.file, task.clip.start_seconds))  # as recordings are decoded
+    kept, drawn, failures = len(done), 0, dict.fromkeys(catalogue.failures)
+    damaged = {file for file, _ in catalogue.failures}
     if tasks:
         index.unlink(missing_ok=True)  # until all is whole again
     for number, (task, result) in enumerate(run(pictures.draw, tasks, workers=workers), 1):
-        if isinstance(result, parallel.WorkerLost) or result.failure:
-            failure = (task.clip.file, str(result) if isinstance(result, parallel.WorkerLost) else result.failure)
-            if task.clip.speed == 1 or failure not in listed:  # its versions fail as a clip does
-                failures.append(failure)
-            listed.add(failure)
+        reason = str(result) if isinstance(result, parallel.WorkerLost) else result.failure
+        if reason:
+            failures[task.clip.file, reason] = None  # once, however many clips of the recording it stops
+            damaged.add(task.clip.file)
+        if isinstance(result, parallel.WorkerLost) or not result.sha256:
             task.target.unlink(missing_ok=True)
         else:
             drawn += result.redrawn
@@ -185,8 +187,8 @@ def draw_all(
     manifest.write_settings(cache / manifest.SETTINGS, settings)
     rows = [done[clip] for clip in targets if clip in done]
     if tasks or len(known) != len(rows):
-        manifest.write_rows(index, rows)
-    return rows, failures, drawn
+        manifest.write_rows(index, [row for row in rows if row.file not in damaged])
+    return rows, list(failures), drawn
 
 
 def with_versions(

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from soundsight import audio, parallel
 from soundsight.config import SpectrogramConfig
 from soundsight.dataset.catalogue import Clip
-from soundsight.errors import AudioError, SoundsightError
+from soundsight.errors import SoundsightError
 from soundsight.spectrogram import SILENCE_POWER, fit, mel_power
 
 Fingerprint = npt.NDArray[np.uint8]
@@ -39,7 +39,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one clip is like. `failure` is empty on success."""
+    """What one clip is like. `failure` is empty on success; with a `digest`, what is there was measured."""
 
     sample_rate: int = 0  # Hz, of the recording
     channels: int = 0
@@ -86,7 +86,7 @@ def measure(task: Task) -> Measured:
     """Carry out a task; a bad recording is an answer, not an exception."""
     clip = task.clip
     try:
-        info, waveform = _read(clip, task.config.clip_seconds)
+        info, waveform, damage = _read(clip, task.config.clip_seconds)
     except SoundsightError as error:
         return Measured(failure=str(error))
     except OSError as error:  # vanished meanwhile, or a bad disk
@@ -105,25 +105,21 @@ def measure(task: Task) -> Measured:
         clipped=clipped,
         digest=hashlib.sha256(waveform.data).digest(),
         fingerprint=fingerprint(heard, task.config).tobytes(),
+        failure=damage,
     )
 
 
-def _read(clip: Clip, clip_seconds: float) -> tuple[audio.AudioInfo, audio.Waveform]:
-    """Header of the recording, and the clip at its own rate."""
+def _read(clip: Clip, clip_seconds: float) -> tuple[audio.AudioInfo, audio.Waveform, str]:
+    """What is known of the recording, the clip at its own rate, and what is wrong with it."""
     seconds = clip_seconds
     if clip.end_seconds is not None:
         seconds = min(seconds, clip.end_seconds - clip.start_seconds)
-    if clip.start_seconds == 0 and seconds > 0:  # one opening does for header and samples
-        with audio.opened(clip.path, block_seconds=seconds) as (info, blocks):
-            waveform = next(blocks, None)
-        if waveform is None:
-            raise AudioError(f"{clip.path} holds no samples; replace it or leave it out.")
-        return info if info.frames else audio.probe(clip.path), waveform
     with audio.recording(clip.path) as recording:
         info = recording.info
-        return info, recording.read(
+        waveform = recording.read(
             sample_rate=info.sample_rate, start_seconds=clip.start_seconds, duration_seconds=seconds
         )
+        return info, waveform, recording.damage
 
 
 def flat_shares(waveform: audio.Waveform, sample_rate: int) -> tuple[float, float]:

@@ -132,8 +132,9 @@ def inspect(
 
     listening, comparing = (_told(progress, stage) for stage in ("listening", "comparing"))
     every = survey(catalogue.clips, spectrogram, workers=workers, progress=listening)
-    heard = {clip: measured for clip, measured in every.items() if not measured.failure}
-    failures = [*catalogue.failures, *((c.file, m.failure) for c, m in every.items() if m.failure)]
+    heard = {clip: measured for clip, measured in every.items() if measured.digest}
+    found_out = ((clip.file, measured.failure) for clip, measured in every.items() if measured.failure)
+    failures = list(dict.fromkeys([*catalogue.failures, *found_out]))  # once, however many clips are hit
     exact = exact_groups({clip: measured.digest for clip, measured in heard.items()})
     copies = {clip for group in exact for clip in group[1:]}
     prints = {clip: m.fingerprint for clip, m in heard.items() if clip not in copies}

@@ -46,6 +46,7 @@ class Window:
     probabilities: Floats = field(repr=False)  # (classes,), sum 1; all 0 in silence
     silent: bool = field(repr=False)
     model: Model = field(repr=False)
+    weight: float = field(default=1.0, repr=False)  # in a mean: below 1 for what is left at a recording's end
 
     @property
     def named(self) -> bool:
@@ -87,7 +88,7 @@ class Vector:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """A recording as a whole: the mean over those windows that were not silent."""
+    """A recording as a whole: the mean over those windows that were not silent, weighed by their length."""
 
     recording: str
     duration_seconds: float
@@ -208,7 +209,7 @@ class Tally:
         self.model = model
         self.counts: Counter[str] = Counter()
         self.total = np.zeros(len(model.names))
-        self.heard = 0
+        self.heard = 0.0
         self.named = False  # whether some window has a class
 
     def add(self, window: Window) -> None:
@@ -216,12 +217,12 @@ class Tally:
         self.counts[window.label] += 1
         self.named |= window.named
         if not window.silent:
-            self.total += window.probabilities
-            self.heard += 1
+            self.total += window.weight * window.probabilities
+            self.heard += window.weight
 
     def summary(self, duration_seconds: float, failure: str, thresholds: Floats) -> Summary:
         """What the windows say together."""
-        mean = (self.total / max(self.heard, 1)).astype(np.float32)
+        mean = (self.total / (self.heard or 1)).astype(np.float32)
         silent = self.heard == 0
         label, probability = decide(mean, silent, self.model.names, thresholds)
         if not self.named and not (silent and self.counts):

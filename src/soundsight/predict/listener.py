@@ -194,6 +194,7 @@ class Listener:
             probabilities,
             drawn.silent,
             self.model,
+            drawn.weight,
         )
 
 

@@ -40,6 +40,7 @@ class Drawn:
     images: list[Image]  # uint8 (size, size, 3) each: as it is, then at other speeds
     silent: bool
     reference_db: float  # what is 0 dB in `image`, re full scale; -inf in silence
+    weight: float = 1.0  # in the mean of its recording
 
     @property
     def image(self) -> Image:
@@ -67,6 +68,7 @@ class _Job:
     recording: str
     start_seconds: float
     end_seconds: float
+    weight: float
     live: bool
     drawing: Future[tuple[list[Image], bool, float]]  # the samples are let go as soon as they are drawn
 
@@ -138,7 +140,8 @@ def _drawn(
             elif not drawn:
                 drawn = True
                 stretch, name = event.stretch, event.source.name
-                yield Drawn(name, stretch.start_seconds, stretch.end_seconds, *drawing(stretch)), event.source.live
+                found = Drawn(name, stretch.start_seconds, stretch.end_seconds, *drawing(stretch), stretch.weight)
+                yield found, event.source.live
             else:
                 threads = True
                 yield from _drawn_by_threads(event, events, drawing, depth=depth, workers=workers)
@@ -182,7 +185,7 @@ def _drawn_by_threads(
                     else:
                         cut, source = event.stretch, event.source
                         job = pool.submit(drawing, cut)
-                        put(_Job(source.name, cut.start_seconds, cut.end_seconds, source.live, job))
+                        put(_Job(source.name, cut.start_seconds, cut.end_seconds, cut.weight, source.live, job))
             put(None)
         except _Stopped:
             pass
@@ -199,7 +202,7 @@ def _drawn_by_threads(
             if isinstance(item, Ended):
                 yield item, False
                 continue
-            drawn = Drawn(item.recording, item.start_seconds, item.end_seconds, *item.drawing.result())
+            drawn = Drawn(item.recording, item.start_seconds, item.end_seconds, *item.drawing.result(), item.weight)
             yield drawn, item.live and waiting.empty()
     finally:
         stop.set()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from soundsight.audio import is_audio
+from soundsight.audio import files_below, is_audio
 from soundsight.errors import ConfigError
 
 
@@ -67,13 +67,5 @@ def _expand(path: Path) -> Iterator[Path]:
 
 
 def _recordings(folder: Path) -> Iterator[Path]:
-    refused: list[OSError] = []
-    for parent, folders, names in os.walk(folder, onerror=refused.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if not names and not folders and is_audio(Path(parent)):
-            yield Path(parent)  # a folder that looks like a recording: reading it tells what is wrong
-        for name in sorted(names):
-            path = Path(parent, name)
-            if not name.startswith(".") and is_audio(path):
-                yield path
-    yield from (Path(error.filename) for error in refused)
+    """Recordings below a folder; what cannot be read, too: reading it tells what is wrong."""
+    return (path for path, problem in files_below(folder) if problem or is_audio(path))

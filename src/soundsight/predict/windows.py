@@ -53,6 +53,7 @@ class Stretch:
     waveform: Waveform  # (samples + margin,) at the recording's rate
     samples: int  # of the waveform that lie in the window; the rest helps the resampler
     rate: int  # Hz
+    weight: float = 1.0  # in a mean: the share of a window that no earlier one has seen, for the last of a recording
 
 
 def file_source(path: str | Path) -> Source:
@@ -103,8 +104,9 @@ def cut(
 ) -> Iterator[Stretch]:
     """Cut a recording into windows.
 
-    Windows begin at multiples of the hop, until one reaches the recording's end: the tail is there too,
-    unless less than one column of a picture is left of it.
+    Windows begin at multiples of the hop, until one reaches the recording's end. What is left there is a window of
+    its own, to be padded, if it fills at least `audio.LEAST_SHARE` of one, as in training. A shorter rest is seen
+    by a whole window that ends where the recording ends; less than one column of an image is left out.
 
     Args:
         blocks: Mono float32 `(samples,)` in order.
@@ -119,37 +121,40 @@ def cut(
     Raises:
         AudioError: The recording is damaged; the windows before that were yielded.
     """
-    length = math.ceil(window_seconds * rate)
+    length = audio.span(0, window_seconds, rate)[1]
     margin = audio.MARGIN_SAMPLES if rate != config.sample_rate else 0
     shortest = round(config.hop_length * rate / config.sample_rate)
     ahead = max(margin, shortest)
     buffer, first = np.zeros(0, np.float32), 0  # `first` is the number of the buffer's first sample
     index, reached = 0, 0  # the next window, and where the last one ended, in samples
 
-    def stretch(begin: int, total: int | None) -> Stretch:
-        samples = length if total is None else min(length, total - begin)
+    def stretch(begin: int, start: float, samples: int, weight: float = 1.0) -> Stretch:
         waveform = buffer[begin - first : begin - first + samples + margin]
-        start = index * hop_seconds
         end = start + window_seconds if samples == length else (begin + samples) / rate
-        return Stretch(round(start, 6), round(end, 6), waveform, samples, rate)
+        return Stretch(round(start, 6), round(end, 6), waveform, samples, rate, weight)
 
     damage: AudioError | None = None
     try:
         for block in blocks:
             buffer = np.concatenate([buffer, block])
-            while (begin := round(index * hop_seconds * rate)) + length + ahead <= first + len(buffer):
-                yield stretch(begin, None)
+            while (begin := audio.span(index * hop_seconds, 0, rate)[0]) + length + ahead <= first + len(buffer):
+                yield stretch(begin, index * hop_seconds, length)
                 index, reached = index + 1, begin + length
-            drop = min(max(begin - first, 0), len(buffer))
+            drop = min(max(min(begin, first + len(buffer) - length) - first, 0), len(buffer))
             buffer, first = buffer[drop:], first + drop
     except AudioError as error:
         damage = error
     total = first + len(buffer)
     while total:
-        begin = round(index * hop_seconds * rate)
-        if index and total - max(begin, reached) <= shortest:
+        begin = audio.span(index * hop_seconds, 0, rate)[0]
+        unseen = total - max(begin, reached)
+        if index and unseen <= shortest:
             break
-        yield stretch(begin, total)
+        samples, weight = min(length, total - begin), min(1.0, unseen / length)
+        if index and samples < audio.LEAST_SHARE * length and total >= length:
+            yield stretch(total - length, (total - length) / rate, length, weight)
+            break
+        yield stretch(begin, index * hop_seconds, samples, samples / length)
         index, reached = index + 1, begin + length
     if damage is not None:
         raise damage

@@ -1,0 +1,251 @@
+"""OGG and MP3 walked page by page and frame by frame, without decoding: what is there, and where it is damaged.
+
+Neighbour: `container`, which knows the others.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+HEAD = 64  # bytes that tell what a file is
+TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")  # text that players hang on, whatever the container
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of the file that libsndfile reads by itself."""
+
+    start: int  # bytes
+    end: int
+    head: bytes = b""  # comes first: a header that is right
+    raw: dict[str, Any] = field(default_factory=dict)  # keywords of `soundfile.SoundFile` where there is no header
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What was found in a file."""
+
+    parts: tuple[Part, ...] = ()  # none: the file as it is
+    damage: str = ""  # what is missing or left over, as the end of a sentence that begins with the file's name
+    other: bool = False  # libsndfile would misread it
+
+
+# -- OGG: pages ------------------------------------------------------------------------------------------------------
+
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _page_sum(page: bytes) -> int:
+    """CRC of a page (RFC 3533, 6): zlib's, with the bits of each byte and of the result mirrored, and begun at 0."""
+    found = zlib.crc32(page[:22].translate(_MIRRORED), 0xFFFFFFFF)
+    found = zlib.crc32((bytes(4) + page[26:]).translate(_MIRRORED), found) ^ 0xFFFFFFFF
+    return int(f"{found:032b}"[::-1], 2)
+
+
+def pages(file: IO[bytes], size: int) -> Contents:
+    """Links of a chained OGG, up to the first page that is damaged."""
+    links, at, opening, damage = [0], 0, True, ""
+    numbers: dict[bytes, int] = {}
+    file.seek(0)
+    buffered = file
+    while at < size:
+        header = buffered.read(27)
+        sizes = buffered.read(header[26]) if len(header) == 27 else b""
+        body = buffered.read(sum(sizes))
+        page = header + sizes + body
+        if header[:4] != b"OggS" and not (header + buffered.read(1 << 12)).strip(b"\0"):
+            break  # filled up
+        if header[:3] in (b"TAG", b"ID3"):
+            break
+        if len(sizes) < (header[26] if len(header) == 27 else 1) or len(body) < sum(sizes):
+            damage = "is cut off in the middle of a page: what follows is missing"
+        elif header[:4] != b"OggS" or _page_sum(page) != int.from_bytes(header[22:26], "little"):
+            damage = f"is damaged at byte {at}: what follows is not read"
+        serial, number, first = (
+            header[14:18],
+            int.from_bytes(header[18:22], "little"),
+            bool(header[5:6] > b"\1" and header[5] & 2),
+        )
+        if not damage and not first and number != numbers.get(serial, number - 1) + 1:
+            damage = f"is damaged at byte {at}: a page is missing, and what follows is not read"
+        if damage:
+            break
+        if first and not opening:
+            links.append(at)
+        opening, numbers[serial] = first, number
+        at += len(page)
+    if not at:
+        return Contents(damage=damage)
+    if len(links) == 1 and at == size:
+        return Contents()
+    return Contents(tuple(map(Part, links, [*links[1:], at])), damage)
+
+
+# -- MP3: frames -----------------------------------------------------------------------------------------------------
+
+_KBITS = {  # by version 1 or later, and layer
+    (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_RATES = (44100, 48000, 32000)
+
+
+def _frame_bytes(header: bytes) -> int:
+    """Length of the MPEG audio frame that begins with these four bytes; 0 if none does, or its length is free."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
+        return 0
+    version, layer, kbits, rate = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3), header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or layer == 4 or kbits in (0, 15) or rate == 3:
+        return 0
+    bits = 1000 * _KBITS[version == 3, layer][kbits - 1]
+    hertz = _RATES[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    padding = header[2] >> 1 & 1
+    if layer == 1:
+        return (12 * bits // hertz + padding) * 4
+    return (72 if layer == 3 and version != 3 else 144) * bits // hertz + padding
+
+
+def is_frame(head: bytes) -> bool:
+    """Whether a frame of MPEG audio begins here."""
+    return _frame_bytes(head) > 0
+
+
+def is_adts(head: bytes) -> bool:
+    """Whether a frame of AAC begins here, which libsndfile takes for MP3."""
+    return len(head) > 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0 and head[2] >> 2 & 15 < 13
+
+
+@dataclass
+class _Track:
+    """Frames of one encoder, one after the other."""
+
+    start: int  # bytes
+    header: bytes
+    head: bytes = b""  # the frame that only says how many follow
+    announced: int | None = None
+    frames: int = 0
+    end: int = 0
+
+
+def frames(file: IO[bytes], size: int) -> Contents:
+    """Count the frames of an MP3 (or of layer 1 and 2), of which libsndfile guesses the number."""
+    at, tracks, damage = _after_tags(file, 0), list[_Track](), ""
+    if is_adts(_peek(file, at)):
+        return Contents(other=True)
+    first = at
+    while at < size:
+        file.seek(at)
+        header = file.read(4)
+        length = _frame_bytes(header)
+        if not length or at + length > size:
+            tag = _after_tags(file, at)
+            if tag > at:
+                at = tag
+                continue
+            rest = header + file.read(1 << 12)
+            if not rest.strip(b"\0") or rest.startswith(TAGS):
+                break
+            if not tracks:
+                return Contents()
+            damage = damage or f"is {'cut off' if length else f'damaged at byte {at}'}: a part of it is missing"
+            at = _resume(file, at + 1, size)
+            continue
+        body = file.read(length - 4)
+        mark = max(body[:48].find(b"Xing"), body[:48].find(b"Info"))
+        if mark >= 0 and not body[:mark].strip(b"\0"):
+            told = (
+                int.from_bytes(body[mark + 8 : mark + 12], "big")
+                if body[mark + 7 : mark + 8] > b"\0" and body[mark + 7] & 1
+                else None
+            )
+            tracks.append(_Track(at + length, header, header + body, told))
+        elif body[32:36] == b"VBRI":
+            tracks.append(_Track(at + length, header, announced=int.from_bytes(body[46:50], "big")))
+        else:
+            if not tracks or tracks[-1].end not in (0, at) or not _alike(tracks[-1].header, header):
+                tracks.append(_Track(at, header))
+            tracks[-1].frames += 1
+            tracks[-1].end = at + length
+        at += length
+    tracks = [track for track in tracks if track.frames]
+    if not tracks or (tracks[0].frames < 2 and tracks[0].end < size and not tracks[0].head and first == 0):
+        return Contents()
+    short = [track for track in tracks if track.announced is not None and track.frames != track.announced]
+    if short and not damage:
+        damage = (
+            f"is cut off: {short[0].frames} frames of {short[0].announced} are there"
+            if short[0].frames < (short[0].announced or 0)
+            else ""
+        )
+    if len(tracks) == 1 and not short and tracks[0].announced is not None and tracks[0].head:
+        return Contents(damage=damage)
+    return Contents(tuple(Part(track.start, track.end, _counted(track)) for track in tracks), damage)
+
+
+def _alike(one: bytes, other: bytes) -> bool:
+    """Whether two frames have the same version, layer and sample rate."""
+    return (one[1] & 0xFE, one[2] & 0x0C) == (other[1] & 0xFE, other[2] & 0x0C)
+
+
+def _peek(file: IO[bytes], at: int) -> bytes:
+    file.seek(at)
+    return file.read(HEAD)
+
+
+def _after_tags(file: IO[bytes], at: int) -> int:
+    """The first byte after the tags that begin here."""
+    while True:
+        head = _peek(file, at)
+        if head.startswith(b"ID3") and len(head) >= 10:
+            at += 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        elif head.startswith(b"TAG"):
+            at += 128
+        elif head.startswith(b"APETAGEX") and len(head) >= 16:
+            at += 32 * bool(head[23] & 0x20) + int.from_bytes(head[12:16], "little")
+        else:
+            return at
+
+
+def _resume(file: IO[bytes], at: int, size: int) -> int:
+    """Where two frames follow each other again."""
+    while at < size:
+        file.seek(at)
+        block = file.read(1 << 16)
+        found = block.find(b"\xff")
+        if found < 0:
+            at += len(block) or 1
+            continue
+        at += found
+        header = _peek(file, at)
+        length = _frame_bytes(header)
+        if (
+            length
+            and at + length < size
+            and _alike(header, _peek(file, at + length))
+            and is_frame(_peek(file, at + length))
+        ):
+            return at
+        at += 1
+    return size
+
+
+def _counted(track: _Track) -> bytes:
+    """A first frame that tells the right number, in the way of Xing."""
+    number = track.frames.to_bytes(4, "big")
+    if 4 - (track.header[1] >> 1 & 3) != 3:
+        return b""  # layers 1 and 2 know no Xing, and have one bit rate
+    if track.announced is not None and track.head:
+        at = max(track.head.find(b"Xing"), track.head.find(b"Info")) + 8
+        length = (len(track.head) + track.end - track.start).to_bytes(4, "big")
+        length = length if track.head[at - 1] & 2 else track.head[at + 4 : at + 8]
+        return track.head[:at] + number + length + track.head[at + 8 :]
+    header = bytes([0xFF, track.header[1] | 1, 0x90 | track.header[2] & 0x0C, track.header[3]])
+    stereo, first = header[3] >> 6 != 3, header[1] >> 3 & 3 == 3
+    side = (32 if stereo else 17) if first else (17 if stereo else 9)
+    return (header + bytes(side) + b"Xing\0\0\0\1" + number).ljust(_frame_bytes(header), b"\0")
