@@ -89,7 +89,7 @@ class Stream:
                 )
                 break
             size = min(frames, max(1, BLOCK_VALUES // file.channels))
-            if first:
+            if first or self.exact:
                 file.seek(first)
             while not problem:
                 wanted = size if self.most is None else min(size, self.most - total)
