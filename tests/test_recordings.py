@@ -349,8 +349,9 @@ def test_a_recording_is_usable_by_prepare_and_predict_or_by_neither_with_the_sam
             assert str(error) == failure, path
             continue
         assert len(whole) and damage == failure, path
-        np.testing.assert_array_equal(np.concatenate(parts), whole, err_msg=str(path))
-        np.testing.assert_array_equal(rest, whole[quarter:], err_msg=str(path))
+        # MP3 alone is rounded otherwise (by 1e-7) where it is read in other blocks.
+        np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=1e-6, err_msg=str(path))
+        np.testing.assert_allclose(rest, whole[quarter:], rtol=0, atol=1e-6, err_msg=str(path))
         assert not failure or "whole" not in path.name, (path, failure)
         assert failure or not any(word in path.name for word in ("half", "start", "none")), path
 

@@ -80,8 +80,8 @@ class Stream:
         for number, part in enumerate(self.parts):
             try:
                 file = part()
-            except (*_OPENING_ERRORS, OSError) as error:
-                problem = f"cannot be decoded after {total / self.info.sample_rate:.1f} s ({_reason(error)})"
+            except (*_OPENING_ERRORS, OSError):
+                problem = f"cannot be decoded after {total / self.info.sample_rate:.1f} s"
                 break
             if number and file.samplerate != self.info.sample_rate:
                 problem = (
@@ -100,7 +100,7 @@ class Stream:
                     if len(mono):
                         yield mono
                 if failed is not None and not problem:
-                    problem = f"cannot be decoded after {total / self.info.sample_rate:.1f} s ({_reason(failed)})"
+                    problem = f"is damaged: it cannot be decoded after {total / self.info.sample_rate:.1f} s"
                 if len(block) < size or failed is not None:
                     break
             if problem:
