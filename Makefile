@@ -6,13 +6,26 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test check docs bench torture wheel docker-check clean
+.PHONY: demo test test-lowest test-newest check docs bench torture wheel docker-check clean
 
 demo: .venv/.run
 	$(BIN)/soundsight demo
 
 test: .venv/.dev
 	$(BIN)/python -m pytest
+
+# The suite with the lowest versions that pyproject.toml allows, and with the newest that there are.
+test-lowest: .venv/bin/uv
+	$(call SUITE,3.11,lowest-direct)
+
+test-newest: .venv/bin/uv
+	$(call SUITE,3.13,highest)
+
+define SUITE
+$(BIN)/python -m uv venv --quiet --clear --python $(1) $@.venv
+$(BIN)/python -m uv pip install --quiet --python $@.venv --resolution $(2) -e '.[dev]'
+$@.venv/bin/python -m pytest
+endef
 
 check: .venv/.dev
 	$(BIN)/ruff check .
@@ -58,4 +71,4 @@ wheel: .venv/.dev
 	touch $@
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf test-lowest.venv test-newest.venv build dist .pytest_cache .mypy_cache .ruff_cache

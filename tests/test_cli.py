@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -252,3 +254,45 @@ def test_ctrl_c_ends_with_one_line_and_no_workers(root):
         for _ in range(100):
             os.killpg(process.pid, 0)
             time.sleep(0.1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes and devices of POSIX")
+def test_pipes_and_devices_where_files_belong_are_one_message(capsys, tiny_onnx, tmp_path):
+    os.mkfifo(tmp_path / "model.onnx")
+    os.mkfifo(tmp_path / "settings.yaml")
+    signal.alarm(60)  # rather than wait for ever
+    try:
+        for words, expected in (
+            (["predict", str(tmp_path / "model.onnx"), "a.wav"], "is neither a file nor a folder"),
+            (["predict", str(tiny_onnx), "@/dev/zero"], "/dev/zero is no list"),
+            (["predict", str(tiny_onnx), "a.wav", "--spectrogram", str(tmp_path / "settings.yaml")], "does not exist"),
+        ):
+            code, _, err = run(capsys, *words)
+            assert code in (1, 2) and expected in err and len(err.splitlines()) == 1, err
+    finally:
+        signal.alarm(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes streams with a POSIX shell")
+def test_a_bare_environment_is_no_obstacle(tiny_onnx, tmp_path):
+    """Closed streams, no home for a user without a name, no place for temporary files that was asked for."""
+    sound = tmp_path / "a.wav"
+    soundfile.write(sound, np.zeros(16000), 16000)
+    nameless = (
+        "import pwd, sys; pwd.getpwuid = {}.__getitem__; from soundsight.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    bare = {k: v for k, v in os.environ.items() if k not in ("HOME", "SOUNDSIGHT_CACHE", "XDG_CACHE_HOME")}
+    bare |= {"TMPDIR": "/nowhere"}
+    words = ["predict", str(tiny_onnx), str(sound)]
+    for closing, out, code, said in (
+        ("", [], 0, ""),
+        (">&-", [], 2, "soundsight: Standard output is closed"),
+        (">&-", ["--out", str(tmp_path / "a.csv")], 0, ""),
+        ("2>&- <&-", ["--out", str(tmp_path / "b.csv")], 0, ""),
+    ):
+        command = [sys.executable, "-c", nameless, *words, *out]
+        shell = ["sh", "-c", f'exec "$@" {closing}', "sh", *command]
+        done = subprocess.run(shell, env=bare, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == code and done.stderr.startswith(said), done.stderr
+        assert len(done.stderr.splitlines()) == (1 if said else 0), done.stderr
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()

@@ -138,6 +138,28 @@ def test_another_projects_data_of_the_same_name_is_not_taken(scored, tiny_data, 
         assert config is None if "two" in str(folder) else config.fmin_hz == own["fmin_hz"]
 
 
+def test_only_recordings_below_the_data_sets_root_are_embedded(scored, tmp_path, tiny_sounds):
+    """A stranger's predictions.csv names other recordings of this computer, by every kind of path."""
+    private = tmp_path / "private.wav"
+    shutil.copy(next((tiny_sounds / "audio").glob("*.wav")), private)
+    root, moved = tmp_path / "root", tmp_path / "moved"
+    root.mkdir()
+    (root / "link.wav").symlink_to(private)
+    shutil.copytree(scored, moved)
+    with open(scored / "predictions.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [str(private), "../private.wav", "link.wav", f"{root}/../private.wav"]
+    for number, row in enumerate(rows):
+        row["clip"] = names[number % len(names)]
+    with open(moved / "predictions.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    clips = collect(read_run(moved), root=root, heat=False).clips
+    assert clips and not any(clip.audio or clip.picture is not None for clip in clips.values())
+    assert all(f"lies outside {root}" in clip.note for clip in clips.values())
+
+
 def test_a_model_that_changed_explains_nothing(scored, tmp_path, tiny_sounds):
     moved = tmp_path / "moved"
     shutil.copytree(scored, moved)

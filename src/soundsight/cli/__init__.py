@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 on a usage or configuration error, 1 when some input failed.
     """
+    _fill_gaps()
     try:
         with nullcontext() if _is_child() else interrupts.terminable():
             code = _dispatch(list(sys.argv[1:] if argv is None else argv))
@@ -71,6 +72,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             from soundsight.cluster import supervise
 
             supervise.finished()
+
+
+def _fill_gaps() -> None:
+    """What a bare environment lacks: open standard streams, whose numbers other files would get, and a home."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+    if os.path.expanduser("~") == "~":  # no HOME, and a user without a name
+        import atexit
+        import shutil
+        import tempfile
+
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="soundsight-home-")
+        atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 
 def _is_child() -> bool:

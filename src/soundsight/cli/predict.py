@@ -195,6 +195,8 @@ def check_output(chosen: str, arguments: argparse.Namespace, count: int) -> None
     """Raise `ConfigError` before any work if the answers have nowhere to go."""
     if not arguments.format and not os.path.isdir(arguments.out or ""):
         console.check_ending(arguments.out, *_BY_SUFFIX, ".txt", "", instead="name the format with --format")
+    if not arguments.out and getattr(sys.stdout, "name", "") == os.devnull:
+        raise ConfigError("Standard output is closed, so the predictions have nowhere to go; name a file with --out.")
     if chosen == "parquet":
         from soundsight.predict.writers import load_pyarrow
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -277,10 +278,11 @@ def _clip(
     seconds = config.clip_seconds
     if row.end_seconds is not None:
         seconds = min(seconds, row.end_seconds - start)
+    path = os.path.realpath(root / row.clip)
+    if not Path(path).is_relative_to(os.path.realpath(root)):  # as a stranger's table may have it
+        return Clip(row, 0.0, note=f"Its recording lies outside {root}; name the folder of the recordings with --root.")
     try:
-        waveform = audio.read(
-            root / row.clip, sample_rate=config.sample_rate, start_seconds=start, duration_seconds=seconds
-        )
+        waveform = audio.read(path, sample_rate=config.sample_rate, start_seconds=start, duration_seconds=seconds)
     except AudioError as error:
         return Clip(row, 0.0, note=str(error))
     picture = render(waveform, config)

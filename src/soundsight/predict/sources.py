@@ -10,6 +10,8 @@ from pathlib import Path
 from soundsight.audio import files_below, is_audio
 from soundsight.errors import ConfigError
 
+LONGEST_LINE = 1 << 16  # bytes of a name in a list
+
 
 def expand(words: Iterable[str | Path]) -> list[Path]:
     """List the recordings that words name, each once.
@@ -41,8 +43,8 @@ def read_list(path: str | Path) -> Iterator[str]:
     """
     try:
         with open(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if number == 1 and b"\0" in line[:4096]:
+            for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), b""), 1):
+                if (number == 1 and b"\0" in line[:4096]) or len(line) == LONGEST_LINE:
                     raise ConfigError(f"{path} is no list: a text file with the name of a recording a line is needed.")
                 name = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
                 if name:

@@ -158,6 +158,8 @@ def require_file(path: str | Path) -> None:
     """Raise `ModelError` unless the model exists."""
     if not Path(path).exists():
         raise ModelError(f"The model {path} does not exist; train one with `soundsight train`.")
+    if not Path(path).is_file() and not Path(path).is_dir():
+        raise ModelError(f"The model {path} is neither a file nor a folder; copy it into a file first.")
 
 
 def _first_line(error: Exception) -> str:
