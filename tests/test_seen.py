@@ -12,7 +12,7 @@ from conftest import TINY_EARS
 from soundsight.cli import main
 from soundsight.config import DatasetConfig, SplitConfig
 from soundsight.dataset.prepare import prepare
-from soundsight.errors import ConfigError, ModelError
+from soundsight.errors import ConfigError, DatasetError, ModelError
 from soundsight.experiment.report import report
 from soundsight.experiment.seen import record
 from soundsight.experiment.train import train
@@ -126,3 +126,21 @@ def test_a_hundred_thousand_clips_stay_small_and_load(run, tiny_data, tmp_path):
     assert model.stat().st_size - before < 1.2e6
     assert load_checkpoint(model)["model"].soundsight["seen"]["train"] == text
     assert val(model, data=tiny_data, split="test", folder=tmp_path / "v").seen.clips == 0
+
+
+def test_classes_without_clips_are_named_and_one_class_is_refused(run, tiny_data, tmp_path, capsys):
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    (data / "manifest.csv").unlink()
+    for split, label in (("test", "rain"), ("val", "siren")):
+        for file in (data / split / label).iterdir():
+            file.unlink()
+    assert main(["val", str(run.last), "--data", str(data), "--split", "test", "--out", str(tmp_path / "v")]) == 0
+    assert "Classes without a clip in the split test: rain." in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "v" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["classes_without_clips"] == ["rain"]
+    trained = train(**QUICK, data=str(data), project=str(tmp_path), name="r")
+    assert f"Classes without a clip in the split 'val' of {data}: siren." in trained.notes
+    for label in ("crickets", "engine", "rain"):
+        shutil.rmtree(data / "train" / label)
+    with pytest.raises(DatasetError, match="there is only one class, 'siren'"):
+        train(**QUICK, data=str(data), project=str(tmp_path), name="s")

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score."""
+    from soundsight.dataset.split import lacking
     from soundsight.experiment.seen import sentence
     from soundsight.experiment.val import val
 
@@ -58,6 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     console.tell(f"  top-1 {scores.top1:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {scores.top5:.2%}")
     console.tell(f"  macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}")
     console.tell(f"  {sentence(asdict(done.seen) if done.seen else None)}")
+    there = {name for name, clips in zip(scores.names, scores.support, strict=True) if clips}
+    for text in lacking(scores.names, there, f"in the split {arguments.split}"):
+        console.tell(f"  {text} Nothing is known of them.")
     console.tell(f"Confusion matrices, tables and predictions: {done.folder}")
     if done.card:
         console.tell(f"Model card, now with these figures: {done.card}")

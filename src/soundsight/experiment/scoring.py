@@ -21,6 +21,9 @@ from soundsight.yolo.classifier import Classifier, load_classifier
 Images = npt.NDArray[np.uint8]
 
 
+VALIDATION = ("val", "validation", "valid")  # folders of which Ultralytics takes the first; without one it takes test
+
+
 @dataclass(frozen=True)
 class Views:
     """Several looks at each clip, whose log-probabilities are averaged."""
@@ -73,6 +76,11 @@ def list_pictures(data: str | Path, split: str, names: Sequence[str]) -> Picture
     if not files:
         raise DatasetError(f"{folder} holds no images; run `soundsight prepare`, or choose another split.")
     return Pictures(files, np.array(targets), [rows.get(file) for file in files])
+
+
+def classes_in(folder: Path) -> set[str]:
+    """The class folders of a split that hold an image."""
+    return {path.name for path in folder.glob("*") if path.is_dir() and images_in(path)}
 
 
 def check_ears(files: Sequence[Path], config: SpectrogramConfig, model: str | Path) -> None:

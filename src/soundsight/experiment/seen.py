@@ -19,8 +19,8 @@ import numpy.typing as npt
 from soundsight.dataset import manifest, pictures
 from soundsight.dataset.catalogue import shared_groups
 from soundsight.errors import ConfigError, ModelError
-from soundsight.experiment.scoring import Pictures
-from soundsight.files import sha256
+from soundsight.experiment.scoring import VALIDATION, Pictures
+from soundsight.files import images_in, sha256
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -42,7 +42,9 @@ def record(data: str | Path) -> dict[str, Any]:
 
     100,000 clips that are whole recordings take 1.1 million characters.
     """
-    return {split: _encode(np.concatenate(_hashes((Path(data) / split).glob("*/*.png")))) for split in ("train", "val")}
+    held = next((name for name in (*VALIDATION, "test") if (Path(data) / name).is_dir()), "val")
+    folders = {"train": "train", "val": held}
+    return {split: _encode(np.concatenate(_hashes(images_in(Path(data) / name)))) for split, name in folders.items()}
 
 
 def with_start(found: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,10 +16,12 @@ from soundsight import checks
 from soundsight import config as settings
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
+from soundsight.dataset.split import lacking
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment import seen
 from soundsight.experiment.calibration import calibrate_checkpoint, calibration_lines
 from soundsight.experiment.card import RUN_FILE, read_record, write_card
+from soundsight.experiment.scoring import VALIDATION, classes_in
 from soundsight.files import images_in, write_text
 from soundsight.settings import find_config, read_yaml, versions
 from soundsight.yolo.arguments import resolve_arguments, resumed_arguments
@@ -27,7 +30,6 @@ from soundsight.yolo.train import train as train_pictures
 
 AUGMENT = "augment.yaml"
 SPECTROGRAM = "spectrogram.yaml"  # beside what the stock trainer trained
-VALIDATION = ("val", "validation", "valid")  # folders of which Ultralytics takes the first; without one it takes test
 
 
 def train(
@@ -67,7 +69,7 @@ def train(
     checks.check_data(data)
     checks.check_writable(str(arguments.get("project") or "runs/classify"))
     spectrogram = spectrogram_of(data)
-    _check_clips(data, val=bool(arguments.get("val", True)))
+    notes = _check_clips(data, val=bool(arguments.get("val", True)))
     if spectrogram is not None and arguments.setdefault("imgsz", spectrogram.image_size) != spectrogram.image_size:
         raise ConfigError(
             f"imgsz={arguments['imgsz']} does not match the pictures in {data}, which are "
@@ -89,23 +91,40 @@ def train(
     note(run.folder)
     if stock and spectrogram is not None:  # which a stock checkpoint does not carry
         write_text(run.folder / SPECTROGRAM, yaml.safe_dump(to_dict(spectrogram), sort_keys=False))
+    run = replace(run, notes=notes)
     if calibrate and spectrogram is not None and not stock and (data / "val").is_dir():
         device = str(arguments.get("device") or "").strip("[]() ").partition(",")[0]  # of several GPUs the first
         for checkpoint in (run.best, run.last):
             if checkpoint.is_file():
                 stored = calibrate_checkpoint(checkpoint, data, device=device or None)
-                run = replace(run, notes=calibration_lines(stored))
+                run = replace(run, notes=[*notes, *calibration_lines(stored)])
     if run.last.is_file():  # not with save=False
         write_card(run.folder)
     return run
 
 
-def _check_clips(data: Path, *, val: bool) -> None:
-    """Raise `DatasetError` for a prepared folder whose clips give no training, as `prepare` said."""
+def _check_clips(data: Path, *, val: bool) -> list[str]:
+    """Sentences on classes without clips in `train` or `val`, which are warnings, too.
+
+    Raises:
+        DatasetError: The clips give no training, as `prepare` said of a folder of ours.
+    """
     rows = manifest.read_rows(data / manifest.MANIFEST)
     split = manifest.settings_of(data).get("dataset", {}).get("split", {})
     if rows and (problem := manifest.problem(rows, split.get("strategy", ""), val=val)):
         raise DatasetError(f"{data} is no data to train on: {problem}.")
+    names = sorted(folder.name for folder in (data / "train").iterdir() if folder.is_dir())
+    if len(names) == 1:
+        raise DatasetError(f"{data} is no data to train on: there is only one class, {names[0]!r}; add another.")
+    splits = ("train", next((name for name in VALIDATION if (data / name).is_dir()), "val"))
+    said = [
+        text
+        for split in splits
+        for text in lacking(names, classes_in(data / split), f"in the split {split!r} of {data}")
+    ]
+    for text in said:
+        logging.getLogger("soundsight").warning(text)
+    return said
 
 
 def resolve(

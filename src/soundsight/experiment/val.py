@@ -9,7 +9,7 @@ from pathlib import Path
 from soundsight import report
 from soundsight.config import SpectrogramConfig
 from soundsight.dataset import manifest
-from soundsight.errors import ConfigError
+from soundsight.errors import ConfigError, ModelError
 from soundsight.experiment.card import CARD, read_record, write_card
 from soundsight.experiment.scoring import Views, check_ears, clips_of, list_pictures, logits_of
 from soundsight.experiment.seen import Seen, compare, refuse
@@ -65,6 +65,8 @@ def val(
         raise ConfigError(f"batch={batch} is not allowed: it must be 1 or more.")
     classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust)
     found = list_pictures(data, split, classifier.ears.names)
+    if len(classifier.ears.names) < 2:
+        raise ModelError(f"{model} knows one class only, so every score of it is 100 %; train it on two or more.")
     check_ears(found.files, classifier.ears.spectrogram, model)
     seen = compare(found, data, classifier.ears, model)
     if not allow_seen:
@@ -87,6 +89,9 @@ def val(
         extra={
             **_origin(classifier, model),
             **{"data": str(data), "split": split, "seen": asdict(seen) if seen else None},
+            "classes_without_clips": [
+                name for name, clips in zip(scores.names, scores.support, strict=True) if not clips
+            ],
             **asdict(views),
             **_data(data),
         },
