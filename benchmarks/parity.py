@@ -73,7 +73,7 @@ def measure(model: Path, data: Path, split: str, root: Path | None = None) -> di
         listener = soundsight.load(model, device="cpu", runtime="pytorch")
         arrays = [soundfile.read(file, dtype="int16") for file in files]
         compare("API on arrays", np.stack([listener(*a).summary.probabilities for a in arrays]), PYTORCH)
-        for form in ("onnx", "torchscript", "openvino"):
+        for form in ("onnx", "openvino"):
             made = exported(model, form, place)
             if made is None:
                 ways[form] = {"skipped": "a package is missing"}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from soundsight.config import to_dict
 from soundsight.errors import ModelError
 from soundsight.predict import load
 from soundsight.yolo import checkpoint
-from soundsight.yolo.export import export
 from soundsight.yolo.exported import KEY
 
 NAMES = ["a", "b", "c"]
@@ -221,43 +218,3 @@ def test_class_names_are_text_and_no_paths(tmp_path: Path, capsys: pytest.Captur
         said = capsys.readouterr()
         assert "\x1b" not in said.out and "\x07" not in said.out and "\x1b" not in said.err, form
     assert sorted(path.name for path in tmp_path.rglob("*")) == before
-
-
-@pytest.fixture(scope="module")
-def torchscript(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(tiny_model, "torchscript", out=tmp_path_factory.mktemp("ts") / "tiny.torchscript")
-
-
-@pytest.mark.parametrize(
-    ("extra", "match"),
-    [
-        ({KEY: "{"}, "are damaged"),
-        ({KEY: "[" * 400_000}, "are damaged"),
-        ({KEY: ears()}, "names 3 classes but answers with shape (1, 4)"),
-        ({KEY: ears(temperature=-1)}, "are damaged"),
-        ({KEY: "", "config.txt": '{"names": "__import__(\'os\').getcwd()"}'}, "does not say how"),
-        ({KEY: "", "config.txt": "[" * 400_000}, "does not say how"),
-        ({KEY: "", "config.txt": '{"imgsz": [1e9, 1e9], "names": {"0": "a"}}'}, "does not say how"),
-    ],
-)
-def test_torchscript_settings_that_lie(torchscript: Path, tmp_path: Path, extra: dict[str, str], match: str) -> None:
-    path = tmp_path / "a.torchscript"
-    with zipfile.ZipFile(torchscript) as old, zipfile.ZipFile(path, "w") as new:
-        for entry in old.infolist():
-            name = entry.filename.partition("/extra/")[2]
-            new.writestr(entry, extra.get(name, old.read(entry)) if name else old.read(entry))
-    assert match in refused(path)
-
-
-@pytest.mark.parametrize("name", ["../evil", "/evil", "tiny/extra/../../evil"])
-def test_paths_within_torchscript_are_not_followed(torchscript: Path, tmp_path: Path, name: str) -> None:
-    path = tmp_path / "in" / "a.torchscript"
-    path.parent.mkdir()
-    shutil.copy(torchscript, path)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(name, b"x")
-    try:
-        load(path, device="cpu")
-    except ModelError as error:
-        assert "\n" not in str(error)
-    assert [found.name for found in tmp_path.rglob("*")] == ["in", "a.torchscript"]

@@ -145,7 +145,7 @@ def test_the_models_own_threshold_holds_unless_another_is_given(
     samples, rate = soundfile.read(clip, dtype="float32")
     mixed = careful(np.concatenate([samples, noise(1)]), rate, threshold={label: 0.0})
     assert mixed.label in listener.names  # a mean is not held to the threshold of a window
-    exported = export(path, "torchscript", out=tmp_path / "careful.torchscript")
+    exported = export(path, "onnx", out=tmp_path / "careful.onnx")
     assert load(exported, device="cpu")(clip).label == "unknown"  # it travels with the ears
 
 

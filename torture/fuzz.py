@@ -1,41 +1,50 @@
-"""Coverage-guided fuzzing of reading and cutting recordings, with atheris (libFuzzer for Python).
+"""Coverage-guided fuzzing of reading recordings and checkpoints, with atheris (libFuzzer for Python).
 
-    python -m torture.fuzz --seconds 300
+    python -m torture.fuzz --seconds 300 --targets recordings checkpoints
 
-The feedback is the coverage of Soundsight's own modules, `audio` and `predict.windows`; libsndfile itself is not
-instrumented, so its branches are found by chance only. Inputs are bytes of a file; the first byte chooses the window.
-An exception other than `AudioError`, samples that are no numbers, or windows with gaps end the run.
+The feedback is the coverage of Soundsight's own modules. libsndfile is not instrumented, so its branches are found by
+chance only. For `recordings`, inputs are bytes of a file; the first byte chooses the window. An exception other than
+`AudioError`, samples that are no numbers, or windows with gaps end the run. For `checkpoints`, inputs are the pickle of
+a small checkpoint, which is put into an archive with its weights, or the whole archive. An exception other than
+`ModelError`, an attempt to open, run or connect to anything, or a network of other than known layers end the run.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torture import models, sounds
+from torture import hostile, models, sounds
+
+TARGETS = ("recordings", "checkpoints")
+FORBIDDEN = ("open", "os.", "shutil.", "socket.", "subprocess.", "ctypes.", "pickle.", "marshal.", "webbrowser.")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=300)
+    parser.add_argument("--targets", nargs="*", choices=TARGETS, default=TARGETS)
     parser.add_argument("--child", metavar="CORPUS", help=argparse.SUPPRESS)
     parser.add_argument("--finds", default=tempfile.gettempdir(), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        _fuzz(arguments.child, arguments.seconds, arguments.finds)
+        _fuzz(arguments.targets[0], arguments.child, arguments.seconds, arguments.finds)
     else:
-        print(json.dumps(run(arguments.seconds), indent=2))
+        print(json.dumps({target: run(arguments.seconds, target) for target in arguments.targets}, indent=2))
 
 
-def run(seconds: int) -> dict[str, Any]:
-    """Fuzz for so long, starting from one good recording of each kind."""
+def run(seconds: int, target: str) -> dict[str, Any]:
+    """Fuzz for so long, starting from one good recording of each kind, or a good and all hostile checkpoints."""
     try:
         import atheris  # noqa: F401
     except ImportError:
@@ -44,9 +53,10 @@ def run(seconds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="soundsight-torture-") as name:
         corpus = Path(name, "corpus")
         corpus.mkdir()
-        for number, (ending, data) in enumerate(sounds.whole().items()):
-            (corpus / ending).write_bytes(bytes([number]) + data)
+        for number, (ending, data) in enumerate(_seeds(target, Path(name))):
+            (corpus / ending).write_bytes(bytes([number % 256]) + data)
         command = [sys.executable, "-m", "torture.fuzz", "--child", str(corpus), "--seconds", str(seconds)]
+        command += ["--targets", target]
         done = subprocess.run(
             [*command, "--finds", name], capture_output=True, text=True, errors="replace", check=False
         )
@@ -63,12 +73,35 @@ def run(seconds: int) -> dict[str, Any]:
     }
 
 
-def _fuzz(corpus: str, seconds: int, finds: str) -> None:
+def _seeds(target: str, place: Path) -> list[tuple[str, bytes]]:
+    if target == "recordings":
+        return list(sounds.whole().items())
+    whole = _small_checkpoint()
+    program = zipfile.ZipFile(io.BytesIO(whole)).read("archive/data.pkl")
+    seeds = [("good", program), ("archive", whole), ("also good", program)]
+    for technique, made in hostile.programs(place / "marker", 9).items():
+        seeds += [(technique.replace(" ", "-"), b"\x80\x02" + made + b".")]
+    return [(name, data) for name, data in seeds if len(data) < 1 << 17]
+
+
+def _fuzz(target: str, corpus: str, seconds: int, finds: str) -> None:
     import atheris
 
+    one = {"recordings": _recordings, "checkpoints": _checkpoints}[target](atheris, finds)
+    options = [f"-max_total_time={seconds}", f"-max_len={16384 if target == 'recordings' else 1 << 17}"]
+    options += ["-rss_limit_mb=4096", "-timeout=60", "-seed=1", f"-artifact_prefix={finds}/"]
+    atheris.Setup([sys.argv[0], corpus, *options], one)
+    atheris.Fuzz()
+
+
+def _instrumented(atheris: Any, *modules: str) -> Any:
     for name in [name for name in sys.modules if name.startswith("soundsight")]:
         del sys.modules[name]  # only what is imported from now on gives feedback
-    with atheris.instrument_imports(include=["soundsight.audio", "soundsight.predict.windows"]):
+    return atheris.instrument_imports(include=list(modules))
+
+
+def _recordings(atheris: Any, finds: str) -> Callable[[bytes], None]:
+    with _instrumented(atheris, "soundsight.audio", "soundsight.predict.windows"):
         from soundsight import audio
         from soundsight.predict import windows
     import numpy as np
@@ -100,9 +133,61 @@ def _fuzz(corpus: str, seconds: int, finds: str) -> None:
         except AudioError:
             pass
 
-    options = [f"-max_total_time={seconds}", "-max_len=16384", "-rss_limit_mb=4096", "-timeout=60", "-seed=1"]
-    atheris.Setup([sys.argv[0], corpus, *options, f"-artifact_prefix={finds}/"], one)
-    atheris.Fuzz()
+    return one
+
+
+def _small_checkpoint() -> bytes:
+    """A checkpoint with few weights, as `torch.save` writes it."""
+    import torch
+    from ultralytics.nn.tasks import ClassificationModel
+
+    plan = {"nc": 2, "backbone": [[-1, 1, "Conv", [4, 3, 2]], [-1, 1, "C2f", [8, True]]]}
+    network = ClassificationModel({**plan, "head": [[-1, 1, "Classify", ["nc"]]]}, verbose=False)
+    network.names, network.soundsight = {0: "a", 1: "b"}, {"format": 1}
+    buffer = io.BytesIO()
+    torch.save({"epoch": -1, "model": network.half(), "train_args": {"imgsz": 32}}, buffer)
+    return buffer.getvalue()
+
+
+def _checkpoints(atheris: Any, finds: str) -> Callable[[bytes], None]:
+    with _instrumented(atheris, "soundsight.yolo.unpickle", "soundsight.yolo.architecture"):
+        from soundsight.yolo import architecture, checkpoint, unpickle  # noqa: F401
+    import torch
+
+    from soundsight.errors import ModelError
+
+    whole = _small_checkpoint()
+    with zipfile.ZipFile(io.BytesIO(whole)) as file:
+        parts = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
+    program = parts.pop("data.pkl")
+    seen: list[str] = []
+    watched = [False]
+
+    def watch(event: str, given: tuple[Any, ...]) -> None:
+        if watched[0] and event.startswith(FORBIDDEN):
+            seen.append(f"{event}{given}"[:200])
+
+    def one(data: bytes) -> None:
+        raw = data[:1] == b"\x01"
+        content = data[1:] if raw else hostile.archive(data[1:], extra=parts, whole=True)
+        watched[0] = True
+        try:
+            network = checkpoint.checkpoint_model(checkpoint.parse_checkpoint(content, "x.pt"))
+            for module in network.modules():
+                assert type(module).__module__.startswith(("torch.nn.", "ultralytics.nn.")), type(module)
+                assert not any(callable(value) for key, value in vars(module).items() if key != "forward"), module
+            network.float()(torch.zeros(1, 3, 32, 32))
+        except ModelError as error:
+            assert "\n" not in str(error) and len(str(error)) < 500
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            pass  # of layers that do not fit together, told by `check_answer`
+        finally:
+            watched[0] = False
+        assert not seen, seen
+
+    one(b"\x00" + program)  # all that is imported late
+    sys.addaudithook(watch)
+    return one
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import marshal
 import pickle
 import struct
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,11 +64,14 @@ def mapping(**items: Program) -> Program:
     return b"}" + b"".join(text(key) + value + b"s" for key, value in items.items())
 
 
-def archive(program: Program, *, extra: dict[str, bytes] | None = None, packed: bool = False) -> bytes:
-    """The bytes of a checkpoint in PyTorch's format, whose pickle is `program`."""
+def archive(
+    program: Program, *, extra: dict[str, bytes] | None = None, packed: bool = False, whole: bool = False
+) -> bytes:
+    """The bytes of a checkpoint in PyTorch's format, whose pickle is `program`, in a frame unless it is `whole`."""
     buffer = io.BytesIO()
+    program = program if whole else b"\x80\x02" + program + b"."
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED) as file:
-        for name, data in {"data.pkl": b"\x80\x02" + program + b".", "version": b"3\n", **(extra or {})}.items():
+        for name, data in {"data.pkl": program, "version": b"3\n", **(extra or {})}.items():
             file.writestr(f"archive/{name}", data)
     return buffer.getvalue()
 
@@ -181,6 +185,7 @@ def files(folder: Path, marker: Path, port: int) -> Iterator[tuple[str, Path]]:
     contents["second pickle"] = archive(mapping(model=b"N"), extra={"data.pkl.bak": b"", "constants.pkl": shell + b"."})
     contents["zip bomb"] = archive(mapping(model=b"N"), extra={"data/0": bytes(200_000_000)}, packed=True)
     contents["two pickles of a name"] = _twice(shell)
+    contents["two directories"] = two_directories(archive(mapping(model=b"N")), shell)
     yield from _written(folder, contents)
     good = models.make_content()
     for name, change in _CHANGES.items():
@@ -216,8 +221,6 @@ def _tar(program: bytes) -> bytes:
 
 def _twice(program: Program) -> bytes:
     """An archive whose two readers may find two different pickles."""
-    import warnings
-
     buffer = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w") as file:
         warnings.simplefilter("ignore")
@@ -225,6 +228,32 @@ def _twice(program: Program) -> bytes:
         file.writestr("archive/version", b"3\n")
         file.writestr("archive/data.pkl", b"\x80\x02" + mapping(model=b"N") + b".")
     return buffer.getvalue()
+
+
+def two_directories(good: bytes, program: Program) -> bytes:
+    """An archive in which Python's `zipfile` finds the entries of `good`, and PyTorch's reader another pickle.
+
+    Both end records for large archives are there; Python takes the one before the locator, PyTorch follows it.
+    """
+    buffer = io.BytesIO()
+    places = []
+    with zipfile.ZipFile(io.BytesIO(good)) as file, zipfile.ZipFile(buffer, "w") as made:
+        parts = {f"archive/{name.partition('/')[2]}": file.read(name) for name in file.namelist()}
+        shown = [made.writestr(name, data) or made.filelist[-1] for name, data in parts.items()]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made.writestr("archive/data.pkl", b"\x80\x02" + mapping(model=program) + b".")
+        for entries in ([made.filelist[-1], *shown[1:]], shown):
+            made.start_dir, made.filelist = buffer.tell(), entries
+            made._write_end_record()  # type: ignore[attr-defined]
+            buffer.truncate(buffer.tell() - 22)  # the end record for small archives
+            size, count = buffer.seek(0, 2) - made.start_dir, len(entries)
+            places.append(buffer.tell())
+            buffer.write(struct.pack("<4sQ2H2I4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, made.start_dir))
+        data = buffer.getvalue()
+        made.filelist = []
+    data += struct.pack("<4sIQI", b"PK\6\7", 0, places[0], 1)
+    return data + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
 
 
 def _activation(content: dict[str, Any], shell: str, port: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,17 @@ from typing import Any
 import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
 from soundsight.config import SpectrogramConfig, from_dict, to_dict
 from soundsight.errors import ConfigError, ModelError
-from soundsight.files import write_bytes
-from soundsight.yolo.screen import screen, screen_content
+from soundsight.files import TEMP_PREFIX, write_bytes
+from soundsight.yolo import unpickle
 
 FORMAT = 1
+_MAX_BYTES = 1 << 32
+# What is taken from a checkpoint beside its network, as plain data; tensors only where a training goes on with them.
+_SETTINGS = (
+    "epoch", "best_fitness", "stopper", "updates", "optimizer", "scaler", "train_args", "train_metrics",
+    "train_results", "date", "version", "license", "docs",
+)  # fmt: skip
+_TENSORS = ("optimizer", "scaler", "best_fitness")
 
 
 @dataclass(frozen=True)
@@ -80,33 +88,95 @@ def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplie
     return ears
 
 
+def read_file(path: str | Path) -> bytes:
+    """All bytes of a model file: what is checked is what is used, whatever happens to the file meanwhile.
+
+    Raises:
+        ModelError: It is missing, no regular file, larger than any model, or cannot be read.
+    """
+    require_file(path)
+    if not Path(path).is_file():
+        raise ModelError(f"{path} is no file; name a model file.")
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror or error}).") from error
+    if len(data) > _MAX_BYTES:
+        raise ModelError(f"{path} is larger than {_MAX_BYTES >> 30} GB, which no classifier is.")
+    return data
+
+
 def load_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
-    """Load a `.pt` checkpoint without running code from it.
+    """Load a `.pt` checkpoint: tensors and settings, in a network that is built afresh.
 
     Args:
         path: The file.
         trust: Unpickle whatever it holds; a hostile file then runs code.
 
+    Returns:
+        The checkpoint as Ultralytics lays it out: the network under `ema` or `model`, and what `_SETTINGS` names.
+
     Raises:
         ModelError: The file is missing, damaged, no YOLO classifier, or holds more than data and known layers.
     """
-    require_file(path)
-    if not trust:
-        screen(path)
+    return parse_checkpoint(read_file(path), path, trust=trust)
+
+
+def parse_checkpoint(data: bytes, path: str | Path, *, trust: bool = False) -> dict[str, Any]:
+    """The checkpoint in `data`, the content of `path`; see `load_checkpoint`."""
+    try:
+        return _unpickled(data) if trust else _built(unpickle.read(data))
+    except unpickle.Refused as found:
+        raise ModelError(
+            f"{path} is not a checkpoint that can be loaded safely ({found}); use a file from `soundsight "
+            "train`, or, if you trust its origin, add --trust-checkpoint."
+        ) from found
+    except ModelError as found:
+        raise ModelError(f"{path} {found}") from found
+    except Exception as error:  # whatever a damaged or hostile file provokes
+        text = " ".join(str(error).split()).split(". ")[0][:120].rstrip(".") or type(error).__name__
+        raise ModelError(
+            f"{path} is not a checkpoint that can be loaded (it is damaged, or of another kind: {text}); use a file "
+            "from `soundsight train`."
+        ) from error
+
+
+def _built(content: Any) -> dict[str, Any]:
+    """A checkpoint that was read as data, with its network built anew and its settings checked."""
+    from soundsight.yolo import architecture
+
+    key = "model" if not isinstance(content, dict) or content.get("ema") is None else "ema"
+    found = content.get(key) if isinstance(content, dict) else content
+    if not isinstance(found, unpickle.Record) or not found.name.endswith(".ClassificationModel"):
+        kind = found.name.rpartition(".")[2] if isinstance(found, unpickle.Record) else type(found).__name__
+        raise ModelError(f"holds no YOLO classifier (found {kind[:60]}); use a `-cls` model.")
+    if content.get("modelopt"):
+        raise ModelError("was trained for 8 bits with quantize=8, which is not read; export it with int8=True instead.")
+    network = architecture.rebuild(found)
+    for name in ("names", "soundsight"):
+        if name in found.state:
+            setattr(network, name, unpickle.plain(found.state[name]))
+    settings = {name: unpickle.plain(content.get(name), tensors=name in _TENSORS) for name in _SETTINGS}
+    arguments = settings["train_args"] = settings["train_args"] or {}
+    if not isinstance(arguments, dict):
+        raise ModelError("holds training arguments that are no settings; it is damaged.")
+    for name, value in arguments.items():
+        if isinstance(value, str) and "://" in value:
+            raise ModelError(f"names another address ({name}={value[:60]}); it is no checkpoint of Soundsight.")
+    return {**settings, "model": None, "ema": None, key: network}
+
+
+def _unpickled(data: bytes) -> dict[str, Any]:
+    """A checkpoint as Ultralytics loads it, with all that it holds."""
     from ultralytics.nn.tasks import torch_safe_load
 
-    try:
-        checkpoint, _ = torch_safe_load(str(path), safe_only=not trust)
-    except Exception as error:  # whatever a damaged or hostile pickle provokes
-        raise ModelError(
-            f"{path} is not a checkpoint that can be loaded safely ({_first_line(error)}); use a file from "
-            "`soundsight train`, or, if you trust its origin, add --trust-checkpoint."
-        ) from error
-    model = checkpoint_model(checkpoint) if isinstance(checkpoint, dict) else None
-    if type(model).__name__ != "ClassificationModel":
-        raise ModelError(f"{path} holds no YOLO classifier (found {type(model).__name__}); use a `-cls` model.")
-    if not trust:
-        screen_content(checkpoint, path)
+    with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX) as folder:
+        copy = Path(folder, "model.pt")
+        copy.write_bytes(data)
+        checkpoint: dict[str, Any] = torch_safe_load(str(copy), safe_only=False)[0]
+    if type(checkpoint_model(checkpoint)).__name__ != "ClassificationModel":
+        raise ModelError("holds no YOLO classifier; use a `-cls` model.")
     return checkpoint
 
 
@@ -143,15 +213,21 @@ def update_ears(path: str | Path, **values: Any) -> None:
     write_bytes(Path(path), buffer.getvalue())
 
 
-def file_fingerprint(path: str | Path) -> str:
-    """Twelve hexadecimal digits of a model file (or of the files in a model folder)."""
-    digest = hashlib.sha256()
+def file_hash(path: str | Path) -> str:
+    """`hash_of` a model file, or of the files in a model folder."""
     path = Path(path)
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            with open(file, "rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:12]
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return hash_of(*(file.read_bytes() for file in files))
+
+
+def hash_of(*parts: bytes) -> str:
+    """SHA-256 of the SHA-256 of each part, in hexadecimal digits."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """The first twelve digits of `file_hash`, to be shown; too few to tell files apart that are made to collide."""
+    return file_hash(path)[:12]
 
 
 def require_file(path: str | Path) -> None:
@@ -160,8 +236,3 @@ def require_file(path: str | Path) -> None:
         raise ModelError(f"The model {path} does not exist; train one with `soundsight train`.")
     if not Path(path).is_file() and not Path(path).is_dir():
         raise ModelError(f"The model {path} is neither a file nor a folder; copy it into a file first.")
-
-
-def _first_line(error: Exception) -> str:
-    text = " ".join(str(error).replace("ERROR ❌️", "").split()) or type(error).__name__
-    return text.split(". ")[0][:200].rstrip(".")

@@ -116,7 +116,7 @@ def load_classifier(
     """Load a trained model.
 
     Args:
-        path: A `.pt` checkpoint, or what `export` made of one: `.onnx`, `.torchscript`, an OpenVINO folder.
+        path: A `.pt` checkpoint, or what `export` made of one: `.onnx`, an OpenVINO folder.
         device: "cpu", "cuda", "0"...; `None` takes the first GPU, or else the CPU.
         spectrogram: Settings for a model that carries none, or to override its own.
         trust: See `checkpoint.load_checkpoint`.
@@ -133,10 +133,15 @@ def load_classifier(
     from soundsight.yolo.exported import READERS
 
     kind = "folder" if path.is_dir() else path.suffix.lower()
+    if kind == ".torchscript":
+        raise ModelError(
+            f"{path} is a TorchScript program, which is not read since it could do anything; export the checkpoint to "
+            "ONNX with `soundsight export`, and use that file."
+        )
     if kind not in READERS:
         raise ModelError(
-            f"{path} is no model that can be read: a checkpoint .pt, an exported .onnx or .torchscript file, "
-            "or an OpenVINO folder is needed."
+            f"{path} is no model that can be read: a checkpoint .pt, an exported .onnx file or an OpenVINO folder is "
+            "needed."
         )
     return READERS[kind](path, device=device, spectrogram=spectrogram, trust=trust, threads=threads)
 
@@ -147,8 +152,8 @@ def _load_checkpoint(
     import torch
 
     chosen = choose_device(device)
-    data = checkpoint.load_checkpoint(path, trust=trust)
-    model = checkpoint.checkpoint_model(data)
+    data = checkpoint.read_file(path)
+    model = checkpoint.checkpoint_model(checkpoint.parse_checkpoint(data, path, trust=trust))
     ears = checkpoint.read_ears(
         getattr(model, "soundsight", None), path, checkpoint.class_names(model, path), supplied=spectrogram
     )
@@ -164,7 +169,7 @@ def _load_checkpoint(
         network = model.float().eval().fuse(verbose=False).to(chosen).to(memory_format=torch.channels_last)
     except Exception as error:  # whatever layers that lack their parts provoke
         raise ModelError(f"{path} holds a network that does not fit together; it is damaged.") from error
-    classifier = Classifier(network, ears, device=chosen, fingerprint=checkpoint.file_fingerprint(path))
+    classifier = Classifier(network, ears, device=chosen, fingerprint=checkpoint.hash_of(data)[:12])
     return check_answer(classifier, path, ears)
 
 

@@ -1,9 +1,9 @@
 """The fastest way to answer on a processor that agrees with PyTorch: a checkpoint, converted once to ONNX.
 
-The first time a checkpoint is used without a GPU it is exported into the user's cache folder, under its
-fingerprint, and compared with PyTorch on a few pictures. From then on it answers without PyTorch being loaded:
-in a fraction of a second, with the same probabilities. What ONNX Runtime cannot do (features, gradients) loads
-PyTorch at that moment. Where a package is missing, or answers differ, PyTorch answers as ever.
+The first time a checkpoint is used without a GPU it is exported into the user's cache folder, under its own hash and
+that of the checkpoint, and compared with PyTorch on a few pictures. From then on it answers without PyTorch being
+loaded: in a fraction of a second, with the same probabilities. What ONNX Runtime cannot do (features, gradients)
+loads PyTorch at that moment. Where a package is missing, or answers differ, PyTorch answers as ever.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ import numpy as np
 
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError, SoundsightError
+from soundsight.files import TEMP_PREFIX
 from soundsight.yolo import checkpoint, quiet
 from soundsight.yolo.classifier import Classifier, Floats, Images, load_classifier
+from soundsight.yolo.exported import read_onnx
 
 AGREEMENT = 1e-4  # largest difference of a probability
 KEPT = 20  # converted checkpoints; the longest unused goes first
@@ -99,14 +101,14 @@ def load_fastest(
         return pytorch()
     if runtime == "auto" and not (_is_for_processor(device) and _installed()):
         return pytorch()
-    fingerprint = checkpoint.file_fingerprint(path)
+    key = checkpoint.hash_of(checkpoint.read_file(path))
     try:
-        fast = _find(path, fingerprint, threads)
+        fast = _find(path, key, threads)
     except SoundsightError:
         if runtime == "onnxruntime":
             raise
         return pytorch()
-    return Converted(fast, pytorch, fingerprint) if fast else pytorch()
+    return Converted(fast, pytorch, key[:12]) if fast else pytorch()
 
 
 def _is_for_processor(device: str | None) -> bool:
@@ -120,26 +122,37 @@ def _installed() -> bool:
     return all(importlib.util.find_spec(name) for name in _PACKAGES)
 
 
-def _find(path: Path, fingerprint: str, threads: int | None) -> Classifier | None:
-    """The converted checkpoint, made if it is not there yet; `None` where it answers otherwise than PyTorch."""
+def _find(path: Path, key: str, threads: int | None) -> Classifier | None:
+    """The converted checkpoint, made if it is not there yet; `None` where it answers otherwise than PyTorch.
+
+    Its name is the hash of the checkpoint, the format, and its own hash: a changed file is not used.
+    """
     folder = quiet.cache_folder() / "onnx"
-    target = folder / f"{fingerprint}-{checkpoint.FORMAT}.onnx"
-    differs = target.with_suffix(".differs")
+    differs = folder / f"{key}-{checkpoint.FORMAT}.differs"
     if differs.is_file():
         return None
-    if target.is_file():
-        with suppress(ModelError):  # damaged: made again
-            found = load_classifier(target, device="cpu", threads=threads)
-            os.utime(target)
-            return found
+    for found in folder.glob(f"{key}-{checkpoint.FORMAT}-*.onnx"):
+        with suppress(ModelError):
+            data = checkpoint.read_file(found)
+            if found.stem.endswith(checkpoint.hash_of(data)):
+                os.utime(found)
+                return read_onnx(found, device="cpu", spectrogram=None, trust=False, threads=threads, data=data)
+        found.unlink(missing_ok=True)  # damaged: made again
     from soundsight.yolo.export import export
 
-    export(path, "onnx", out=target)
-    fast = load_classifier(target, device="cpu", threads=threads)
-    if not agree(fast, load_classifier(path, device="cpu", threads=threads)):
-        target.unlink()
-        differs.touch()
-        return None
+    draft = export(path, "onnx", out=folder / f"{TEMP_PREFIX}{os.getpid()}-{key}.onnx")
+    try:
+        data = draft.read_bytes()
+        fast = read_onnx(draft, device="cpu", spectrogram=None, trust=False, threads=threads, data=data)
+        slow = load_classifier(path, device="cpu", threads=threads)
+        if not checkpoint.file_hash(path) == key:
+            raise ModelError(f"{path} changed while it was converted; try again.")
+        if not agree(fast, slow):
+            differs.touch()
+            return None
+        os.replace(draft, folder / f"{key}-{checkpoint.FORMAT}-{checkpoint.hash_of(data)}.onnx")
+    finally:
+        draft.unlink(missing_ok=True)
     kept = sorted(folder.glob("*.onnx"), key=lambda file: file.stat().st_mtime)
     for old in kept[:-KEPT]:
         with suppress(OSError):

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from soundsight.yolo import checkpoint
 from soundsight.yolo.exported import KEY, require_openvino
 
 # What `soundsight predict` reads.
-READABLE = ("onnx", "openvino", "torchscript")
+READABLE = ("onnx", "openvino")
 # An export with our settings inside: ONNX, or the archive of TorchScript.
 _OURS = re.compile(rb"\A(?:\x08|PK).*" + KEY.encode(), re.DOTALL)
 # Values of `quantize` for which ranges are measured on data, and formats that take one of them whatever is said.
@@ -79,11 +79,15 @@ def export(
         ModelError: The checkpoint cannot be used, or a package is missing that the format needs.
         ConfigError: The format or an argument is not allowed, or the place cannot be written.
     """
+    import torch
+
     path = Path(model)
     checkpoint.require_file(path)
     if path.suffix.lower() != ".pt" or not path.is_file():
         raise ModelError(f"{path} is no checkpoint; only a .pt file can be exported.")
-    network = checkpoint.checkpoint_model(checkpoint.load_checkpoint(path, trust=trust))
+    data = checkpoint.read_file(path)
+    content = checkpoint.parse_checkpoint(data, path, trust=trust)
+    network = checkpoint.checkpoint_model(content)
     names = checkpoint.class_names(network, path)
     ears = checkpoint.read_ears(getattr(network, "soundsight", None), path, names, supplied=spectrogram)
     given = _arguments(format, arguments or {}, ears.spectrogram.image_size)
@@ -94,7 +98,7 @@ def export(
             temperature=ears.temperature,
             threshold=ears.threshold,
             seen=ears.seen,
-            checkpoint=checkpoint.file_fingerprint(path),
+            checkpoint=checkpoint.hash_of(data)[:12],
         )
     )
     target = Path(out) if out else None
@@ -104,7 +108,9 @@ def export(
         if target and not target.is_dir():
             _check_target(target, path, overwrite)
         with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=folder) as place:
-            made = _run(path, Path(place), format, given)
+            copy = Path(place, f"{path.stem}.pt")  # the exporter puts its file beside it
+            torch.save({**content, "optimizer": None}, copy)
+            made = _run(path, copy, format, given, trust=trust)
             _WRITERS.get(format, _write_beside)(made, text)
             return _move(made, target or folder / made.name, path, overwrite)
     except OSError as error:
@@ -129,7 +135,7 @@ def _arguments(format: str, arguments: Mapping[str, Any], image_size: int) -> di
             raise ConfigError(unknown_key(key, known, f"the arguments of format {format}"))
     _check_calibration(format, arguments, "data" in known)
     given = {"format": format, "imgsz": image_size, "verbose": False, **arguments}
-    if "dynamic" in allowed[format] and format in READABLE:
+    if "dynamic" in allowed[format] and format in _WRITERS:
         given.setdefault("dynamic", True)
     try:
         check_cfg({key: value for key, value in given.items() if key in DEFAULT_CFG_DICT}, hard=True)
@@ -152,16 +158,17 @@ def _check_calibration(format: str, arguments: Mapping[str, Any], possible: bool
         raise ConfigError(f"data={data} has no effect without quantize=8; leave it out.")
 
 
-def _run(path: Path, place: Path, format: str, arguments: dict[str, Any]) -> Path:
-    """Let Ultralytics export into `place`."""
+def _run(path: Path, copy: Path, format: str, arguments: dict[str, Any], *, trust: bool) -> Path:
+    """Let Ultralytics export a copy of the checkpoint `path`, to the folder of the copy."""
     from ultralytics import YOLO
+
+    from soundsight.yolo.guard import guarded
 
     if format == "openvino":
         require_openvino()
-    with _quiet():
+    with _quiet(), nullcontext() if trust else guarded():
         try:
-            model: Any = YOLO(str(path), task="classify")
-            model.model.pt_path = str(place / path.name)  # where the exporter puts its file
+            model: Any = YOLO(str(copy), task="classify")
             made = Path(model.export(**arguments))
         except ImportError as error:
             package = (error.name or str(error)).split(".")[0]

@@ -1,9 +1,8 @@
-"""Exported models: ONNX, TorchScript and OpenVINO files as classifiers, believed as far as they check out.
+"""Exported models: ONNX and OpenVINO files as classifiers, believed as far as they check out.
 
 An exported file carries the same ears as a checkpoint, as JSON under the key `soundsight` of its own
-metadata. None of the three formats holds Python pickles. A TorchScript file does hold a program in PyTorch's
-own restricted language; since that has a few operations that touch files, only programs made of plain
-tensor arithmetic are accepted. Neighbours: `export` writes these files, `classifier` chooses the reader.
+metadata. Neither format holds a program. TorchScript does, and is written by `export` but not read.
+Neighbours: `export` writes these files, `classifier` chooses the reader.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ import math
 import os
 import re
 import sys
-import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,26 +22,13 @@ import numpy as np
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError
 from soundsight.yolo import checkpoint
-from soundsight.yolo.classifier import Classifier, Floats, Images, choose_device
+from soundsight.yolo.classifier import Classifier, Floats, Images
 
 KEY = "soundsight"  # of the metadata
 _MAX_TEXT = 1 << 20  # characters of names
 _MAX_SETTINGS = 1 << 25  # characters of our settings, with the hashes of a million clips
 MAX_STEP = 1024  # pictures that an export with a fixed number of them may want at once
 _TINY = 1e-12  # probabilities below count as this
-
-# What a traced YOLO classifier is made of. Nothing here reads or writes a file, loops, or calls out.
-_TENSOR_OPERATIONS = frozenset({
-    "_convolution", "adaptive_avg_pool2d", "add", "add_", "avg_pool2d", "batch_norm", "bmm", "cat", "chunk",
-    "clamp", "contiguous", "conv2d", "detach", "div", "dropout", "dropout_", "exp", "expand", "flatten",
-    "gelu", "hardswish", "hardswish_", "Int", "leaky_relu", "leaky_relu_", "linear", "matmul", "max_pool2d",
-    "mean", "mul", "mul_", "neg", "permute", "pow", "relu", "relu_", "reshape", "rsub", "select", "sigmoid", "silu",
-    "silu_", "size", "slice", "softmax", "split", "split_with_sizes", "sqrt", "squeeze", "stack", "sub",
-    "sum", "t", "to", "transpose", "type_as", "unsqueeze", "view",
-})  # fmt: skip
-_STRUCTURE = frozenset({
-    "Constant", "GetAttr", "ListConstruct", "ListUnpack", "NumToTensor", "TupleConstruct", "TupleUnpack",
-})  # fmt: skip
 
 
 class _Exported(Classifier):
@@ -97,19 +81,6 @@ class OpenVinoClassifier(_Exported):
         return np.concatenate(parts)
 
 
-class TorchScriptClassifier(_Exported):
-    """`network` is a TorchScript module."""
-
-    def probabilities_of(self, pixels: Floats) -> Floats:
-        """See `_Exported.probabilities_of`."""
-        import torch
-
-        with torch.inference_mode():
-            output = self.network(torch.from_numpy(pixels).to(self.device))
-            output = output[0] if isinstance(output, tuple | list) else output
-            return output.float().cpu().numpy()  # type: ignore[no-any-return]
-
-
 def _filled(part: Floats, count: int) -> Floats:
     """A batch with black pictures after it, `count` in all; itself if it is full."""
     missing = count - len(part)
@@ -117,16 +88,23 @@ def _filled(part: Floats, count: int) -> Floats:
 
 
 def read_onnx(
-    path: Path, *, device: str | None, spectrogram: SpectrogramConfig | None, trust: bool, threads: int | None
+    path: Path,
+    *,
+    device: str | None,
+    spectrogram: SpectrogramConfig | None,
+    trust: bool,
+    threads: int | None,
+    data: bytes | None = None,
 ) -> Classifier:
-    """Open an ONNX file with ONNX Runtime."""
+    """Open an ONNX file, or its content `data` if that was read already, with ONNX Runtime."""
     onnxruntime = require("onnxruntime", "soundsight[export]")
-    data = path.read_bytes()
+    data = checkpoint.read_file(path) if data is None else data
     if re.search(rb"(\x08|\x88\x80*\x00)location", data):  # what names another file, in whatever order and length
         raise ModelError(f"{path} keeps weights in another file, which is not read; export it into one file.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or parallel_threads()
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # not whatever its first bytes say
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others draw meanwhile
     try:
         session = onnxruntime.InferenceSession(data, options, providers=_providers(onnxruntime, device))
@@ -139,7 +117,7 @@ def read_onnx(
     _check_step(inputs[0].shape[0], path)
     ears = _ears(metadata.get(KEY), metadata.get("names"), path, spectrogram)
     place = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
-    return _checked(OnnxClassifier(session, ears, device=place, fingerprint=checkpoint.file_fingerprint(path)), path)
+    return _checked(OnnxClassifier(session, ears, device=place, fingerprint=checkpoint.hash_of(data)[:12]), path)
 
 
 def _check_step(step: object, path: Path) -> None:
@@ -161,69 +139,6 @@ def _providers(onnxruntime: Any, device: str | None) -> list[Any]:
             "onnxruntime-gpu."
         )
     return [("CUDAExecutionProvider", {"device_id": int(index)}), "CPUExecutionProvider"]
-
-
-def read_torchscript(
-    path: Path, *, device: str | None, spectrogram: SpectrogramConfig | None, trust: bool, threads: int | None
-) -> Classifier:
-    """Open a TorchScript file, on the CPU or a GPU."""
-    import torch
-
-    chosen = choose_device(device)
-    if not trust:
-        _refuse_setstate(path)
-    if threads:
-        torch.set_num_threads(threads)
-    extra = {KEY: "", "config.txt": ""}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network = torch.jit.load(str(path), map_location=chosen, _extra_files=extra)
-        used = _operations(network.inlined_graph)
-    except Exception as error:
-        raise ModelError(f"{path} is no TorchScript model that can be opened ({_line(error)}).") from error
-    strange = used - {f"aten::{name}" for name in _TENSOR_OPERATIONS} - {f"prim::{name}" for name in _STRUCTURE}
-    if strange and not trust:
-        raise ModelError(
-            f"{path} uses {sorted(strange)[0]}, which no exported classifier needs; if you trust its "
-            "origin, add --trust-checkpoint."
-        )
-    own, stated = (value.decode(errors="replace") if isinstance(value, bytes) else value for value in extra.values())
-    try:
-        names = json.loads(stated[:_MAX_TEXT]).get("names") if stated else None
-    except (ValueError, AttributeError, RecursionError):
-        names = None
-    ears = _ears(own or None, names, path, spectrogram)
-    fingerprint = checkpoint.file_fingerprint(path)
-    return _checked(TorchScriptClassifier(network, ears, device=chosen, fingerprint=fingerprint), path)
-
-
-def _refuse_setstate(path: Path) -> None:
-    """Refuse a program that would run while it is loaded, or that unpacks to more than it shows."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            size = path.stat().st_size
-            if sum(entry.file_size for entry in entries) > 4 * size + (1 << 20):
-                raise ModelError(f"{path} unpacks to far more than its size; it is no exported classifier.")
-            sources = [archive.read(entry) for entry in entries if entry.filename.endswith(".py")]
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise ModelError(f"{path} is no TorchScript model that can be opened ({_line(error)}).") from error
-    if any(b"__setstate__" in source for source in sources):
-        raise ModelError(
-            f"{path} runs a program while it is loaded, which no exported classifier needs; if you trust its "
-            "origin, add --trust-checkpoint."
-        )
-
-
-def _operations(graph: Any) -> set[str]:
-    """Kinds of all operations of a TorchScript graph, inner blocks included."""
-    found, blocks = set(), [graph]
-    while blocks:
-        for node in blocks.pop().nodes():
-            found.add(node.kind())
-            blocks.extend(node.blocks())
-    return found
 
 
 def read_openvino(
@@ -259,7 +174,6 @@ def read_openvino(
 Reader = Callable[..., Classifier]
 READERS: dict[str, Reader] = {
     ".onnx": read_onnx,
-    ".torchscript": read_torchscript,
     "folder": read_openvino,
     ".xml": read_openvino,
 }

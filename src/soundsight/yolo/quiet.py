@@ -47,5 +47,4 @@ os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_folder()))
 os.environ.setdefault("YOLO_OFFLINE", "true")  # no update checks, no usage reporting
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # no pip at run time
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.29 and later reports its use otherwise
-os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "true")  # checkpoints are data, not programs
 os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))

@@ -16,6 +16,7 @@ from soundsight.errors import ConfigError, ModelError, SoundsightError
 from soundsight.files import write_text
 from soundsight.yolo.arguments import OFF, plain
 
+LOADED = ("pretrained", "distill_model")  # arguments that name a file to load, beside `model` and `resume`
 WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
 
 # What Ultralytics raises for arguments that it cannot use, or in the course of a training.
@@ -60,7 +61,8 @@ def train(
     from ultralytics import YOLO
 
     from soundsight.yolo.classifier import choose_device
-    from soundsight.yolo.trainer import SpectrogramTrainer
+    from soundsight.yolo.guard import guarded
+    from soundsight.yolo.trainer import SpectrogramTrainer, StockTrainer
 
     soundsight.yolo.quiet.place_fonts()
 
@@ -78,22 +80,24 @@ def train(
     elif not Path(options["project"]).is_absolute():
         options["project"] = str(Path(options["project"]).absolute())
     weights = find_weights(start)
-    if isinstance(options.get("pretrained"), str | Path) and not resume:
-        options["pretrained"] = find_weights(str(options["pretrained"]))
+    for key in LOADED:
+        if isinstance(options.get(key), str | Path) and not resume:
+            options[key] = find_weights(str(options[key]))
     if resume:
         options["save_dir"] = str(_run_folder(Path(weights)))  # not where its file says, which may have moved
         if (done := _finished(Path(weights))) is not None:
             return done
-    model = YOLO(weights, task="classify")
-    if watch is not None:
-        model.add_callback("on_fit_epoch_end", partial(_tell, watch))
     begun: list[Path] = []
-    for tell in (begun.append, started):
-        if tell is not None:
-            model.add_callback("on_train_start", partial(_tell_folder, tell))
-    trainer = None if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment(), seen)
+    trainer = StockTrainer if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment(), seen)
     try:
-        model.train(trainer=trainer, **options)
+        with guarded():
+            model = YOLO(weights, task="classify")
+            if watch is not None:
+                model.add_callback("on_fit_epoch_end", partial(_tell, watch))
+            for tell in (begun.append, started):
+                if tell is not None:
+                    model.add_callback("on_train_start", partial(_tell_folder, tell))
+            model.train(trainer=trainer, **options)
     except subprocess.CalledProcessError as error:
         raise SoundsightError(
             f"One of the training processes for device={options['device']} failed; its messages are above."
@@ -132,9 +136,12 @@ def _finished(last: Path) -> Run | None:
     from ultralytics.utils.torch_utils import strip_optimizer
 
     from soundsight.yolo.checkpoint import load_checkpoint
+    from soundsight.yolo.guard import guarded
     from soundsight.yolo.trainer import smaller
 
     found = load_checkpoint(last)
+    if (best := last.with_name("best.pt")).is_file():  # which the end of a training reads
+        load_checkpoint(best)
     epochs, done = found.get("train_args", {}).get("epochs", 0), found.get("epoch", -1) + 1
     if found.get("optimizer") is None or not isinstance(epochs, int) or done < 1:
         raise ConfigError(f"{last} is at the end of its training; train on from it with model={last}.")
@@ -144,7 +151,7 @@ def _finished(last: Path) -> Run | None:
     folder = last.absolute().parent
     for name in ("last.pt", "best.pt"):
         if (folder / name).is_file():
-            with smaller(folder / name) as draft:
+            with guarded(), smaller(folder / name) as draft:
                 strip_optimizer(draft)
     return Run(_run_folder(last), folder / "last.pt", folder / "best.pt")
 
@@ -201,9 +208,10 @@ def find_weights(model: str) -> str:
     """
     from soundsight.yolo.checkpoint import load_checkpoint
 
-    if model.endswith((".yaml", ".yml")):
-        return model
     path = Path(model)
+    if path.suffix in (".yaml", ".yml"):
+        _check_architecture(model)
+        return model
     if not path.is_file() and path.name == model and model.startswith("yolo"):
         name = model if path.suffix else f"{model}.pt"  # as Ultralytics completes it
         if not name.endswith("-cls.pt"):
@@ -211,6 +219,29 @@ def find_weights(model: str) -> str:
         path = Path(name) if Path(name).is_file() else _download(name)
     load_checkpoint(path)
     return str(path)
+
+
+def _check_architecture(model: str) -> None:
+    """Build the network of a YAML file without its weights.
+
+    Raises:
+        ModelError: There is no such file, or it names more than known layers with plain arguments.
+    """
+    from ultralytics.nn.tasks import yaml_model_load
+
+    from soundsight.yolo.architecture import build
+    from soundsight.yolo.unpickle import Refused
+
+    if "://" in model:
+        raise ModelError(f"{model} is an address; download the file, and name it.")
+    try:
+        build(yaml_model_load(model))
+    except Refused as found:
+        raise ModelError(f"{model} does not describe a classifier that can be built ({found}).") from found
+    except FileNotFoundError as error:
+        raise ModelError(f"The architecture {model} does not exist; try yolov8n-cls.yaml.") from error
+    except Exception as error:  # whatever layers that do not fit together provoke
+        raise ModelError(f"{model} does not describe a classifier that can be built ({plain(error)}).") from error
 
 
 def _download(name: str) -> Path:

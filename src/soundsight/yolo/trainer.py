@@ -32,7 +32,7 @@ from soundsight.augment import Augmenter
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.errors import ConfigError
 from soundsight.files import TEMP_PREFIX, images_in
-from soundsight.yolo import graphs
+from soundsight.yolo import graphs, guard
 
 # A set of pictures above this share of the free memory is read from disk batch by batch, and of the GPU's, kept off it.
 MEMORY_SHARE = 0.4
@@ -154,7 +154,16 @@ class MemoryLoader:
         """Nothing to restart: there are no worker processes."""
 
 
-class SpectrogramTrainer(ClassificationTrainer):
+class StockTrainer(ClassificationTrainer):
+    """Ultralytics' own trainer, whose processes on several GPUs load no more than ours."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if RANK != -1:  # a process of a training on several GPUs; else whoever trains has closed the loaders
+            guard.close()
+        super().__init__(*args, **kwargs)
+
+
+class SpectrogramTrainer(StockTrainer):
     """Ultralytics' classification trainer with our loader, augmentation and ears.
 
     Use `configured` to bind the settings: several processes then rebuild the very same class.
