@@ -80,9 +80,8 @@ def train(
     elif not Path(options["project"]).is_absolute():
         options["project"] = str(Path(options["project"]).absolute())
     weights = find_weights(start)
-    for key in LOADED:
-        if isinstance(options.get(key), str | Path) and not resume:
-            options[key] = find_weights(str(options[key]))
+    for key in (key for key in LOADED if isinstance(options.get(key), str | Path) and not resume):
+        options[key] = find_weights(str(options[key]))
     if resume:
         options["save_dir"] = str(_run_folder(Path(weights)))  # not where its file says, which may have moved
         if (done := _finished(Path(weights))) is not None:
