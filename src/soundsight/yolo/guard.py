@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
+
+# isort: split
+from ultralytics.models.yolo.classify import ClassificationTrainer
+from ultralytics.utils import RANK
+
 from soundsight.errors import ModelError
 from soundsight.yolo import architecture, checkpoint
 from soundsight.yolo.unpickle import Refused
@@ -90,3 +95,12 @@ def guarded() -> Iterator[None]:
         yield
     finally:
         reopen()
+
+
+class StockTrainer(ClassificationTrainer):
+    """Ultralytics' own trainer, whose processes on several GPUs load no more than ours."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if RANK != -1:  # a process of a training on several GPUs; else whoever trains has closed the loaders
+            close()
+        super().__init__(*args, **kwargs)

@@ -61,8 +61,8 @@ def train(
     from ultralytics import YOLO
 
     from soundsight.yolo.classifier import choose_device
-    from soundsight.yolo.guard import guarded
-    from soundsight.yolo.trainer import SpectrogramTrainer, StockTrainer
+    from soundsight.yolo.guard import StockTrainer, guarded
+    from soundsight.yolo.trainer import SpectrogramTrainer
 
     soundsight.yolo.quiet.place_fonts()
 

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from ultralytics.data import build_dataloader
 from ultralytics.data.augment import classify_transforms
-from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.utils import LOGGER, RANK, IterableSimpleNamespace
 
 from soundsight import checks
@@ -32,7 +31,8 @@ from soundsight.augment import Augmenter
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.errors import ConfigError
 from soundsight.files import TEMP_PREFIX, images_in
-from soundsight.yolo import graphs, guard
+from soundsight.yolo import graphs
+from soundsight.yolo.guard import StockTrainer
 
 # A set of pictures above this share of the free memory is read from disk batch by batch, and of the GPU's, kept off it.
 MEMORY_SHARE = 0.4
@@ -152,15 +152,6 @@ class MemoryLoader:
 
     def reset(self) -> None:
         """Nothing to restart: there are no worker processes."""
-
-
-class StockTrainer(ClassificationTrainer):
-    """Ultralytics' own trainer, whose processes on several GPUs load no more than ours."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if RANK != -1:  # a process of a training on several GPUs; else whoever trains has closed the loaders
-            guard.close()
-        super().__init__(*args, **kwargs)
 
 
 class SpectrogramTrainer(StockTrainer):
