@@ -62,7 +62,7 @@ def run(seconds: int, target: str) -> dict[str, Any]:
         )
         cases = re.findall(r"^#(\d+)", done.stderr, re.MULTILINE)
         covered = re.findall(r"cov: (\d+)", done.stderr)
-        problems = [] if done.returncode == 0 else [done.stderr[-1500:]]
+        problems = [] if done.returncode == 0 else [(done.stdout + done.stderr)[-3000:]]
         kept = len(list(corpus.iterdir()))
     return {
         "cases": int(cases[-1]) if cases else 0,

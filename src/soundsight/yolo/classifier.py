@@ -153,11 +153,12 @@ def _load_checkpoint(
 
     chosen = choose_device(device)
     data = checkpoint.read_file(path)
-    model = checkpoint.checkpoint_model(checkpoint.parse_checkpoint(data, path, trust=trust))
+    content = checkpoint.parse_checkpoint(data, path, trust=trust)
+    model = checkpoint.checkpoint_model(content)
     ears = checkpoint.read_ears(
         getattr(model, "soundsight", None), path, checkpoint.class_names(model, path), supplied=spectrogram
     )
-    trained = (data.get("train_args") or {}).get("imgsz")
+    trained = (content.get("train_args") or {}).get("imgsz")
     if ears.supplied and isinstance(trained, int) and trained != ears.spectrogram.image_size:
         raise ModelError(
             f"{path} was trained on images of {trained} pixels, but the given spectrogram settings have image_size="
