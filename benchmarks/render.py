@@ -198,7 +198,6 @@ def pixels(_: str, paths: list[Path]) -> dict[str, Any]:
 
 def stages(_: str, paths: list[Path]) -> dict[str, float]:
     """Where our time goes: milliseconds a clip of each stage, and of the parts of `render`; medians."""
-    import cv2
     import numpy as np
 
     from benchmarks.baselines import CONTENDERS
@@ -226,10 +225,8 @@ def stages(_: str, paths: list[Path]) -> dict[str, float]:
     pictures.encode_png = timed("encode PNG", pictures.encode_png)
     pictures.write_bytes = timed("write and rename", pictures.write_bytes)
     spectrogram._packed_rfft = timed("render: FFT", spectrogram._packed_rfft)
-    spectrogram.cv2 = _Proxy(cv2, multiply=timed("render: windows", cv2.multiply))
-    spectrogram.np = _Proxy(
-        np, square=timed("render: squares", np.square), matmul=timed("render: mel bands", np.matmul)
-    )
+    parts = {"einsum": "windows", "square": "squares", "matmul": "mel bands"}
+    spectrogram.np = _Proxy(np, **{name: timed(f"render: {part}", getattr(np, name)) for name, part in parts.items()})
     with tempfile.TemporaryDirectory() as folder:
         draw = timed("all", CONTENDERS["soundsight"](Path(folder), SpectrogramConfig()))
         for path in [*paths[:WARM_UP], *paths]:

@@ -47,7 +47,11 @@ def test_a_missing_file_is_named():
         ({"windows_ms": [25, 50]}, "3 values"),
         ({"windows_ms": [25, 50, 1000]}, "16000 samples .* n_fft=2048"),
         ({"fmax_hz": 9000}, "fmax_hz=9000 .* <= 8000"),
+        ({"fmin_hz": 1000, "fmax_hz": 1000.5}, "fmin_hz=1000 and fmax_hz=1000.5 .* 1 Hz apart"),
         ({"db_floor": 3}, "db_floor=3 must lie below db_ceiling=0"),
+        ({"db_floor": -0.5}, "db_floor=-0.5 must lie below db_ceiling=0, by 1 dB"),
+        ({"db_floor": -500}, "db_floor=-500 is out of range: -200 to 100"),
+        ({"db_ceiling": 500}, "db_ceiling=500 is out of range: -200 to 100"),
         ({"image_size": 1024, "clip_seconds": 0.1, "sample_rate": 1000, "n_fft": 2048}, "fewer samples than pixels"),
     ],
 )

@@ -16,7 +16,7 @@ from soundsight.errors import ConfigError
 from soundsight.explain import can_explain, explain
 from soundsight.predict import load, predict
 from soundsight.yolo import converted, quiet
-from soundsight.yolo.checkpoint import file_fingerprint, hash_of
+from soundsight.yolo.checkpoint import FORMAT, file_fingerprint, hash_of
 from soundsight.yolo.classifier import load_classifier
 from soundsight.yolo.converted import Converted
 
@@ -97,7 +97,7 @@ def test_only_some_conversions_are_kept(tiny_model: Path, cache: Path, monkeypat
     load(tiny_model, device="cpu")
     old, new = sorted(cache.iterdir(), key=lambda file: len(file.name))
     assert old.name == "2.onnx"
-    assert new.name == f"{hash_of(tiny_model.read_bytes())}-1-{hash_of(new.read_bytes())}.onnx"  # whole hashes
+    assert new.name == f"{hash_of(tiny_model.read_bytes())}-{FORMAT}-{hash_of(new.read_bytes())}.onnx"  # whole hashes
 
 
 def test_where_it_cannot_be_used(tiny_model: Path, tiny_onnx: Path, cache: Path) -> None:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import librosa
 import numpy as np
 import pytest
 from PIL import Image
+from torture import models
 
+from conftest import TINY_CLASSES
 from soundsight import audio, demo
-from soundsight.config import SpectrogramConfig
+from soundsight.cli import main
+from soundsight.config import DatasetConfig, SpectrogramConfig
 from soundsight.dataset import pictures
+from soundsight.dataset.prepare import prepare
+from soundsight.errors import ModelError
 from soundsight.spectrogram import hz_to_mel, mel_edges, mel_filters, mel_power, mel_to_hz, render
+from soundsight.yolo.checkpoint import load_checkpoint
+from soundsight.yolo.export import export
 
 DEFAULT = SpectrogramConfig()
 FIXED = replace(DEFAULT, reference="full_scale")
@@ -391,3 +400,62 @@ def test_a_png_holds_the_picture_and_what_it_was_drawn_from(tmp_path, monkeypatc
 def test_what_is_no_rgb_picture_is_not_written(image):
     with pytest.raises(ValueError, match="no uint8 RGB picture"):
         pictures.encode_png(image, "")
+
+
+# -- what Soundsight 0.1.0 rendered wrong ------------------------------------------------------------------
+
+LONG = SpectrogramConfig(n_fft=1024, windows_ms=(16, 32, 64), clip_seconds=1, image_size=32)
+FAULT = r"was made with wrong spectrograms: Soundsight 0\.1\.0 .* as long as n_fft=1024 .* Prepare the data again"
+
+
+def test_only_overlapping_frames_as_long_as_n_fft_were_rendered_wrong():
+    assert LONG.renderer == 2
+    for right in (DEFAULT, replace(LONG, n_fft=1025), replace(LONG, clip_seconds=3)):
+        assert right.renderer == 1
+
+
+def test_data_caches_and_models_that_were_rendered_wrong_are_refused(tmp_path, tiny_sounds, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime", reason="the extra soundsight[export] is not installed")
+    monkeypatch.chdir(tmp_path)
+    dataset = DatasetConfig(root=str(tiny_sounds), cache="cache", data="data")
+    with monkeypatch.context() as former:
+        pictures.settings_key.cache_clear()
+        former.setattr(SpectrogramConfig, "renderer", 1)  # as all that 0.1.0 made says, or implies
+        prepare(dataset, LONG, workers=1)
+        models.make_checkpoint(Path("old.pt"), ears=LONG, names=TINY_CLASSES)
+        export("old.pt", "onnx", out="old.onnx")
+    pictures.settings_key.cache_clear()
+    models.make_checkpoint(Path("new.pt"), ears=LONG, names=TINY_CLASSES)
+    clip = str(next((tiny_sounds / "audio").glob("1-*.wav")))
+    data = ["data=data", "imgsz=32", "device=cpu", "epochs=1", "model=yolov8n-cls.yaml"]
+    for words in (
+        ["train", *data],
+        ["val", "new.pt"],
+        ["val", "old.pt"],
+        ["predict", "old.pt", clip],
+        ["predict", "old.onnx", clip],
+        ["export", "old.pt"],
+        ["train", "resume=old.pt"],
+    ):
+        assert main(words) == 2, words
+        assert re.match(f"soundsight: .* {FAULT}", capsys.readouterr().err), words
+
+    again = prepare(dataset, LONG, workers=1)
+    assert again.drawn == 80 and again.kept == 0
+    assert main(["val", "new.pt"]) == 0
+    assert main(["predict", "new.pt", clip]) == 0
+    with pytest.raises(ModelError, match=FAULT):
+        load_checkpoint("old.pt")
+
+
+def test_sizes_that_cannot_be_trained_are_refused_where_they_are_made(tmp_path, tiny_sounds, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = [f"root={tiny_sounds}", "image_size=100"]
+    message = "image_size=100 cannot be trained: YOLO takes multiples of 32. .* image_size=96 or image_size=128"
+    for command in ("prepare", "crossval"):
+        assert main([command, *words]) == 2 and re.search(message, capsys.readouterr().err)
+    assert not list(tmp_path.rglob("*.png"))
+    with monkeypatch.context() as former:
+        former.setattr("soundsight.checks.check_trainable", lambda _: None)
+        prepare(DatasetConfig(root=str(tiny_sounds), cache="cache"), replace(LONG, image_size=100), workers=1)
+    assert main(["train", "imgsz=100", "device=cpu"]) == 2 and re.search(message, capsys.readouterr().err)

@@ -11,12 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from torture import checkpoints, disks, hostile, kills, many, models, names, processes, recordings, sounds
+from torture import checkpoints, disks, hostile, kills, many, models, names, processes, recordings, settings, sounds
 from torture import files as outputs
 
 from soundsight import audio, files
 from soundsight.cli import main
 from soundsight.errors import AudioError, ConfigError, ModelError
+
+
+def test_random_settings_lead_from_end_to_end():
+    found = settings.run(12, seed=1)
+    assert found["problems"] == [] and found["trained"] >= 8
 
 
 def test_damaged_recordings_are_answered_or_listed_with_a_reason():

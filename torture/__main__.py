@@ -41,6 +41,7 @@ def main() -> int:
         "sizes": ["--hours", part(10)],
         "many": ["--files", part(100_000)],
         "same": [],
+        "settings": ["--cases", part(300)],
         "quiet": [],
         "soak": ["--minutes", part(60), "--rate", "5"],
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the command line of a container forgot: a mount, the right to write, a GPU, shared memory.
+"""What cannot work is said before long work begins: a forgotten mount, right, GPU or memory; data that cannot train.
 
 Each check raises one sentence that says what to add, before long work begins. All of them hold outside a
 container as well, where the advice is another. PyTorch is imported by `check_gpus` only.
@@ -12,7 +12,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from soundsight.errors import ConfigError, DatasetError
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import ConfigError, DatasetError, SoundsightError
 
 SHARED_MEMORY = Path("/dev/shm")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
@@ -169,3 +170,22 @@ def is_mounted(place: Path, table: str | Path = "/proc/self/mountinfo") -> bool:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:.0f} MB"
+
+
+def check_renderer(config: SpectrogramConfig, found: object, what: object, error: type[SoundsightError]) -> None:
+    """Raise `error` if data or a model (`what`) was made by a renderer (`found`) too old for its settings."""
+    if not isinstance(found, int) or found < config.renderer:
+        raise error(
+            f"{what} was made with wrong spectrograms: Soundsight 0.1.0 read the wrong samples where one of "
+            f"windows_ms={list(config.windows_ms)} is as long as n_fft={config.n_fft} samples. Prepare the data again "
+            "with this version, and train again."
+        )
+
+
+def check_trainable(image_size: int) -> None:
+    """Raise `ConfigError` for a size in pixels that no YOLO network can be trained with."""
+    if rest := image_size % 32:
+        raise ConfigError(
+            f"image_size={image_size} cannot be trained: YOLO takes multiples of 32. Prepare the data with "
+            f"image_size={image_size - rest} or image_size={image_size - rest + 32}."
+        )

@@ -53,15 +53,18 @@ class SpectrogramConfig:
         _in_range(self, "image_size", 32, 1024)
         _in_range(self, "n_fft", 64, 65536)
         nyquist = self.sample_rate / 2
-        if not 0 <= self.fmin_hz < self.fmax <= nyquist:
+        if not (0 <= self.fmin_hz <= self.fmax - 1 and self.fmax <= nyquist):
             raise ConfigError(
                 f"fmin_hz={self.fmin_hz:g} and fmax_hz={self.fmax:g} do not fit: they must satisfy "
-                f"0 <= fmin_hz < fmax_hz <= {nyquist:g}, half of sample_rate."
+                f"0 <= fmin_hz < fmax_hz <= {nyquist:g}, half of sample_rate, and lie 1 Hz apart or more."
             )
-        if not self.db_floor < self.db_ceiling:
-            raise ConfigError(f"db_floor={self.db_floor:g} must lie below db_ceiling={self.db_ceiling:g}.")
-        for window_ms in self.windows_ms:
-            samples = round(window_ms * self.sample_rate / 1000)
+        _in_range(self, "db_floor", -200, 100)
+        _in_range(self, "db_ceiling", -200, 100)
+        if not self.db_floor <= self.db_ceiling - 1:
+            raise ConfigError(
+                f"db_floor={self.db_floor:g} must lie below db_ceiling={self.db_ceiling:g}, by 1 dB or more."
+            )
+        for window_ms, samples in zip(self.windows_ms, self.window_samples, strict=True):
             if not 2 <= samples <= self.n_fft:
                 raise ConfigError(
                     f"windows_ms={list(self.windows_ms)}: {window_ms:g} ms is {samples} samples at "
@@ -83,6 +86,16 @@ class SpectrogramConfig:
     def clip_samples(self) -> int:
         """Samples in one clip."""
         return round(self.clip_seconds * self.sample_rate)
+
+    @property
+    def window_samples(self) -> tuple[int, ...]:
+        """Samples in each analysis window."""
+        return tuple(round(window_ms * self.sample_rate / 1000) for window_ms in self.windows_ms)
+
+    @property
+    def renderer(self) -> int:
+        """Which renderer these settings need: 2 where number 1, of Soundsight 0.1.0, read the wrong samples."""
+        return 2 if max(self.window_samples) == self.n_fft > self.hop_length else 1
 
     @property
     def hop_length(self) -> int:

@@ -91,28 +91,30 @@ def mel_power(waveform: Waveform, config: SpectrogramConfig) -> npt.NDArray[np.f
     padded[n_fft // 2 :][: len(waveform)] = waveform
     rows = math.ceil(size / math.ceil(size * n_fft / BLOCK_SAMPLES))
     block = np.empty((rows, n_fft), np.float32)
-    out = np.zeros((3, size, size), np.float32)
-    heard = waveform != 0
-    if not heard.any():
-        return out
-    first, last = int(heard.argmax()), len(heard) - 1 - int(heard[::-1].argmax())
+    sounding = (waveform != 0).tobytes()
+    first, last = sounding.find(1), sounding.rfind(1)
+    if first < 0:
+        return np.zeros((3, size, size), np.float32)
+    out = np.empty((3, size, size), np.float32)
     band_blocks = _band_blocks(config)
-    for channel, window in enumerate(_window_blocks(config, rows)):
-        length = window.shape[1]
+    for channel, window in enumerate(analysis_windows(config)):
+        length = len(window)
         start = (n_fft - length) // 2
+        # Overlapping rows, which only NumPy understands: OpenCV would take them for one continuous row.
         frames = np.ndarray((size, length), np.float32, padded[start:], strides=(4 * config.hop_length, 4))
         lead = n_fft // 2 - start  # from the start of frame 0 to that of the waveform
         begin = max(0, math.ceil((lead + first - length + 1) / config.hop_length))
         end = min(size, (lead + last) // config.hop_length + 1)
-        for row in range(begin, end, rows):  # frames that hear something; the others stay zero
+        out[channel, :begin] = out[channel, end:] = 0  # frames that hold no sound
+        for row in range(begin, end, rows):
             part = block[: min(rows, end - row)]
-            count = len(part)
-            cv2.multiply(frames[row : row + count], window[:count], part[:, :length])
+            power = out[channel, row : row + len(part)]
+            np.einsum("ij,j->ij", frames[row : row + len(part)], window, out=part[:, :length])
             part[:, length:] = 0  # where in its row a frame lies only turns phases
             _packed_rfft(part)
             np.square(part, out=part)
             for bands, bins, weights in band_blocks:
-                np.matmul(part[:, bins], weights, out=out[channel, row : row + count, bands])
+                np.matmul(part[:, bins], weights, out=power[:, bands])
     return out
 
 
@@ -127,12 +129,6 @@ def _packed_rfft(rows: npt.NDArray[np.float32]) -> None:
     from scipy.fftpack import rfft
 
     rows[:] = rfft(rows, axis=1)
-
-
-@lru_cache(maxsize=8)
-def _window_blocks(config: SpectrogramConfig, rows: int) -> list[npt.NDArray[np.float32]]:
-    """Each analysis window `rows` times, `(rows, samples)`."""
-    return [np.tile(window, (rows, 1)) for window in analysis_windows(config)]
 
 
 @lru_cache(maxsize=8)
@@ -157,8 +153,7 @@ def _band_blocks(config: SpectrogramConfig) -> list[tuple[slice, slice, npt.NDAr
 def analysis_windows(config: SpectrogramConfig) -> tuple[npt.NDArray[np.float32], ...]:
     """Periodic Hann windows with unit energy, one a channel, float32 `(samples,)` each."""
     windows = []
-    for window_ms in config.windows_ms:
-        samples = round(window_ms * config.sample_rate / 1000)
+    for samples in config.window_samples:
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(samples) / samples)
         windows.append((window / np.sqrt(np.sum(window**2))).astype(np.float32))
     return tuple(windows)

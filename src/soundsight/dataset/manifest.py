@@ -16,6 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from soundsight import checks
 from soundsight.config import DatasetConfig, SpectrogramConfig, from_dict
 from soundsight.dataset.split import SPLITS
 from soundsight.errors import ConfigError, DatasetError
@@ -126,12 +127,18 @@ def settings_of(data: str | Path) -> dict[str, Any]:
 
 
 def read_spectrogram(data: str | Path) -> SpectrogramConfig:
-    """The spectrogram settings of the pictures in a prepared `data` folder."""
+    """The spectrogram settings of the pictures in a prepared `data` folder.
+
+    Raises:
+        DatasetError: There are none, or a faulty renderer made the pictures.
+    """
     settings = read_settings(data)
     try:
-        return from_dict(SpectrogramConfig, settings["spectrogram"])
+        config = from_dict(SpectrogramConfig, settings["spectrogram"])
     except (KeyError, AttributeError, ConfigError) as error:
         raise DatasetError(f"{data}/{SETTINGS} holds no usable spectrogram settings; prepare it again.") from error
+    checks.check_renderer(config, settings.get("format", 1), data, DatasetError)
+    return config
 
 
 def data_fingerprint(rows: Iterable[Row]) -> str:

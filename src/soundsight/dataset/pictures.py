@@ -31,8 +31,6 @@ except ImportError:  # no wheel for this processor
 
 Image = npt.NDArray[np.uint8]
 
-# Raised whenever the same settings would give other pixels.
-RENDERER = 1
 # Ends the text of a picture whose recording is damaged: it is never up to date, so that each run tells.
 DAMAGED = " damaged"
 _KEYWORD = b"soundsight"
@@ -119,7 +117,7 @@ def picture_key(config: SpectrogramConfig, digest: str, clip: Clip) -> str:
     """What a picture is drawn from: renderer, settings, recording, stretch and speed. No path, no date."""
     stretch = f"{clip.start_seconds:.6f}-{'' if clip.end_seconds is None else f'{clip.end_seconds:.6f}'}"
     speed = "" if clip.speed == 1 else f" x{clip.speed:g}"
-    return f"v{RENDERER} {_fingerprint(config)} {digest} {stretch}{speed}"
+    return f"{settings_key(config)} {digest} {stretch}{speed}"
 
 
 def encode_png(image: Image, key: str) -> bytes:
@@ -177,8 +175,9 @@ def read_key(path: Path) -> str | None:
 
 
 @lru_cache(maxsize=64)
-def _fingerprint(config: SpectrogramConfig) -> str:
-    return fingerprint(config)
+def settings_key(config: SpectrogramConfig) -> str:
+    """How a picture's text begins: the renderer, and the fingerprint of the settings."""
+    return f"v{config.renderer} {fingerprint(config)}"
 
 
 @lru_cache(maxsize=64)

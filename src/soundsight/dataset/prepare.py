@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from soundsight import files, parallel
+from soundsight import checks, files, parallel
 from soundsight.config import DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
 from soundsight.dataset.catalogue import Catalogue, Clip, read_catalogue
@@ -103,7 +103,7 @@ def prepare(
         manifest.write_settings(
             data / manifest.SETTINGS,
             {
-                "format": 1,
+                "format": spectrogram.renderer,
                 "dataset": {**to_dict(config), "name": catalogue.name},
                 "spectrogram": to_dict(spectrogram),
                 "fingerprint": manifest.data_fingerprint(rows),
@@ -142,9 +142,10 @@ def draw_all(
     Returns:
         A row for each picture in the catalogue's order, the failures, and how many pictures were drawn.
     """
+    checks.check_trainable(spectrogram.image_size)
     catalogue, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
     targets = image_paths(catalogue.clips)
-    settings = {"spectrogram": to_dict(spectrogram), "renderer": pictures.RENDERER}
+    settings = {"spectrogram": to_dict(spectrogram), "renderer": spectrogram.renderer}
     index = cache / manifest.MANIFEST
     _check_places(cache)
     former = {row.image: row for row in manifest.read_rows(index)}

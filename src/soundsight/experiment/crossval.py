@@ -193,6 +193,7 @@ def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list
     return {
         "dataset": {k: v for k, v in to_dict(dataset).items() if k not in ("cache", "data", "root")},
         "spectrogram": to_dict(spectrogram),
+        **({"renderer": spectrogram.renderer} if spectrogram.renderer > 1 else {}),
         "data_fingerprint": manifest.data_fingerprint(rows),
     }
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from soundsight import parallel, report
-from soundsight.config import AugmentConfig, SpectrogramConfig, fingerprint
+from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.dataset.manifest import Row
-from soundsight.dataset.pictures import read_key
+from soundsight.dataset.pictures import read_key, settings_key
 from soundsight.dataset.prepare import link
 from soundsight.errors import DatasetError, SoundsightError
 from soundsight.experiment import seen
@@ -147,10 +147,10 @@ def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: 
                 seen.add(row.label)
                 shown.append(replace(row, split="val"))
     link([*rows, *shown], plan.cache, data)
-    drawn = fingerprint(plan.spectrogram)
+    drawn = settings_key(plan.spectrogram)
     for row in rows:
         key = read_key(data / row.split / row.image)
-        if key is None or key.split()[1:3] != [drawn, row.sha256]:
+        if key is None or not key.startswith(f"{drawn} {row.sha256} "):
             raise DatasetError(
                 f"The picture {plan.cache / row.image} was drawn anew by another command, with other settings or of "
                 "another recording, while this one ran; give each its own folder with cache=FOLDER, and run this again."

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from soundsight.config import SpectrogramConfig, check_speeds, fingerprint
+from soundsight import checks
+from soundsight.config import SpectrogramConfig, check_speeds
 from soundsight.dataset import manifest, pictures
 from soundsight.dataset.catalogue import Clip
 from soundsight.dataset.manifest import Row
@@ -89,10 +90,12 @@ def check_ears(files: Sequence[Path], config: SpectrogramConfig, model: str | Pa
     Raises:
         ModelError: A picture of ours was drawn with other settings.
     """
-    wanted = fingerprint(config)
+    renderer, wanted = pictures.settings_key(config).split()
     for file in files:
-        key = pictures.read_key(file)
-        if key is not None and key.split()[1:2] != [wanted]:
+        key = (pictures.read_key(file) or "").split()[:2]
+        if key[1:] == [wanted] and key[0] != renderer:
+            checks.check_renderer(config, None, file, DatasetError)
+        if key and key[1:] != [wanted]:
             raise ModelError(
                 f"{file} was drawn with other spectrogram settings than {model} was trained with; prepare the "
                 "data with the model's settings, or train a model on this data."

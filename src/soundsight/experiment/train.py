@@ -70,6 +70,8 @@ def train(
     checks.check_writable(str(arguments.get("project") or "runs/classify"))
     spectrogram = spectrogram_of(data)
     notes = _check_clips(data, val=bool(arguments.get("val", True)))
+    if not stock or spectrogram is not None:
+        checks.check_trainable(spectrogram.image_size if spectrogram else int(arguments.get("imgsz") or 224))
     if spectrogram is not None and arguments.setdefault("imgsz", spectrogram.image_size) != spectrogram.image_size:
         raise ConfigError(
             f"imgsz={arguments['imgsz']} does not match the pictures in {data}, which are "

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
+from soundsight import checks
 from soundsight.config import SpectrogramConfig, from_dict, to_dict
 from soundsight.errors import ConfigError, ModelError
 from soundsight.files import TEMP_PREFIX, write_bytes
 from soundsight.yolo import unpickle
 
-FORMAT = 1
+FORMAT = 2  # 1, unless renderer 1 drew the settings wrong: then Soundsight 0.1.0 must refuse the model
 _MAX_BYTES = 1 << 32
 # What is taken from a checkpoint beside its network, as plain data; tensors only where a training goes on with them.
 _SETTINGS = (
@@ -43,7 +44,12 @@ class Ears:
 
 def make_ears(config: SpectrogramConfig | None, names: list[str], **more: Any) -> dict[str, Any]:
     """What a checkpoint carries: plain data, so that the safest way of loading suffices."""
-    return {"format": FORMAT, "spectrogram": to_dict(config) if config else None, "names": names, **more}
+    return {
+        "format": config.renderer if config else 1,
+        "spectrogram": to_dict(config) if config else None,
+        "names": names,
+        **more,
+    }
 
 
 def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplied: SpectrogramConfig | None) -> Ears:
@@ -59,12 +65,8 @@ def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplie
         ModelError: There are no ears and none were supplied, or they are damaged or of a newer format.
     """
     found = data if isinstance(data, dict) else {}
-    if found.get("format", FORMAT) not in range(1, FORMAT + 1):
-        raise ModelError(
-            f"{path} was written by a newer Soundsight (format {found.get('format')!r}, this one reads up to "
-            f"{FORMAT}); upgrade soundsight."
-        )
-    if not found.get("spectrogram"):
+    config = _spectrogram(found, path)
+    if config is None:
         if supplied is None:
             raise ModelError(
                 f"{path} does not say how its spectrograms were drawn (it was not trained by `soundsight "
@@ -72,10 +74,9 @@ def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplie
             )
         return Ears(names, supplied, supplied=True)
     try:
-        config = from_dict(SpectrogramConfig, found["spectrogram"], where=f"{path}")
         temperature, threshold = float(found.get("temperature", 1.0)), float(found.get("threshold", 0.0))
         ears = Ears(tuple(map(str, found["names"])), config, temperature, threshold, found.get("seen"))
-    except (ConfigError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"The spectrogram settings inside {path} are damaged ({str(error)[:300]}).") from error
     if not 0.01 <= ears.temperature <= 100:
         raise ModelError(f"The temperature inside {path} is {ears.temperature:g}; 0.01 to 100 is allowed.")
@@ -86,6 +87,27 @@ def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplie
     if supplied is not None and supplied != config:
         return replace(ears, spectrogram=supplied, supplied=True)
     return ears
+
+
+def _spectrogram(ears: dict[str, Any], path: str | Path) -> SpectrogramConfig | None:
+    """The settings in what a model carries; `None` if there are none.
+
+    Raises:
+        ModelError: They are damaged or of a newer format, or a faulty renderer made what the model was trained on.
+    """
+    if ears.get("format", 1) not in range(1, FORMAT + 1):
+        raise ModelError(
+            f"{path} was written by a newer Soundsight (format {ears.get('format')!r}, this one reads up to "
+            f"{FORMAT}); upgrade soundsight."
+        )
+    if not ears.get("spectrogram"):
+        return None
+    try:
+        config = from_dict(SpectrogramConfig, ears["spectrogram"], where=f"{path}")
+    except (ConfigError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelError(f"The spectrogram settings inside {path} are damaged ({str(error)[:300]}).") from error
+    checks.check_renderer(config, ears.get("format", 1), path, ModelError)
+    return config
 
 
 def read_file(path: str | Path) -> bytes:
@@ -126,7 +148,7 @@ def load_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
 def parse_checkpoint(data: bytes, path: str | Path, *, trust: bool = False) -> dict[str, Any]:
     """The checkpoint in `data`, the content of `path`; see `load_checkpoint`."""
     try:
-        return _unpickled(data) if trust else _built(unpickle.read(data))
+        checkpoint = _unpickled(data) if trust else _built(unpickle.read(data))
     except unpickle.Refused as found:
         raise ModelError(
             f"{path} is not a checkpoint that can be loaded safely ({found}); use a file from `soundsight "
@@ -140,6 +162,9 @@ def parse_checkpoint(data: bytes, path: str | Path, *, trust: bool = False) -> d
             f"{path} is not a checkpoint that can be loaded (it is damaged, or of another kind: {text}); use a file "
             "from `soundsight train`."
         ) from error
+    if isinstance(ears := getattr(checkpoint_model(checkpoint), "soundsight", None), dict):
+        _spectrogram(ears, path)  # refused whatever it is loaded for
+    return checkpoint
 
 
 def _built(content: Any) -> dict[str, Any]:
