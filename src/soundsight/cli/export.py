@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         default="onnx",
-        help="onnx (default), openvino, torchscript: for `predict` too; engine, coreml, litert, ...: for "
+        help="onnx (default), openvino: for `predict` too; torchscript, engine, coreml, litert, ...: for "
         "other programs",
     )
     parser.add_argument("--out", metavar="FILE", help="where to put it (default: beside the checkpoint)")

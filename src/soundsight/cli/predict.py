@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Accept a model, recordings, and how to cut them."""
-    parser.add_argument("model", help="a checkpoint .pt, or an exported .onnx, .torchscript or OpenVINO folder")
+    parser.add_argument("model", help="a checkpoint .pt, or an exported .onnx or OpenVINO folder")
     parser.add_argument(
         "sources",
         nargs="*",

@@ -18,7 +18,7 @@ EXAMPLES = [
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
-    parser.add_argument("model", help="a checkpoint .pt, or an exported .onnx, .torchscript or OpenVINO folder")
+    parser.add_argument("model", help="a checkpoint .pt, or an exported .onnx or OpenVINO folder")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine only)"
     )

@@ -210,7 +210,7 @@ def load(
     """Load a model to answer recordings with.
 
     Args:
-        model: A checkpoint `.pt`, or an exported `.onnx`, `.torchscript` or OpenVINO folder; or several of them,
+        model: A checkpoint `.pt`, or an exported `.onnx` or OpenVINO folder; or several of them,
             whose probabilities are averaged.
         device: "cpu", "cuda", "0"...; `None` takes the first GPU, or else the CPU.
         spectrogram: Other ears than the model's own; answers then say so.
