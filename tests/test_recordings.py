@@ -466,3 +466,21 @@ def test_ffmpeg_ends_with_who_started_it(tmp_path: Path) -> None:
         assert time.monotonic() < end, "ffmpeg goes on"
         time.sleep(0.05)
     shutil.rmtree(tmp_path)
+
+
+def test_the_page_decodes_no_more_samples_than_it_takes_seconds(tmp_path: Path) -> None:
+    from soundsight.web.uploads import Upload, opened
+
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.zeros((96_000 * 2, 8), np.int16), 96_000)
+    data = bytearray(path.read_bytes())
+    for known in (True, False):
+        if not known:
+            data[21] &= 0xF0
+            data[22:26] = bytes(4)
+        path.write_bytes(data)
+        with pytest.raises(AudioError, match="a.flac holds more samples than this service takes"):  # noqa: SIM117
+            with opened(Upload(path, "a.flac"), 10.0) as (_, blocks):
+                list(blocks)
+    with opened(Upload(path, "a.flac"), 20.0) as (_, blocks):
+        assert sum(map(len, blocks)) == 2 * 96_000

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, Field
 
-from soundsight import audio
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import AudioError, ConfigError
 from soundsight.explain import class_index, explain
@@ -19,10 +18,10 @@ from soundsight.predict.answers import Summary, Window
 from soundsight.predict.listener import Listener
 from soundsight.predict.options import Options, resolve
 from soundsight.predict.timeline import COLUMNS, Timeline
-from soundsight.predict.windows import cut, draw, file_source
+from soundsight.predict.windows import Source, cut, draw
 from soundsight.report.pictures import hertz_label, hertz_ticks, probability_strips
 from soundsight.spectrogram import hz_to_mel, mel_to_hz
-from soundsight.web.uploads import Upload, check
+from soundsight.web.uploads import Upload, check, opened
 
 MAX_COLUMNS = 4096  # of a picture for the page
 MIN_HOP_SECONDS = 0.1
@@ -150,13 +149,17 @@ def predict(
     timeline = Timeline(listener.spectrogram)
     windows: list[Window] = []
     summary: Summary | None = None
-    for event in listener.stream([file_source(upload.path)], options, watch=timeline.add if picture else None):
+    for event in listener.stream(
+        [Source(str(upload.path), lambda: opened(upload, max_seconds))],
+        options,
+        watch=timeline.add if picture else None,
+    ):
         if isinstance(event, Summary):
             summary = event
         else:
             windows.append(event)
-            if event.start_seconds > max_seconds:  # the header lied
-                raise AudioError(f"{upload.name} is longer than the {max_seconds:g} s that this service takes.")
+            if len(windows) > MAX_WINDOWS:  # of a length that was not known before
+                raise ConfigError(f"hop_seconds={how.hop_seconds:g} makes more than {MAX_WINDOWS} windows.")
     assert summary is not None
     if summary.failure:
         raise AudioError(summary.failure)
@@ -195,10 +198,10 @@ def reason(
     """
     info, config = check(upload, max_seconds), listener.spectrogram
     class_index(listener.names, label)
-    if not 0 <= start < info.duration_seconds:
+    if start < 0 or (info.frames and start >= info.duration_seconds):
         raise AudioError(f"{upload.name} ends at {info.duration_seconds:.1f} s, so nothing begins at {start:g} s.")
     found = None
-    with audio.opened(upload.path) as (info, blocks):
+    with opened(upload, max_seconds) as (info, blocks):
         stretches = cut(
             blocks, info.sample_rate, config, window_seconds=config.clip_seconds,
             hop_seconds=start or max_seconds + config.clip_seconds,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -20,6 +20,7 @@ from soundsight.errors import AudioError
 
 MAX_CHANNELS = 16  # of an upload; what a few bytes claim must not take the memory
 MAX_RATE = 384_000  # Hz
+VALUES_A_SECOND = 2 * 48_000  # samples of all channels, for each second that the service takes
 
 
 @dataclass(frozen=True)
@@ -81,21 +82,48 @@ def plain_name(name: str) -> str:
     return "".join(c for c in last if c.isprintable())[:120] or "recording"
 
 
-def check(upload: Upload, max_seconds: float) -> audio.AudioInfo:
-    """Read the header of an upload before anything is decoded.
+@contextmanager
+def opened(upload: Upload, max_seconds: float) -> Iterator[tuple[audio.AudioInfo, Iterator[audio.Waveform]]]:
+    """Open an upload as `audio.opened` does, and decode no more samples than `max_seconds` of ordinary sound have.
 
     Raises:
         AudioError: It is no recording, or larger than this service takes.
     """
-    info = audio.probe(upload.path)
-    if info.duration_seconds > max_seconds:
+    with audio.opened(upload.path, block_seconds=2.0) as (info, blocks):
+        if info.channels > MAX_CHANNELS or info.sample_rate > MAX_RATE:
+            raise AudioError(
+                f"{upload.name} has {info.channels} channels at {info.sample_rate} Hz; this service takes "
+                f"{MAX_CHANNELS} channels and {MAX_RATE} Hz at most."
+            )
+        _bound(upload, info, info.frames, max_seconds)
+        yield info, _bounded(upload, info, blocks, max_seconds)
+
+
+def check(upload: Upload, max_seconds: float) -> audio.AudioInfo:
+    """What is known of an upload before anything is decoded; raises as `opened` does."""
+    with opened(upload, max_seconds) as (info, _):
+        return info
+
+
+def _bounded(
+    upload: Upload, info: audio.AudioInfo, blocks: Iterator[audio.Waveform], max_seconds: float
+) -> Iterator[audio.Waveform]:
+    frames = 0
+    for block in blocks:
+        frames += len(block)
+        _bound(upload, info, frames, max_seconds)
+        yield block
+
+
+def _bound(upload: Upload, info: audio.AudioInfo, frames: int, max_seconds: float) -> None:
+    seconds = frames / info.sample_rate
+    if seconds > max_seconds:
         raise AudioError(
-            f"{upload.name} is {info.duration_seconds:.0f} s long, but this service takes {max_seconds:g} s "
+            f"{upload.name} is {seconds:.0f} s long, but this service takes {max_seconds:g} s "
             "at most; send a shorter stretch, or use `soundsight predict`, which has no limit."
         )
-    if info.channels > MAX_CHANNELS or info.sample_rate > MAX_RATE:
+    if frames * info.channels > max_seconds * VALUES_A_SECOND:
         raise AudioError(
-            f"{upload.name} has {info.channels} channels at {info.sample_rate} Hz; this service takes "
-            f"{MAX_CHANNELS} channels and {MAX_RATE} Hz at most."
+            f"{upload.name} holds more samples than this service takes: {seconds:.0f} s of {info.channels} channels at "
+            f"{info.sample_rate} Hz; send one channel, a lower rate or a shorter stretch."
         )
-    return info
