@@ -92,6 +92,7 @@ def test_cfg_is_the_settings_file(tmp_path):
         ("pretrained=nofile.pt", "nofile.pt does not exist"),
         ("device=mps", "device=mps is not there"),
         ("model=yolov8n.pt", "is no classifier"),
+        ("model=yolov8n.yaml", "yolov8n.yaml does not describe a classifier"),
         ("cfg=no.yaml", "no.yaml does not exist"),
         ("--config no.yaml", "no.yaml does not exist"),
         ("--stock --augment augment.yaml augment.mixup=0.1", "no effect with --stock"),
