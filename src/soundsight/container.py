@@ -291,7 +291,7 @@ def _compare(file: IO[bytes], size: int, found: Samples, head: bytes) -> Content
         parts = (Part(found.start, size, raw=found.raw),) if found.raw and held > 0 else ()
         return Contents(parts, damage)
     wrapped = end + (size - end) // found.wraps_at * found.wraps_at
-    for whole in {end, wrapped}:
+    for whole in (wrapped, end):  # a file of silence, too, may be longer than its size can tell
         if _closes(file, whole, size, head):
             own = whole != end or head.startswith(b"BW64")  # which libsndfile does not know
             return Contents(
