@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from tests.test_catalogues import record
 
 from soundsight.cli import main
@@ -206,3 +208,27 @@ def test_the_data_of_another_data_set_stays_unless_told(here: Path, capsys) -> N
     assert prepare("cars", "--replace") == 0
     assert {label for label, _ in rows().values()} == {"bus", "tram"}
     assert json.loads((here / "data" / "settings.json").read_text())["dataset"]["root"] == "cars"
+
+
+# Labels that are no names of folders
+
+
+def test_labels_with_dots_and_slashes_survive_into_the_model(here: Path, capsys) -> None:
+    labels = ("Turdus sp.", "Strix aluco: call/song?")
+    lines = []
+    for number in range(12):
+        path = record(here / "sounds" / f"{number}.wav", 0.5)
+        soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 4000), 8000)
+        lines.append(f"{path.name},{labels[number % 2]},{('train', 'val', 'test')[number % 3]}")
+    (here / "sounds" / "l.csv").write_text("\n".join(["file,label,split", *lines]))
+    assert prepare("sounds", "table=l.csv", "split.strategy=given") == 0
+    words = ["model=yolov8n-cls.yaml", "epochs=1", "batch=4", "imgsz=32", "workers=0", "device=cpu", "plots=false"]
+    assert main(["train", *words, f"project={here}", "name=run"]) == 0
+    last = str(here / "run" / "weights" / "last.pt")
+    capsys.readouterr()
+    both = [word for label in labels for word in ("--threshold", f"{label}=0")]
+    assert main(["predict", last, "sounds/1.wav", "--format", "csv", "--top-k", "2", *both]) == 0
+    assert {line.split(",")[3] for line in capsys.readouterr().out.splitlines()[1:]} == set(labels)
+    assert main(["val", last, "--split", "val"]) == 0
+    assert main(["predict", last, "sounds/1.wav", "--threshold", "Turdus sp=0.5"]) == 2
+    assert "Did you mean 'Turdus sp.'?" in capsys.readouterr().err

@@ -55,6 +55,11 @@ def folder_names(labels: Sequence[str]) -> dict[str, str]:
     return result
 
 
+def folder_labels(labels: Iterable[str]) -> dict[str, str]:
+    """The label of each class folder: dots at the end, slashes and the like are not in the folder's name."""
+    return {safe_name(label): label for label in labels}
+
+
 def safe_name(name: str) -> str:
     """A file name without separators, control characters, leading dots or dashes, at most 120 bytes; no device."""
     if _PLAIN(name) and not _DEVICE.match(name):

@@ -17,6 +17,7 @@ import numpy as np
 from soundsight import parallel, report
 from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.dataset.manifest import Row
+from soundsight.dataset.names import folder_labels
 from soundsight.dataset.pictures import read_key, settings_key
 from soundsight.dataset.prepare import link
 from soundsight.errors import DatasetError, SoundsightError
@@ -124,7 +125,8 @@ def _train(plan: Plan, work: Path, seed: int, protocol: str, *, say: Say) -> Non
         say("training.")
         shutil.rmtree(work / "run", ignore_errors=True)
     known = seen.with_start(seen.record(work / "data"), plan.arguments)
-    train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment, seen=known)
+    labels = folder_labels(plan.labels)
+    train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment, seen=known, labels=labels)
     write_text(work / TRAINED, "")
 
 

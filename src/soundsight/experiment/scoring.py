@@ -15,6 +15,7 @@ from soundsight.config import SpectrogramConfig, check_speeds
 from soundsight.dataset import manifest, pictures
 from soundsight.dataset.catalogue import Clip
 from soundsight.dataset.manifest import Row
+from soundsight.dataset.names import safe_name
 from soundsight.errors import ConfigError, DatasetError, ModelError
 from soundsight.files import images_in
 from soundsight.yolo.classifier import Classifier, load_classifier
@@ -62,7 +63,8 @@ def list_pictures(data: str | Path, split: str, names: Sequence[str]) -> Picture
     if not folder.is_dir():
         raise DatasetError(f"The split {split!r} does not exist in {data}; it needs a folder {folder}.")
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    unknown = sorted(set(classes) - set(names))
+    folders = [name if name in classes else safe_name(name) for name in names]  # of our making, or another tool's
+    unknown = sorted(set(classes) - set(folders))
     if unknown:
         raise DatasetError(
             f"{folder} holds {len(unknown)} classes that the model was not trained on, such as {unknown[0]!r}; "
@@ -70,7 +72,7 @@ def list_pictures(data: str | Path, split: str, names: Sequence[str]) -> Picture
         )
     rows = {Path(data) / row.split / row.image: row for row in manifest.read_rows(Path(data) / manifest.MANIFEST)}
     files, targets = [], []
-    for label, name in enumerate(names):
+    for label, name in enumerate(folders):
         found = images_in(folder / name)
         files += found
         targets += [label] * len(found)

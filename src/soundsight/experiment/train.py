@@ -16,6 +16,7 @@ from soundsight import checks
 from soundsight import config as settings
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
+from soundsight.dataset.names import folder_labels
 from soundsight.dataset.split import lacking
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.experiment import seen
@@ -86,6 +87,7 @@ def train(
         spectrogram=spectrogram,
         augment=chosen,
         seen=None if stock else seen.with_start(seen.record(data), arguments),
+        labels=folder_labels(manifest.settings_of(data).get("labels", ())),
         stock=stock,
         watch=watch,
         started=note,

@@ -39,6 +39,7 @@ def train(
     spectrogram: SpectrogramConfig | None,
     augment: AugmentConfig | None,
     seen: Any = None,
+    labels: Mapping[str, str] | None = None,
     stock: bool = False,
     watch: Callable[[int, float], None] | None = None,
     started: Callable[[Path], None] | None = None,
@@ -50,6 +51,7 @@ def train(
         spectrogram: How the pictures were drawn; goes into the checkpoints.
         augment: Spectrogram augmentation; `None` switches all of it off.
         seen: Hashes of the clips that are trained on; go into the checkpoints.
+        labels: Class by its folder's name, where a folder cannot be called like it.
         stock: Use Ultralytics' own trainer, loader and augmentation, as the `yolo` command does.
         watch: Told (epoch from 1, top-1 on `data/val`) after each epoch.
         started: Told the run's folder before the first epoch (not by a training on several GPUs).
@@ -75,10 +77,7 @@ def train(
     resume = options.get("resume")
     start = str(resume) if isinstance(resume, str | Path) and resume else str(options.pop("model", "yolov8n-cls.pt"))
     options.pop("model", None)
-    if not options.get("project"):
-        options["project"] = str(Path("runs/classify").absolute())
-    elif not Path(options["project"]).is_absolute():
-        options["project"] = str(Path(options["project"]).absolute())
+    options["project"] = str(Path(options.get("project") or "runs/classify").absolute())
     weights = find_weights(start)
     for key in (key for key in LOADED if isinstance(options.get(key), str | Path) and not resume):
         options[key] = find_weights(str(options[key]))
@@ -87,7 +86,8 @@ def train(
         if (done := _finished(Path(weights))) is not None:
             return done
     begun: list[Path] = []
-    trainer = StockTrainer if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment(), seen)
+    ours = partial(SpectrogramTrainer.configured, seen=seen, labels=labels or {})
+    trainer = StockTrainer if stock else ours(spectrogram, augment or no_augment())
     try:
         with guarded():
             model = YOLO(weights, task="classify")

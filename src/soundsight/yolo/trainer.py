@@ -10,11 +10,11 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
 
@@ -163,16 +163,15 @@ class SpectrogramTrainer(StockTrainer):
     model: Any  # Ultralytics first keeps a path here, then the network
     spectrogram: ClassVar[SpectrogramConfig | None] = None
     augment: ClassVar[AugmentConfig] = AugmentConfig()
+    labels: ClassVar[Mapping[str, str]] = {}  # of class folders whose names are not their labels
     seen: ClassVar[Any] = None  # hashes of the clips of the training; None: not known
     saved = -math.inf  # when a checkpoint was last written, in seconds of `time.monotonic`
     recorded = False  # whether CUDA graphs were made, or could not be
 
     @classmethod
-    def configured(
-        cls, spectrogram: SpectrogramConfig | None, augment: AugmentConfig, seen: Any = None
-    ) -> type[SpectrogramTrainer]:
+    def configured(cls, spectrogram: SpectrogramConfig | None, augment: AugmentConfig, **more: Any) -> type[Self]:
         """A subclass that carries these settings; made on the fly, so it travels to other processes whole."""
-        return type("SpectrogramTrainer", (cls,), {"spectrogram": spectrogram, "augment": augment, "seen": seen})
+        return type("SpectrogramTrainer", (cls,), {"spectrogram": spectrogram, "augment": augment, **more})
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -199,7 +198,8 @@ class SpectrogramTrainer(StockTrainer):
         super().set_model_attributes()
         from soundsight.yolo.checkpoint import make_ears
 
-        names = list(self.data["names"].values())
+        names = [self.labels.get(folder, folder) for folder in self.data["names"].values()]
+        self.model.names = dict(enumerate(names))
         self.model.soundsight = make_ears(self.spectrogram, names, augment=to_dict(self.augment), seen=self.seen)
         if self.device.type == "cpu":
             self.model = self.model.to(memory_format=torch.channels_last)
