@@ -153,6 +153,7 @@ def _checkpoints(atheris: Any, finds: str) -> Callable[[bytes], None]:
     with _instrumented(atheris, "soundsight.yolo.unpickle", "soundsight.yolo.architecture"):
         from soundsight.yolo import architecture, checkpoint, unpickle  # noqa: F401
     import torch
+    import torch._dynamo  # which PyTorch imports late, at some errors
 
     from soundsight.errors import ModelError
 
