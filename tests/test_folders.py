@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tests.test_catalogues import record
+from tests.test_prepare import record  # noise that differs from file to file: equal recordings would be one group
 
 from soundsight.cli import main
 from soundsight.dataset import manifest
