@@ -1,5 +1,6 @@
 """Training: three doors with the same arguments, ears in every checkpoint, one sentence for what is wrong."""
 
+import importlib.util
 import json
 import os
 import re
@@ -76,6 +77,44 @@ def test_what_a_stock_training_advises_works_as_it_is_printed(tiny_data, tiny_so
     assert all("--spectrogram train/spectrogram.yaml" in command for command in commands)
     for command in commands:
         assert cli.main([*shlex.split(command), "--device", "cpu"]) == 0, command
+
+
+def test_a_training_says_little_and_its_matrix_has_true_rows(tiny_data, tmp_path, monkeypatch):
+    """A summary and a line per epoch; what Ultralytics prints is in a file; TensorBoard as `yolo settings` says."""
+    (tmp_path / "config" / "Ultralytics").mkdir(parents=True)
+    (tmp_path / "config" / "Ultralytics" / "settings.json").write_text('{"tensorboard": true}', encoding="utf-8")
+    data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
+    for rare in (data / "val" / "rain").glob("*.png"):
+        rare.unlink()
+    command = [sys.executable, "-m", "soundsight", "train", *words({**QUICK, "plots": True, "epochs": 2}), "workers=0"]
+    environment = {k: v for k, v in os.environ.items() if k != "YOLO_CONFIG_DIR"}
+    environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert "48 for train" in done.stderr and "epoch 1/2: loss" in done.stderr and "epoch 2/2: loss" in done.stderr
+    assert len(said) < 8 and len(done.stdout.splitlines()) < 12 and "epoch 3" not in done.stderr
+    assert not re.search("ERROR|engine/trainer|GPU_mem|Traceback", done.stderr + done.stdout)
+    run = tmp_path / "runs" / "classify" / "train"
+    kept = (run / "ultralytics.log").read_text(encoding="utf-8")
+    assert "engine/trainer" in kept and "GPU_mem" in kept and "\x1b" not in kept and kept.count("\n") < 120
+    if importlib.util.find_spec("tensorboard") is None:
+        assert "pip install tensorboard" in done.stderr
+    else:
+        assert list(run.glob("events.out.tfevents*"))
+    assert (run / "confusion_matrix.png").is_file()
+
+
+def test_the_matrix_of_a_training_has_a_row_per_true_class(tiny_data, tmp_path):
+    from soundsight.yolo.train import train as train_images
+
+    done = train_images(
+        {**QUICK, "data": str(tiny_data), "plots": True, "workers": 0, "project": str(tmp_path), "name": "r"},
+        spectrogram=None,
+        augment=None,
+    )
+    assert done.confusion is not None and done.confusion.sum(axis=1).tolist() == [4, 4, 4, 4]
+    assert done.names == tuple(sorted(p.name for p in (tiny_data / "val").iterdir()))
 
 
 def test_a_checkpoint_carries_settings_names_and_augmentation(tiny_model, tiny_data):

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from soundsight import checks
+from soundsight import checks, report
 from soundsight import config as settings
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.dataset import manifest, pictures
@@ -102,6 +102,9 @@ def train(
             if checkpoint.is_file():
                 stored = calibrate_checkpoint(checkpoint, data, device=device or None)
                 run = replace(run, notes=[*notes, *calibration_lines(stored)])
+    if run.confusion is not None:  # in the place of Ultralytics', whose rows are predictions
+        for name, normalize in (("confusion_matrix", False), ("confusion_matrix_normalized", True)):
+            report.draw_confusion(run.confusion, run.names, run.folder / f"{name}.png", normalize=normalize)
     if run.last.is_file():  # not with save=False
         write_card(run.folder)
     return run

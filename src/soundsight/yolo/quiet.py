@@ -6,7 +6,10 @@ neither read nor written, since settings live in a folder of our own.
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -41,6 +44,23 @@ def place_fonts() -> None:
     for name in ("Arial.ttf", "Arial.Unicode.ttf"):
         if font.is_file() and not (USER_CONFIG_DIR / name).exists():
             write_bytes(USER_CONFIG_DIR / name, font.read_bytes())
+
+
+def switch_on_tensorboard() -> None:
+    """Honour `yolo settings tensorboard=True`: it stands in the user's own settings, and sends nothing anywhere."""
+    from ultralytics.utils import LINUX, MACOS, SETTINGS, USER_CONFIG_DIR
+
+    if not Path(USER_CONFIG_DIR).is_relative_to(cache_folder()):
+        return  # the user's own folder, which Ultralytics has read
+    base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") if LINUX else Path.home()
+    base /= "" if LINUX else "Library/Application Support" if MACOS else "AppData/Roaming"
+    try:
+        wanted = json.loads((base / "Ultralytics" / "settings.json").read_text(encoding="utf-8"))["tensorboard"] is True
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if wanted and importlib.util.find_spec("tensorboard") is None:
+        print("TensorBoard is switched on, but not installed; run pip install tensorboard.", file=sys.stderr)
+    dict.update(SETTINGS, tensorboard=wanted)  # here only: the file stays as it is
 
 
 os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_folder()))

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 import soundsight.yolo.quiet  # (before Ultralytics)
 from soundsight import checks
@@ -15,6 +19,7 @@ from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError, SoundsightError
 from soundsight.files import write_text
 from soundsight.yolo.arguments import OFF, plain
+from soundsight.yolo.progress import reported
 
 LOADED = ("pretrained", "distill_model")  # arguments that name a file to load, beside `model` and `resume`
 WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
@@ -31,6 +36,8 @@ class Run:
     last: Path  # checkpoint of the last epoch
     best: Path  # checkpoint with the best top-1 on `data/val`; never a score for `data/test`
     notes: Sequence[str] = ()  # what a user should know of it, such as what its probabilities rest on
+    confusion: npt.NDArray[np.int64] | None = field(default=None, compare=False)  # on `data/val`; true class, predicted
+    names: tuple[str, ...] = ()  # of its classes
 
 
 def train(
@@ -67,6 +74,7 @@ def train(
     from soundsight.yolo.trainer import SpectrogramTrainer
 
     soundsight.yolo.quiet.place_fonts()
+    soundsight.yolo.quiet.switch_on_tensorboard()
 
     options = dict(arguments) if stock else {**OFF, **arguments}
     options.pop("mode", None)
@@ -96,7 +104,8 @@ def train(
             for tell in (begun.append, started):
                 if tell is not None:
                     model.add_callback("on_train_start", partial(_tell_folder, tell))
-            model.train(trainer=trainer, **options)
+            with reported(model) if "," not in str(options["device"]) else nullcontext():
+                model.train(trainer=trainer, **options)
     except subprocess.CalledProcessError as error:
         raise SoundsightError(
             f"One of the training processes for device={options['device']} failed; its messages are above."
@@ -106,7 +115,13 @@ def train(
             raise SoundsightError(f"The training failed: {plain(error)}") from error
         raise ConfigError(f"Ultralytics does not accept the training arguments: {plain(error)}") from error
     folder = Path(getattr(model.trainer, "save_dir"))  # noqa: B009  (typed as None before training)
-    return Run(folder, folder / "weights" / "last.pt", folder / "weights" / "best.pt")
+    matrix: Any = getattr(getattr(model.trainer, "validator", None), "confusion_matrix", None)
+    drawn = matrix is not None and (folder / "confusion_matrix.png").is_file()
+    run = Run(folder, folder / "weights" / "last.pt", folder / "weights" / "best.pt")
+    if not drawn:
+        return run
+    names = tuple(str(name) for name in matrix.names.values())
+    return replace(run, confusion=matrix.matrix.T.astype(np.int64), names=names)  # Ultralytics' rows are predictions
 
 
 def _run_folder(checkpoint: Path) -> Path:

@@ -31,7 +31,7 @@ function drawMatrix() {
   const style = getComputedStyle(matrix);
   const context = matrix.getContext("2d");
   context.font = `${font}px ${style.fontFamily}`;
-  const left = Math.ceil(Math.max(...data.names.map((name) => context.measureText(name).width))) + 12;
+  const left = Math.min(Math.ceil(Math.max(...data.names.map((name) => context.measureText(name).width))) + 12, 0.4 * matrix.parentElement.clientWidth);
   const room = matrix.parentElement.clientWidth - 29 - left;
   const side = Math.max(font + 3, Math.min(46, Math.floor(room / size)));
   const width = left + side * size + 1;

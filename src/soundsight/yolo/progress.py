@@ -1,0 +1,122 @@
+"""What a training says: a summary and a line per epoch, or a bar on a terminal; Ultralytics' own output goes to a file.
+
+Of one process only: where Ultralytics starts one per GPU, their output stays on the terminal.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from soundsight.files import printable
+
+LOG = "ultralytics.log"  # in the run's folder
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class Log(io.TextIOBase):
+    """Takes what is printed: in memory until the run's folder is known. Of a progress bar its last state remains."""
+
+    def __init__(self) -> None:
+        self.kept: io.TextIOBase = io.StringIO()
+        self.line = ""
+
+    def write(self, text: str) -> int:
+        """Take text; whole lines are kept."""
+        *lines, rest = (self.line + _COLOUR.sub("", text)).split("\n")
+        self.kept.write("".join(line.rpartition("\r")[2] + "\n" for line in lines))
+        self.line = rest.rpartition("\r")[2]
+        return len(text)
+
+    def open(self, folder: Path) -> None:
+        """Go on in a file of this folder."""
+        file = open(folder / LOG, "a", encoding="utf-8", errors="backslashreplace", buffering=1)
+        file.write(self.kept.getvalue() if isinstance(self.kept, io.StringIO) else "")
+        self.kept = file
+
+    def close(self) -> None:
+        """Close the file."""
+        self.kept.close()
+        super().close()
+
+
+class Progress:
+    """Callbacks of a trainer that say how it goes on standard error."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.terminal = sys.stderr is not None and sys.stderr.isatty()
+        self.bar: Any = None
+        self.told = self.started = 0.0
+
+    def attach(self, model: Any) -> None:
+        """Register with an Ultralytics model."""
+        model.add_callback("on_pretrain_routine_start", lambda trainer: self.log.open(Path(trainer.save_dir)))
+        model.add_callback("on_train_start", self.begin)
+        model.add_callback("on_train_batch_end", lambda trainer: self.bar.update())
+        model.add_callback("on_fit_epoch_end", self.epoch)
+
+    def begin(self, trainer: Any) -> None:
+        """A summary."""
+        batches, left = len(trainer.train_loader), trainer.epochs - trainer.start_epoch
+        names = {"train": trainer.train_loader, "val": getattr(trainer, "test_loader", None)}
+        counts = ", ".join(f"{len(loader.dataset):,} for {name}" for name, loader in names.items() if loader)
+        where = f"{trainer.device}{' in mixed precision' if trainer.amp else ''}"
+        self._say(
+            f"Training {Path(str(trainer.args.model)).name} on {where}: "
+            f"{counts} images of {len(trainer.data['names'])} classes; {left} epochs of {batches} batches."
+        )
+        self._say(f"Ultralytics' own output: {Path(trainer.save_dir) / LOG}")
+        self.started, self.told = time.monotonic(), trainer.start_epoch
+        self.bar = tqdm(total=left * batches, unit=" batches", leave=False, disable=not self.terminal)
+
+    def epoch(self, trainer: Any) -> None:
+        """A line, once per epoch; at the end Ultralytics scores the best weights again."""
+        done = trainer.epoch + 1
+        if done <= self.told or done > trainer.epochs:
+            return
+        seconds = time.monotonic() - self.started
+        left = seconds / (done - trainer.start_epoch) * (trainer.epochs - done)
+        self.told = done
+        losses = trainer.tloss.values() if isinstance(trainer.tloss, dict) else [trainer.tloss.sum()]
+        text = f"epoch {done}/{trainer.epochs}: loss {sum(map(float, losses)):.3f}"
+        top1 = (trainer.metrics or {}).get("metrics/accuracy_top1")
+        text += f", top-1 on val {top1:.1%}" if top1 is not None and trainer.args.val else ""
+        if self.terminal:
+            self.bar.set_description(text)
+        else:
+            self._say(f"{text}; {seconds:.0f} s, {left:.0f} s left")
+
+    def _say(self, text: str) -> None:
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def reported(model: Any) -> Iterator[None]:
+    """Report the training in this block, and keep what Ultralytics prints in a file of the run."""
+    from ultralytics.utils import LOGGER
+
+    log = Log()
+    progress = Progress(log)
+    progress.attach(model)
+    handlers = [handler for handler in LOGGER.handlers if isinstance(handler, logging.StreamHandler)]
+    former = [handler.setStream(log) for handler in handlers]
+    try:
+        with redirect_stdout(log):
+            yield
+    finally:
+        for handler, stream in zip(handlers, former, strict=True):
+            if stream is not None:
+                handler.setStream(stream)
+        if progress.bar is not None:
+            progress.bar.close()
+        log.close()
