@@ -114,8 +114,12 @@ def train(
         if begun:
             raise SoundsightError(f"The training failed: {plain(error)}") from error
         raise ConfigError(f"Ultralytics does not accept the training arguments: {plain(error)}") from error
-    folder = Path(getattr(model.trainer, "save_dir"))  # noqa: B009  (typed as None before training)
-    matrix: Any = getattr(getattr(model.trainer, "validator", None), "confusion_matrix", None)
+    return _run_of(model.trainer)
+
+
+def _run_of(trainer: Any) -> Run:
+    folder = Path(trainer.save_dir)
+    matrix: Any = getattr(getattr(trainer, "validator", None), "confusion_matrix", None)
     drawn = matrix is not None and (folder / "confusion_matrix.png").is_file()
     run = Run(folder, folder / "weights" / "last.pt", folder / "weights" / "best.pt")
     if not drawn:
