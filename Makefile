@@ -31,7 +31,7 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_rooms.py
+	$(BIN)/python -m pytest tests/test_packages.py
 	$(MAKE) docs
 
 # The documentation site, strictly (a broken link is an error), without a network: build/site/index.html.

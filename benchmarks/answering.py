@@ -120,7 +120,7 @@ def output(command: list[str], *, cores: int = 0) -> str:
 
 def write_clips(folder: Path, count: int = 50, seconds: float = 5.0) -> None:
     """Synthesised clips as 16-bit WAV."""
-    from soundsight.demo import CLASSES, synthesise
+    from soundsight.synthesis.dataset import CLASSES, synthesise
 
     folder.mkdir()
     for number in range(count):
@@ -277,8 +277,8 @@ def untrained(arguments: argparse.Namespace) -> str:
     """Write a checkpoint of a network that has learned nothing."""
     import torch
 
+    from soundsight.backend.checkpoint import make_ears
     from soundsight.config import SpectrogramConfig
-    from soundsight.yolo.checkpoint import make_ears
 
     # isort: split
     from ultralytics.nn.tasks import ClassificationModel
@@ -301,7 +301,7 @@ def one_clip(arguments: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds from a file to its answer, of its parts, and of the floor, the model being loaded."""
     import soxr
 
-    from soundsight.predict.windows import cut, draw, file_source
+    from soundsight.inference.segments import cut, draw, file_source
 
     start = time.perf_counter()
     listener = loaded(arguments)

@@ -21,8 +21,8 @@ Draw = Callable[[Path], Path]
 
 def soundsight(folder: Path, config: SpectrogramConfig) -> Draw:
     """What `soundsight prepare` does for a clip: header, SHA-256, decode, resample, draw, PNG, rename."""
-    from soundsight.dataset import pictures
-    from soundsight.dataset.catalogue import Clip
+    from soundsight.datasets import images as pictures
+    from soundsight.datasets.catalogue import Clip
 
     def draw(path: Path) -> Path:
         clip = Clip(path=path, file=path.name, label="", name=path.stem, source=path.stem)
@@ -38,7 +38,7 @@ def soundsight(folder: Path, config: SpectrogramConfig) -> Draw:
 
 def floor(folder: Path, config: SpectrogramConfig) -> Draw:
     """Decode, resample, encode and write a picture that was drawn before, with the fastest means we know."""
-    from soundsight.dataset import pictures
+    from soundsight.datasets import images as pictures
 
     return _floor(folder, config, lambda path, image: path.write_bytes(pictures.encode_png(image, "floor")))
 

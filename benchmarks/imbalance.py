@@ -57,7 +57,7 @@ def main() -> None:
 def one_run(arguments: argparse.Namespace, seed: int, balance: str) -> dict[str, Any]:
     """Cross-validate one fold of the cut."""
     from soundsight.config import DatasetConfig, SpectrogramConfig
-    from soundsight.experiment.crossval import crossval
+    from soundsight.evaluation.crossval import crossval
 
     with tempfile.TemporaryDirectory() as folder:
         table, rare = write_cut(arguments.root, Path(folder) / "cut.csv", seed)

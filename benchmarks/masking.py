@@ -21,10 +21,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from soundsight.dataset import manifest
-from soundsight.experiment.scoring import check_ears, read_picture
-from soundsight.explain import explain
-from soundsight.yolo.classifier import Classifier, load_classifier
+from soundsight.datasets import manifest
+from soundsight.evaluation.scoring import check_ears, read_picture
+from soundsight.inference.explain import explain
+from soundsight.models.classifier import Classifier
+from soundsight.models.load import load_classifier
 
 SHARE, GRID, BATCH = 0.1, 16, 16
 

@@ -47,8 +47,8 @@ def main() -> int:
 def measure(model: Path, data: Path, split: str, root: Path | None = None) -> dict[str, Any]:
     """Answers by all ways, beside those of `val`."""
     import soundsight
-    from soundsight.dataset.manifest import read_settings
-    from soundsight.experiment.scoring import list_pictures
+    from soundsight.datasets.manifest import read_settings
+    from soundsight.evaluation.scoring import list_pictures
 
     facts = machine.describe()
     root = root or Path(read_settings(data)["dataset"]["root"])

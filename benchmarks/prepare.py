@@ -71,7 +71,7 @@ def main() -> None:
 
 def write_sounds(root: Path, clips: int, seconds: float) -> Path:
     """A data set in ESC-50's layout of `clips` recordings, hard links to a hundred synthesised ones."""
-    from soundsight import demo
+    from soundsight.synthesis import dataset as demo
 
     per_class = FOUNDATION // len(demo.CLASSES)
     foundation = root.with_name(f"foundation-{seconds:g}")
@@ -263,7 +263,7 @@ def clear(folder: Path) -> None:
 def measured_prepare(words: dict[str, str], workers: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Prepare here; seconds, counts, and peak memory of this process and of the largest worker."""
     from soundsight.config import DatasetConfig, SpectrogramConfig
-    from soundsight.dataset.prepare import prepare
+    from soundsight.datasets.prepare import prepare
 
     watch = WorkerMemory()
     watch.start()

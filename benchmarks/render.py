@@ -57,7 +57,8 @@ def main() -> None:
 
 def clip_sets(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, list[Path]]]:
     """The clips that are drawn, by set."""
-    from soundsight import audio, demo
+    from soundsight import audio
+    from soundsight.synthesis import dataset as demo
 
     each = -(-arguments.clips // len(demo.CLASSES))
     root = demo.write_dataset(folder / "sounds", clips_per_class=max(5, each), takes=1, sample_rate=44100)
@@ -203,7 +204,7 @@ def stages(_: str, paths: list[Path]) -> dict[str, float]:
     from benchmarks.baselines import CONTENDERS
     from soundsight import audio, spectrogram
     from soundsight.config import SpectrogramConfig
-    from soundsight.dataset import pictures
+    from soundsight.datasets import images as pictures
 
     spent: list[dict[str, float]] = []
 

@@ -55,7 +55,7 @@ def main() -> None:
 
 def page_weight() -> dict[str, int]:
     """Bytes of all files that the page loads, as they are and as they are sent."""
-    from soundsight.web.app import load_static
+    from soundsight.serve.app import load_static
 
     files = {name: item for name, item in load_static().items() if name != "api.html"}
     return {
@@ -135,7 +135,7 @@ def ask(url: str, body: bytes) -> bool:
 
 def build_report(run: str) -> dict[str, Any]:
     """Seconds and bytes of a report, with and without heat maps."""
-    from soundsight.experiment.report import read_run, report
+    from soundsight.reports.run_report import read_run, report
 
     found: dict[str, Any] = {"clips": len(read_run(run).rows)}
     with tempfile.TemporaryDirectory() as folder:

@@ -92,9 +92,9 @@ def main() -> None:
 
 def synthesise(folder: Path) -> Path:
     """Pictures of the demonstration's sounds."""
-    from soundsight import demo
     from soundsight.config import DatasetConfig
-    from soundsight.dataset.prepare import prepare
+    from soundsight.datasets.prepare import prepare
+    from soundsight.synthesis import dataset as demo
 
     sounds = demo.write_dataset(folder / "sounds")
     prepare(DatasetConfig(root=str(sounds), cache=str(folder / "cache"), data=str(folder / "data")))

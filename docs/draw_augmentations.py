@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 
-from soundsight import augment, demo
+from soundsight import augment
 from soundsight.config import SpectrogramConfig
-from soundsight.report.plots import new_figure, save_figure
+from soundsight.reports.plots import new_figure, save_figure
 from soundsight.spectrogram import render
+from soundsight.synthesis import dataset as demo
 
 
 def main() -> None:

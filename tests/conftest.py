@@ -11,9 +11,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import pytest
 
-from soundsight import demo
 from soundsight.config import DatasetConfig, SpectrogramConfig
-from soundsight.dataset.prepare import prepare
+from soundsight.datasets.prepare import prepare
+from soundsight.synthesis import dataset as demo
 
 # Pictures of 64 x 64 pixels of one second each, four classes: enough to learn, quick to train on.
 TINY_CLASSES = ("siren", "crickets", "engine", "rain")
@@ -61,7 +61,7 @@ def tiny_data(tiny_sounds: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_data: Path) -> Path:
     """A checkpoint with ears, trained for a few seconds; far from good, far better than chance."""
-    from soundsight.yolo.train import train
+    from soundsight.backend.train import train
 
     arguments = {
         "model": "yolov8n-cls.yaml",
@@ -90,7 +90,7 @@ def tiny_thresholded_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFa
     """The tiny model with the temperature and threshold of a calibrated training: 2.0, 0.9; noise is "unknown"."""
     import shutil
 
-    from soundsight.yolo.checkpoint import update_ears
+    from soundsight.backend.checkpoint import update_ears
 
     path = tmp_path_factory.mktemp("thresholded") / "last.pt"
     shutil.copyfile(tiny_model, path)
@@ -102,6 +102,6 @@ def tiny_thresholded_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFa
 def tiny_onnx(tiny_model: Path) -> Path:
     """The tiny model as ONNX: answers without loading PyTorch."""
     pytest.importorskip("onnxruntime", reason="the extra soundsight[export] is not installed")
-    from soundsight.yolo.export import export
+    from soundsight.backend.export import export
 
     return export(tiny_model, "onnx", out=tiny_model.with_name("tiny.onnx"))

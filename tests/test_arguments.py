@@ -8,13 +8,13 @@ import pytest
 import yaml
 
 from soundsight import cli
+from soundsight.backend.arguments import HEEDED, OFF, resolve_arguments
 from soundsight.cluster.tune import check_points, parse_space
 from soundsight.config import DatasetConfig
 from soundsight.errors import ConfigError
-from soundsight.experiment.crossval import crossval
-from soundsight.experiment.train import resolve, train
+from soundsight.evaluation.crossval import crossval
+from soundsight.evaluation.train import resolve, train
 from soundsight.files import IMAGES
-from soundsight.yolo.arguments import HEEDED, OFF, resolve_arguments
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["model=yolov8n-cls.yaml", "imgsz=64", "epochs=1", "batch=16", "device=cpu", "plots=False"]
@@ -154,8 +154,8 @@ def test_a_search_refuses_what_no_trial_could_use():
 
 def test_images_of_another_tool_are_all_trained_on(tiny_data, tmp_path):
     """JPEG, upper case and nested folders, as Ultralytics counts them."""
-    from soundsight.experiment.scoring import list_pictures
-    from soundsight.yolo.trainer import ImageSet
+    from soundsight.backend.trainer import ImageSet
+    from soundsight.evaluation.scoring import list_pictures
 
     cv2 = pytest.importorskip("cv2")
     from ultralytics.data.utils import IMG_FORMATS

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundsight import audio, ffmpeg, files
+from soundsight import audio, files
+from soundsight.audio import ffmpeg
 from soundsight.errors import AudioError
 
 ENDINGS = {

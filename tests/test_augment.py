@@ -8,8 +8,8 @@ import torch
 
 from soundsight import augment
 from soundsight.augment import Augmenter
+from soundsight.backend.train import no_augment
 from soundsight.config import AugmentConfig
-from soundsight.yolo.train import no_augment
 
 SIZE = 16
 
@@ -134,7 +134,7 @@ def test_the_balanced_sampler_shows_each_class_as_often(tmp_path):
     import cv2
     import numpy as np
 
-    from soundsight.yolo.trainer import BalancedImages, ImageSet, MemoryLoader
+    from soundsight.backend.trainer import BalancedImages, ImageSet, MemoryLoader
 
     for name, count in (("common", 90), ("rare", 10)):
         (tmp_path / name).mkdir()

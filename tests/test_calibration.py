@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from soundsight.backend.checkpoint import load_checkpoint
 from soundsight.cli import main
-from soundsight.experiment import calibration
-from soundsight.experiment.calibration import calibrate_checkpoint, calibration_lines
-from soundsight.experiment.train import train
-from soundsight.yolo.checkpoint import load_checkpoint
+from soundsight.evaluation import calibration
+from soundsight.evaluation.calibration import calibrate_checkpoint
+from soundsight.evaluation.train import train
+from soundsight.reports.wording import calibration_lines
 
 QUICK = {"model": "yolov8n-cls.yaml", "imgsz": 64, "epochs": 1, "batch": 16, "device": "cpu", "plots": False}
 
@@ -68,7 +69,7 @@ def test_what_older_checkpoints_rest_on_is_not_known():
 
 def test_the_device_that_was_asked_for_calibrates(tiny_data, tmp_path, monkeypatch):
     """Also of several; the GPU of a machine that has one is not taken instead."""
-    from soundsight.experiment import train as module
+    from soundsight.evaluation import train as module
 
     asked = []
     monkeypatch.setattr(module, "calibrate_checkpoint", lambda *_, device: asked.append(device) or {})

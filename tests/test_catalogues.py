@@ -10,10 +10,10 @@ import pytest
 import soundfile
 
 from soundsight.config import DatasetConfig, SplitConfig
-from soundsight.dataset.catalogue import Catalogue, Clip, read_catalogue, read_rows
-from soundsight.dataset.split import assign, folds
-from soundsight.dataset.urbansound8k import read_urbansound8k
-from soundsight.dataset.windows import cut_clip, cut_windows
+from soundsight.datasets.catalogue import Catalogue, Clip, read_catalogue, read_rows
+from soundsight.datasets.segments import cut_clip, cut_windows
+from soundsight.datasets.split import assign, folds
+from soundsight.datasets.urbansound8k import read_urbansound8k
 from soundsight.errors import ConfigError, DatasetError
 
 RATE = 8000

@@ -208,7 +208,7 @@ def test_stock_yolo_val_gives_the_same_top1(capsys, tiny_model, tiny_data, tmp_p
     """Our figures on pictures are Ultralytics' own."""
     from ultralytics import YOLO
 
-    from soundsight.experiment.val import val
+    from soundsight.evaluation.val import val
 
     ours = val(tiny_model, data=tiny_data, split="test", folder=tmp_path / "ours", device="cpu").scores
     theirs = YOLO(str(tiny_model)).val(

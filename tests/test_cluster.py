@@ -626,8 +626,8 @@ def test_recordings_and_answers_in_s3(head, bucket, tiny_model, tiny_sounds, tmp
 
 
 def test_steady_batches_do_not_depend_on_their_neighbours(tiny_model):
-    from soundsight.predict import Options, load
-    from soundsight.predict.windows import array_source
+    from soundsight.inference import Options, load
+    from soundsight.inference.segments import array_source
 
     listener = load(tiny_model, device="cpu", threads=1)
     rng = np.random.default_rng(0)

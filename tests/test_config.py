@@ -8,8 +8,8 @@ import yaml
 from soundsight import config
 from soundsight.cli import key_values
 from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, SplitConfig, from_dict, load
+from soundsight.config.files import find_config
 from soundsight.errors import ConfigError
-from soundsight.settings import find_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -18,12 +18,13 @@ import torch
 
 from conftest import TINY_EARS
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
-from soundsight.dataset.catalogue import Clip, read_catalogue
-from soundsight.dataset.pictures import draw_clip
-from soundsight.dataset.prepare import draw_all
+from soundsight.datasets.catalogue import Clip, read_catalogue
+from soundsight.datasets.images import draw_clip
+from soundsight.datasets.prepare import draw_all
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.experiment.crossval import crossval
-from soundsight.yolo.classifier import load_classifier, softmax
+from soundsight.evaluation.crossval import crossval
+from soundsight.models.classifier import softmax
+from soundsight.models.load import load_classifier
 
 EARS = SpectrogramConfig(sample_rate=8000, clip_seconds=0.5, image_size=64, n_fft=1024, windows_ms=(25, 50, 100))
 QUICK = {"model": "yolov8n-cls.yaml", "epochs": 1, "batch": 16, "device": "cpu"}
@@ -173,7 +174,7 @@ def test_several_looks_at_each_clip_are_averaged(tones, tiny_model, tmp_path):
 
 def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monkeypatch):
     """Look into the fold's data folder at the moment of training."""
-    from soundsight.experiment import folds as module
+    from soundsight.evaluation import folds as module
 
     seen = []
 

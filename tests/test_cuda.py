@@ -10,13 +10,13 @@ import torch
 
 from conftest import TINY_EARS
 from soundsight.augment import Augmenter
+from soundsight.backend import trainer
+from soundsight.backend.graphs import RecordedAugmenter, record_network
 from soundsight.cli import main
 from soundsight.config import AugmentConfig, DatasetConfig
-from soundsight.experiment.crossval import crossval
-from soundsight.experiment.train import train
-from soundsight.yolo import trainer
-from soundsight.yolo.classifier import load_classifier
-from soundsight.yolo.graphs import RecordedAugmenter, record_network
+from soundsight.evaluation.crossval import crossval
+from soundsight.evaluation.train import train
+from soundsight.models.load import load_classifier
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 SETTINGS = {"model": "yolov8n-cls.yaml", "imgsz": 64, "batch": 8, "nbs": 8, "plots": False, "device": 0}
@@ -124,7 +124,7 @@ def test_a_full_gpu_trains_without_graphs(tiny_data, tmp_path, monkeypatch):
 
 
 def test_gpu_and_processor_give_the_same_answers(run, tiny_data):
-    from soundsight.experiment.scoring import list_pictures, logits_of
+    from soundsight.evaluation.scoring import list_pictures, logits_of
 
     there, here = load_classifier(run.last, device="0"), load_classifier(run.last, device="cpu")
     assert there.device.type == "cuda"

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
+import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
 from soundsight.config import AugmentConfig, SpectrogramConfig
 
 CLASSES = ("cat", "dog", "rain")
@@ -44,7 +44,7 @@ def state(pictures, tmp_path_factory):
     from ultralytics import YOLO
     from ultralytics.utils.dist import generate_ddp_file
 
-    from soundsight.yolo.trainer import SpectrogramTrainer
+    from soundsight.backend.trainer import SpectrogramTrainer
 
     model = YOLO("yolov8n-cls.yaml", task="classify")
     arguments = {
@@ -121,7 +121,7 @@ def test_processes_end_with_the_same_weights(two_processes):
 
 
 def test_the_checkpoint_has_its_ears(two_processes):
-    from soundsight.yolo.classifier import load_classifier
+    from soundsight.models.load import load_classifier
 
     (first, second), _ = two_processes
     ears = load_classifier(first["last"], device="cpu").ears

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 from soundsight.config import SpectrogramConfig
-from soundsight.demo import CLASSES, synthesise, write_dataset, write_soundscape
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.spectrogram import render
+from soundsight.synthesis.dataset import CLASSES, synthesise, write_dataset, write_soundscape
 
 SMALL = {"clips_per_class": 4, "folds": 2, "takes": 2, "seconds": 0.5}
 

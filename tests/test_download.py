@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundsight.dataset import fetch as fetch_module
-from soundsight.dataset.download import DATASETS, archive_url, download, notice
-from soundsight.dataset.fetch import fetch
-from soundsight.dataset.published import check, read_checksums
-from soundsight.dataset.unpack import unpack
+from soundsight.datasets import fetch as fetch_module
+from soundsight.datasets.download import DATASETS, archive_url, download, notice
+from soundsight.datasets.fetch import fetch
+from soundsight.datasets.published import check, read_checksums
+from soundsight.datasets.unpack import unpack
 from soundsight.errors import ConfigError, DatasetError
 
 BODY = np.random.default_rng(0).bytes(1_000_000)
@@ -266,7 +266,7 @@ def test_a_file_for_which_the_disk_is_too_small(server: Server, tmp_path: Path) 
 def test_a_disk_that_fills_up(server: Server, tmp_path: Path) -> None:
     """A real limit on what a process may write stands for the end of the disk."""
     code = (
-        "import resource, signal, sys; from pathlib import Path; from soundsight.dataset.fetch import fetch\n"
+        "import resource, signal, sys; from pathlib import Path; from soundsight.datasets.fetch import fetch\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))\n"
         "try: fetch(sys.argv[1], Path(sys.argv[2]), limit=10**9)\n"
@@ -375,7 +375,7 @@ def test_a_zip_that_lies_about_a_size(tmp_path: Path) -> None:
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("soundsight.dataset.unpack.FILES_LIMIT", 3)
+    monkeypatch.setattr("soundsight.datasets.unpack.FILES_LIMIT", 3)
     archive = make_zip(tmp_path / "a.zip", {str(n): b"" for n in range(4)})
     refused(archive, tmp_path / "out", "it holds more than 3 files")
 
@@ -550,7 +550,7 @@ def test_altered_recordings_are_found_by_their_md5(
     server: Server, tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {name.rpartition("/")[2]: hashlib.md5(data).hexdigest() for name, data in tiny_esc50().items()}
-    monkeypatch.setattr("soundsight.dataset.published.read_checksums", lambda record: known)
+    monkeypatch.setattr("soundsight.datasets.published.read_checksums", lambda record: known)
     server.body = as_zip(tiny_esc50({"audio/1-2-A-1.wav": wav(77)}))
     with pytest.raises(DatasetError, match=r"1-2-A-1.wav differs from the published recording: its MD5 is .*, not"):
         download("esc50", root=tmp_path / "ESC-50", mirror=mirror(server))
@@ -638,7 +638,7 @@ def test_a_call_killed_while_it_notes_where_a_file_is_from_leaves_nothing(
     server.body = as_zip(tiny_esc50())
     part = tmp_path / f"{DATASETS['esc50'].archive}.part"
     code = (
-        "import os, signal, sys; from pathlib import Path; from soundsight.dataset.fetch import fetch\n"
+        "import os, signal, sys; from pathlib import Path; from soundsight.datasets.fetch import fetch\n"
         "Path.replace = os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "fetch(sys.argv[1], Path(sys.argv[2]), limit=1 << 20)"
     )
@@ -651,7 +651,7 @@ def test_a_call_killed_while_it_notes_where_a_file_is_from_leaves_nothing(
 
 def test_one_download_at_a_time(tiny: None, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from soundsight.dataset.download import _locked\n"
+        "import sys; from pathlib import Path; from soundsight.datasets.download import _locked\n"
         "with _locked(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "ESC-50")]

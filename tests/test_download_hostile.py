@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from soundsight.cli import main
-from soundsight.dataset import fetch as fetch_module
-from soundsight.dataset.fetch import fetch, shown_url
-from soundsight.dataset.unpack import unpack
+from soundsight.datasets import fetch as fetch_module
+from soundsight.datasets.fetch import fetch, shown_url
+from soundsight.datasets.unpack import unpack
 from soundsight.errors import ConfigError, DatasetError
 
 LIMIT = 1_000_000
@@ -189,7 +189,7 @@ def test_a_proxys_password_stays_out_of_errors(
 def refused(archive: Path, folder: Path, message: str, *, megabytes: int = 200) -> None:
     """Unpacked by a process of its own, whose memory is counted."""
     code = (
-        "import re, sys; from pathlib import Path; from soundsight.dataset.unpack import unpack\n"
+        "import re, sys; from pathlib import Path; from soundsight.datasets.unpack import unpack\n"
         "from soundsight.errors import DatasetError\n"
         "Path(sys.argv[2]).mkdir()\n"
         "try: unpack(Path(sys.argv[1]), Path(sys.argv[2]), limit=10**9)\n"
@@ -279,7 +279,7 @@ def test_many_names_for_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["zip", "tar"])
 def test_very_many_empty_entries(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which would fill the file system's table."""
-    monkeypatch.setattr("soundsight.dataset.unpack.FILES_LIMIT", 10_000)
+    monkeypatch.setattr("soundsight.datasets.unpack.FILES_LIMIT", 10_000)
     archive = tmp_path / f"a.{ending}"
     if ending == "zip":
         with zipfile.ZipFile(archive, "w") as file:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from conftest import TINY_EARS
+from soundsight.backend.checkpoint import update_ears
 from soundsight.cli import main
 from soundsight.errors import ConfigError
-from soundsight.predict import load
-from soundsight.yolo.checkpoint import update_ears
+from soundsight.inference import load
 
 
 @pytest.fixture(scope="module")

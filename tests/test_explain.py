@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundsight import cli, demo
+from soundsight import cli
 from soundsight.errors import ConfigError, ModelError
-from soundsight.explain import can_explain, class_index, explain, heat_of
-from soundsight.report.heat import draw_heat
+from soundsight.inference.explain import can_explain, class_index, explain, heat_of
+from soundsight.reports.saliency import draw_heat
 from soundsight.spectrogram import render
+from soundsight.synthesis import dataset as demo
 
 
 @pytest.fixture(scope="module")
 def classifier(tiny_model: Path):
-    from soundsight.yolo.classifier import load_classifier
+    from soundsight.models.load import load_classifier
 
     return load_classifier(tiny_model, device="cpu")
 
@@ -27,7 +28,7 @@ def siren(classifier) -> np.ndarray:
 
 
 def test_credits_add_up_to_what_the_sound_changed(classifier, siren):
-    from soundsight.yolo.attention import credits
+    from soundsight.models.attribution import credits
 
     index = classifier.ears.names.index("siren")
     found = credits(classifier, siren, index, steps=64)
@@ -37,7 +38,7 @@ def test_credits_add_up_to_what_the_sound_changed(classifier, siren):
 
 
 def test_silence_gets_no_credit(classifier, siren):
-    from soundsight.yolo.attention import credits
+    from soundsight.models.attribution import credits
 
     siren = siren.copy()
     siren[:, 40:] = 0
@@ -58,7 +59,7 @@ def test_explaining_leaves_the_answers_as_they_were(classifier, siren):
 
 def test_masking_the_hottest_cells_hurts_more_than_masking_others(classifier, tiny_data: Path):
     """The idea of benchmarks/masking.py on the tiny model."""
-    from soundsight.experiment.scoring import read_picture
+    from soundsight.evaluation.scoring import read_picture
 
     files = sorted((tiny_data / "test").rglob("*.png"))
     images = np.stack([read_picture(file) for file in files])
@@ -84,7 +85,7 @@ def test_heat_of_nothing_is_nothing():
 
 
 def test_the_layers_are_all_seen_and_left_without_hooks(classifier, siren):
-    from soundsight.yolo.attention import layer_map
+    from soundsight.models.attribution import layer_map
 
     found = layer_map(classifier, siren, 0)
     assert found.shape == (64, 64) and found.min() >= 0 and 0 < found.max() <= 1
@@ -97,7 +98,7 @@ def test_an_unknown_class_is_refused_with_the_nearest():
 
 
 def test_an_export_is_refused(tiny_onnx: Path, siren):
-    from soundsight.yolo.classifier import load_classifier
+    from soundsight.models.load import load_classifier
 
     exported = load_classifier(tiny_onnx, device="cpu")
     assert not can_explain(exported)
@@ -151,5 +152,5 @@ def test_silence_is_not_explained(tmp_path, tiny_model, monkeypatch, capsys):
 def test_the_room_is_light():
     import subprocess
 
-    code = "import sys, soundsight.explain; print('torch' in sys.modules)"
+    code = "import sys, soundsight.inference.explain; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from conftest import TINY_EARS
+from soundsight.backend import checkpoint
+from soundsight.backend.checkpoint import KEY
+from soundsight.backend.export import export
 from soundsight.cli import main
 from soundsight.config import to_dict
 from soundsight.errors import ConfigError, ModelError
-from soundsight.predict import load
-from soundsight.yolo import checkpoint
-from soundsight.yolo.export import export
-from soundsight.yolo.exported import KEY
+from soundsight.inference import load
 
 onnx = pytest.importorskip("onnx", reason="the extra soundsight[export] is not installed")
 pytest.importorskip("onnxruntime")
@@ -109,7 +109,7 @@ def test_onnx_answers_without_pytorch(tiny_onnx: Path, tiny_sounds: Path) -> Non
 def test_openvino_reports_nothing(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     code = (
-        "import sys; from soundsight.yolo.export import export; from soundsight.predict import load; "
+        "import sys; from soundsight.backend.export import export; from soundsight.inference import load; "
         f"made = export({str(tiny_model)!r}, 'openvino', out={str(tmp_path / 'ov')!r}); print(len(load(made).names)); "
         "print([name for name in sys.modules if 'openvino_telemetry' in name and sys.modules[name]])"
     )

@@ -17,12 +17,12 @@ torch = pytest.importorskip("torch")
 from onnx import TensorProto, helper, numpy_helper
 
 from conftest import TINY_EARS
+from soundsight.backend import checkpoint
+from soundsight.backend.checkpoint import KEY
 from soundsight.cli import main
 from soundsight.config import to_dict
 from soundsight.errors import ModelError
-from soundsight.predict import load
-from soundsight.yolo import checkpoint
-from soundsight.yolo.exported import KEY
+from soundsight.inference import load
 
 NAMES = ["a", "b", "c"]
 

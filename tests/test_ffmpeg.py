@@ -15,7 +15,8 @@ import pytest
 import soundfile
 
 from conftest import noise
-from soundsight import audio, ffmpeg
+from soundsight import audio
+from soundsight.audio import ffmpeg
 from soundsight.errors import AudioError
 
 pytestmark = pytest.mark.skipif(not ffmpeg.installed(), reason="ffmpeg is not installed")

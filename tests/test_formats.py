@@ -20,8 +20,8 @@ import yaml
 from conftest import TINY_EARS
 from soundsight.cli import main
 from soundsight.config import DatasetConfig, to_dict
-from soundsight.dataset.catalogue import read_catalogue
-from soundsight.predict import load
+from soundsight.datasets.catalogue import read_catalogue
+from soundsight.inference import load
 
 RATE = TINY_EARS.sample_rate
 COMMAND = [sys.executable, "-m", "soundsight"]
@@ -73,7 +73,7 @@ def test_a_row_per_segment_unless_more_are_asked_for(capfdbinary, tiny_onnx: Pat
 
 def test_strange_names_reach_no_terminal_and_no_spreadsheet(capfdbinary, tiny_model, three, tmp_path, recwarn):
     """A recording and a class with the escape that clears a screen, and as a formula."""
-    from soundsight.yolo.checkpoint import update_ears
+    from soundsight.backend.checkpoint import update_ears
 
     model, clip = (
         shutil.copy(tiny_model, tmp_path / "m.pt"),

@@ -9,12 +9,12 @@ import soundfile
 
 from soundsight.cli import main
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
-from soundsight.dataset import duplicates
-from soundsight.dataset.catalogue import Clip
-from soundsight.dataset.duplicates import look_alike
-from soundsight.dataset.survey import BANDS, TIMES, fingerprint, flat_shares, survey
+from soundsight.datasets import duplicates
+from soundsight.datasets.catalogue import Clip
+from soundsight.datasets.duplicates import look_alike
+from soundsight.datasets.survey import BANDS, TIMES, fingerprint, flat_shares, survey
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.experiment.inspect import inspect
+from soundsight.evaluation.inspect import inspect
 
 EARS = SpectrogramConfig(clip_seconds=1.0)
 RATE = 16000

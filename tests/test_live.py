@@ -19,10 +19,9 @@ import pytest
 import soundfile
 
 from conftest import noise
-from soundsight import live
 from soundsight.cli import main
 from soundsight.errors import ConfigError
-from soundsight.predict import Listener, Options, load
+from soundsight.inference import Listener, Options, live, load
 
 RATE = 22050
 

@@ -21,9 +21,9 @@ torch = pytest.importorskip("torch")
 from torture import hostile, models
 
 from conftest import TINY_EARS
+from soundsight.backend import architecture, checkpoint, guard, unpickle
+from soundsight.backend.train import find_weights, train
 from soundsight.errors import ModelError
-from soundsight.yolo import architecture, checkpoint, guard, unpickle
-from soundsight.yolo.train import find_weights, train
 
 
 def tree(of: Any) -> bytes:
@@ -276,7 +276,7 @@ def test_protection_does_not_depend_on_what_is_imported_first(run: Path, tmp_pat
     bad = crafted(tmp_path / "x.pt", marker)
     code = (
         "import ultralytics, torch, soundsight\nfrom soundsight.errors import ModelError\n"
-        "from soundsight.yolo.train import train\n"
+        "from soundsight.backend.train import train\n"
         f"for words in ({{'model': {str(bad)!r}}}, {{'model': 'yolov8n-cls.yaml', 'pretrained': {str(bad)!r}}}):\n"
         "    try: train({**words, 'device': 'cpu'}, spectrogram=None, augment=None)\n"
         "    except ModelError as error: print(error)"
@@ -317,6 +317,6 @@ def test_a_torchvision_backbone_is_built_without_fetching(monkeypatch: pytest.Mo
 def test_a_pipe_is_no_model(name: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(ModelError, match="is neither a file nor a folder"):
-        from soundsight.yolo.classifier import load_classifier
+        from soundsight.models.load import load_classifier
 
         load_classifier(tmp_path / name, device="cpu")

@@ -11,12 +11,12 @@ import soundfile
 
 from conftest import TINY_EARS, noise
 from soundsight import audio
-from soundsight.dataset.catalogue import Clip
-from soundsight.dataset.pictures import draw_clip
-from soundsight.experiment.scoring import list_pictures, logits_of
-from soundsight.predict import Listener, load, predict
-from soundsight.predict.windows import cut, draw
-from soundsight.yolo.classifier import softmax
+from soundsight.datasets.catalogue import Clip
+from soundsight.datasets.images import draw_clip
+from soundsight.evaluation.scoring import list_pictures, logits_of
+from soundsight.inference import Listener, load, predict
+from soundsight.inference.segments import cut, draw
+from soundsight.models.classifier import softmax
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_exported_files_agree(
     listener: Listener, tiny_model: Path, tiny_sounds: Path, tmp_path: Path, form: str
 ) -> None:
     pytest.importorskip({"onnx": "onnxruntime", "openvino": "openvino"}[form])
-    from soundsight.yolo.export import export
+    from soundsight.backend.export import export
 
     made = export(tiny_model, form, out=tmp_path / f"model.{form}" if form != "openvino" else tmp_path / "model")
     exported = load(made, device="cpu")

@@ -17,20 +17,20 @@ import soundfile
 import soundsight
 from conftest import TINY_EARS, noise
 from soundsight.audio import AudioInfo
+from soundsight.backend.checkpoint import load_checkpoint, update_ears
+from soundsight.backend.export import export
 from soundsight.config import SpectrogramConfig
-from soundsight.dataset.catalogue import Clip
-from soundsight.dataset.pictures import draw_clip
+from soundsight.datasets.catalogue import Clip
+from soundsight.datasets.images import draw_clip
 from soundsight.errors import AudioError, ConfigError, ModelError
-from soundsight.predict import Listener, Options, Summary, Window, load, predict
-from soundsight.predict.answers import Tally, merge
-from soundsight.predict.pipeline import Ended, compute
-from soundsight.predict.sources import expand
-from soundsight.predict.timeline import Timeline
-from soundsight.predict.windows import Source, array_source, cut, file_source
-from soundsight.predict.writers import AudacityWriter
-from soundsight.yolo.checkpoint import load_checkpoint, update_ears
-from soundsight.yolo.classifier import softmax
-from soundsight.yolo.export import export
+from soundsight.inference import Listener, Options, Summary, Window, load, predict
+from soundsight.inference.pipeline import Ended, compute
+from soundsight.inference.results import Tally, merge
+from soundsight.inference.segments import Source, array_source, cut, file_source
+from soundsight.inference.sources import expand
+from soundsight.inference.timeline import Timeline
+from soundsight.inference.writers import AudacityWriter
+from soundsight.models.classifier import softmax
 
 RATE = TINY_EARS.sample_rate
 
@@ -442,7 +442,7 @@ def test_words_name_recordings(tmp_path: Path) -> None:
 def test_the_package_offers_it(listener: Listener, clip: Path) -> None:
     assert soundsight.load is load
     for _ in range(2):  # the name is that of a room, too
-        assert [answer.recording for answer in soundsight.predict(listener, [clip])] == [str(clip)]
+        assert [answer.recording for answer in soundsight.inference(listener, [clip])] == [str(clip)]
     assert isinstance(SpectrogramConfig(), soundsight.SpectrogramConfig)
 
 

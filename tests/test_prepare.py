@@ -18,10 +18,11 @@ import pytest
 import soundfile
 
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig, to_dict
-from soundsight.dataset import manifest, pictures
-from soundsight.dataset.catalogue import Clip
-from soundsight.dataset.names import class_order, image_paths, safe_name
-from soundsight.dataset.prepare import Prepared, prepare
+from soundsight.datasets import images as pictures
+from soundsight.datasets import manifest
+from soundsight.datasets.catalogue import Clip
+from soundsight.datasets.names import class_order, image_paths, safe_name
+from soundsight.datasets.prepare import Prepared, prepare
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.spectrogram import hz_to_mel
 
@@ -365,7 +366,7 @@ KILLED = """
 import os, signal, sys
 from soundsight import files
 from soundsight.config import DatasetConfig, SpectrogramConfig, from_dict
-from soundsight.dataset.prepare import prepare
+from soundsight.datasets.prepare import prepare
 import json
 
 config, ears, where, after = json.loads(sys.argv[1])

@@ -22,8 +22,8 @@ from PIL import Image
 
 from soundsight import audio, spectrogram
 from soundsight.config import SpectrogramConfig
-from soundsight.dataset import pictures
-from soundsight.predict.windows import cut, draw
+from soundsight.datasets import images as pictures
+from soundsight.inference.segments import cut, draw
 from soundsight.spectrogram import render
 
 EXAMPLES = int(os.environ.get("SOUNDSIGHT_EXAMPLES", "0"))
@@ -353,8 +353,8 @@ def test_a_recording_read_in_parts_is_the_one_read_at_once(tmp_path_factory, dat
 @given(st.integers(1, 8), st.integers(1, 3), st.integers(1, 4), st.integers(32, 70), st.integers(0, 1 << 32))
 def test_any_time_shifts_are_averaged(shifts, views, windows, size, seed):
     torch = pytest.importorskip("torch")
-    from soundsight.yolo.checkpoint import Ears
-    from soundsight.yolo.classifier import Classifier
+    from soundsight.backend.checkpoint import Ears
+    from soundsight.models.classifier import Classifier
 
     torch.manual_seed(seed % (1 << 31))
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * size**2, 4), torch.nn.Softmax(1))

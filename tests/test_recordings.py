@@ -18,12 +18,13 @@ import pytest
 import soundfile
 
 from conftest import TINY_EARS
-from soundsight import audio, ffmpeg
+from soundsight import audio
+from soundsight.audio import ffmpeg
 from soundsight.config import DatasetConfig, SplitConfig
-from soundsight.dataset.prepare import prepare
+from soundsight.datasets.prepare import prepare
 from soundsight.errors import AudioError
-from soundsight.predict.sources import expand
-from soundsight.predict.windows import cut, file_source
+from soundsight.inference.segments import cut, file_source
+from soundsight.inference.sources import expand
 
 RATE = 16000
 needs_ffmpeg = pytest.mark.skipif(not ffmpeg.installed(), reason="ffmpeg is not installed")
@@ -469,7 +470,7 @@ def test_ffmpeg_ends_with_who_started_it(tmp_path: Path) -> None:
 
 
 def test_the_page_decodes_no_more_samples_than_it_takes_seconds(tmp_path: Path) -> None:
-    from soundsight.web.uploads import Upload, opened
+    from soundsight.serve.uploads import Upload, opened
 
     path = tmp_path / "a.flac"
     soundfile.write(path, np.zeros((96_000 * 2, 8), np.int16), 96_000)

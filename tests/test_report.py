@@ -13,9 +13,9 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_recall_fscore_support
 
-from soundsight import files
+from soundsight import files, metrics
 from soundsight.errors import ConfigError
-from soundsight.report import metrics, tables
+from soundsight.reports import tables
 
 NAMES = ("cat", "dog", "sea_waves")
 # Six clips: cats right, right, taken for a dog; dogs right, taken for a cat; no clip of sea waves.
@@ -264,7 +264,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
 
 def test_the_room_is_light_and_never_starts_pyplot():
     code = (
-        "import sys, soundsight.report as r; "
+        "import sys, soundsight.reports as r; "
         "light = not {'matplotlib', 'scipy', 'sklearn', 'torch'} & set(sys.modules); "
         "[getattr(r, name) for name in r.__all__]; "
         "print(light, not {'matplotlib.pyplot', 'sklearn', 'torch', 'ultralytics'} & set(sys.modules))"
@@ -275,8 +275,8 @@ def test_the_room_is_light_and_never_starts_pyplot():
 
 
 def test_unknown_names_are_refused():
-    import soundsight.report
+    import soundsight.reports
 
-    assert "draw_confusion" in dir(soundsight.report)
+    assert "draw_confusion" in dir(soundsight.reports)
     with pytest.raises(AttributeError, match="has no attribute 'draw_everything'"):
-        soundsight.report.draw_everything  # noqa: B018
+        soundsight.reports.draw_everything  # noqa: B018

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundsight import cli, demo
+from soundsight import cli
 from soundsight.errors import ConfigError
-from soundsight.experiment.card import write_card
-from soundsight.experiment.report import collect, read_run, report
-from soundsight.experiment.val import val
-from soundsight.report.html import flatten, write_html
-from soundsight.report.html_charts import confusion_order, line_chart
+from soundsight.evaluation.val import val
+from soundsight.reports.card import write_card
+from soundsight.reports.html import flatten, write_html
+from soundsight.reports.html_charts import confusion_order, line_chart
+from soundsight.reports.run_report import collect, read_run, report
+from soundsight.synthesis import dataset as demo
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def test_a_cross_validation_is_reported_with_its_folds(scored, tmp_path, tiny_so
     shutil.copyfile(scored / "predictions.csv", run / "predictions.csv")
     metrics = json.loads((scored / "metrics.json").read_text(encoding="utf-8"))
     from soundsight.config import to_dict
-    from soundsight.yolo.classifier import load_classifier
+    from soundsight.models.load import load_classifier
 
     settings = {
         "spectrogram": to_dict(load_classifier(tiny_model, device="cpu").ears.spectrogram),
@@ -213,7 +214,7 @@ def test_a_cross_validation_is_reported_with_its_folds(scored, tmp_path, tiny_so
 
 
 def test_sounds_stay_within_their_budget(scored, monkeypatch, tiny_sounds):
-    monkeypatch.setattr("soundsight.experiment.report.AUDIO_BYTES", 40_000)
+    monkeypatch.setattr("soundsight.reports.run_report.AUDIO_BYTES", 40_000)
     material = collect(read_run(scored), root=tiny_sounds, heat=False)
     assert 0 < sum(len(clip.audio) for clip in material.clips.values()) <= 40_000
     assert any("too large" in note for note in material.notes)
@@ -260,7 +261,7 @@ def test_damaged_runs_and_own_folders_are_refused(scored, tmp_path):
     (broken / "predictions.csv").write_text("clip\nx\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="is damaged"):
         read_run(broken)
-    from soundsight.experiment.figures import write_figures
+    from soundsight.reports.figures import write_figures
 
     run = read_run(scored)
     with pytest.raises(ConfigError, match="is the run itself"):
@@ -297,8 +298,8 @@ def test_the_page_is_whole_or_absent(scored, tmp_path):
 def trained(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> Path:
     """A training folder as `soundsight train` leaves it."""
     from soundsight.config import AugmentConfig
-    from soundsight.dataset import manifest
-    from soundsight.experiment.train import record
+    from soundsight.datasets import manifest
+    from soundsight.evaluation.train import record
 
     folder = tmp_path / "trained"
     (folder / "weights").mkdir(parents=True)
@@ -337,7 +338,7 @@ def test_the_card_names_licence_and_citation_of_published_data(trained):
 
 
 def test_demo_classes_are_no_published_data():
-    from soundsight.experiment.card import _published
+    from soundsight.reports.card import _published
 
     record = {"dataset": {"kind": "esc50"}}
     assert _published(record, list(demo.CLASSES)) is None

@@ -8,9 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from soundsight import metrics
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError
-from soundsight.report import metrics, pictures, plots, tables
+from soundsight.reports import plots, tables
+from soundsight.reports import spectrograms as pictures
 from soundsight.spectrogram import hz_to_mel, mel_to_hz, render
 
 NAMES = ("cat", "dog", "sea_waves")

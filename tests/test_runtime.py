@@ -12,13 +12,14 @@ import pytest
 
 import soundsight
 from conftest import TINY_EARS
+from soundsight.backend import quiet
+from soundsight.backend.checkpoint import FORMAT, file_fingerprint, hash_of
 from soundsight.errors import ConfigError
-from soundsight.explain import can_explain, explain
-from soundsight.predict import load, predict
-from soundsight.yolo import converted, quiet
-from soundsight.yolo.checkpoint import FORMAT, file_fingerprint, hash_of
-from soundsight.yolo.classifier import load_classifier
-from soundsight.yolo.converted import Converted
+from soundsight.inference import load, predict
+from soundsight.inference.explain import can_explain, explain
+from soundsight.models import converted
+from soundsight.models.converted import Converted
+from soundsight.models.load import load_classifier
 
 for package in ("onnx", "onnxruntime", "onnxslim"):
     pytest.importorskip(package, reason="the extra soundsight[export] is not installed")

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from conftest import TINY_EARS
+from soundsight.backend.checkpoint import load_checkpoint, update_ears
+from soundsight.backend.train import Run
 from soundsight.cli import main
 from soundsight.config import DatasetConfig, SplitConfig
-from soundsight.dataset.prepare import prepare
+from soundsight.datasets.prepare import prepare
 from soundsight.errors import ConfigError, DatasetError, ModelError
-from soundsight.experiment.report import report
-from soundsight.experiment.seen import record
-from soundsight.experiment.train import train
-from soundsight.experiment.val import val
-from soundsight.yolo.checkpoint import load_checkpoint, update_ears
-from soundsight.yolo.train import Run
+from soundsight.evaluation.seen import record
+from soundsight.evaluation.train import train
+from soundsight.evaluation.val import val
+from soundsight.reports.run_report import report
 
 QUICK = {"model": "yolov8n-cls.yaml", "imgsz": 64, "epochs": 1, "batch": 16, "device": "cpu", "plots": False}
 
@@ -96,7 +96,7 @@ def test_training_on_from_a_model_keeps_what_that_knew(run, tiny_sounds, tiny_da
 
 def test_exports_say_it_too(run, tiny_sounds, tmp_path):
     pytest.importorskip("onnxruntime")
-    from soundsight.yolo.export import export
+    from soundsight.backend.export import export
 
     model = export(run.last, "onnx", out=tmp_path / "m.onnx")
     data = laid_out(tiny_sounds, tmp_path, train=(5,), val=(4,), test=(1,))
@@ -107,7 +107,7 @@ def test_exports_say_it_too(run, tiny_sounds, tmp_path):
 def test_pictures_of_other_tools_are_known_by_their_bytes(tiny_data, tmp_path):
     for split in ("train", "val", "test"):
         shutil.copytree(tiny_data / "train", tmp_path / "data" / split)
-    from soundsight.dataset import pictures
+    from soundsight.datasets import images as pictures
 
     for file in (tmp_path / "data").rglob("*.png"):
         pixels = file.read_bytes()

@@ -17,15 +17,16 @@ from PIL import Image
 from torture import models
 
 from conftest import TINY_CLASSES
-from soundsight import audio, demo
+from soundsight import audio
+from soundsight.backend.checkpoint import load_checkpoint
+from soundsight.backend.export import export
 from soundsight.cli import main
 from soundsight.config import DatasetConfig, SpectrogramConfig
-from soundsight.dataset import pictures
-from soundsight.dataset.prepare import prepare
+from soundsight.datasets import images as pictures
+from soundsight.datasets.prepare import prepare
 from soundsight.errors import ModelError
 from soundsight.spectrogram import hz_to_mel, mel_edges, mel_filters, mel_power, mel_to_hz, render
-from soundsight.yolo.checkpoint import load_checkpoint
-from soundsight.yolo.export import export
+from soundsight.synthesis import dataset as demo
 
 DEFAULT = SpectrogramConfig()
 FIXED = replace(DEFAULT, reference="full_scale")

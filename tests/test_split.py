@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from soundsight.config import DatasetConfig, SplitConfig
-from soundsight.dataset.catalogue import ESC50_SHARED_SOURCES, Catalogue, Clip, read_catalogue
-from soundsight.dataset.split import assign, count, find_leaks, folds, with_group_folds
+from soundsight.datasets.catalogue import ESC50_SHARED_SOURCES, Catalogue, Clip, read_catalogue
+from soundsight.datasets.split import assign, count, find_leaks, folds, with_group_folds
 from soundsight.errors import ConfigError, DatasetError
 
 HALVES = (0.5, 0.5, 0.0)

@@ -10,9 +10,9 @@ import pytest
 from tests.test_catalogues import RAVEN, record
 
 from soundsight.config import DatasetConfig
-from soundsight.dataset.catalogue import Catalogue, read_catalogue
-from soundsight.dataset.tables.layout import LAYOUTS
-from soundsight.dataset.windows import cut_windows
+from soundsight.datasets.catalogue import Catalogue, read_catalogue
+from soundsight.datasets.segments import cut_windows
+from soundsight.datasets.tables.layout import LAYOUTS
 from soundsight.errors import DatasetError
 
 

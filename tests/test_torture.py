@@ -66,7 +66,7 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path):
     (folder.parent / "a.wav").write_bytes(sounds.whole()["wav"])
     folder.chmod(0)
     code = (
-        "import os, sys; from pathlib import Path; from soundsight.dataset.folder import read_folder\n"
+        "import os, sys; from pathlib import Path; from soundsight.datasets.folder import read_folder\n"
         "os.geteuid() or os.seteuid(65534)\n"
         "print(read_folder(Path(sys.argv[1])).failures)"
     )
@@ -93,7 +93,7 @@ def crafted(tmp_path_factory):
 
 
 def test_no_hostile_checkpoint_has_an_effect(crafted):
-    from soundsight.yolo.classifier import load_classifier
+    from soundsight.models.load import load_classifier
 
     found, marker, server = crafted
     assert len(found) >= 80
@@ -114,8 +114,8 @@ def test_a_training_killed_just_before_its_end_is_finished(tmp_path):
     """All epochs are done, but the optimizer is still in the checkpoint."""
     import torch
 
-    from soundsight.yolo.checkpoint import load_checkpoint
-    from soundsight.yolo.train import train
+    from soundsight.backend.checkpoint import load_checkpoint
+    from soundsight.backend.train import train
 
     last = tmp_path / "run" / "weights" / "last.pt"
     last.parent.mkdir(parents=True)
@@ -130,7 +130,7 @@ def test_a_training_killed_just_before_its_end_is_finished(tmp_path):
 
 
 def test_rows_of_epochs_that_are_trained_again_are_taken_out(tmp_path):
-    from soundsight.yolo.train import _forget_epochs
+    from soundsight.backend.train import _forget_epochs
 
     table = tmp_path / "results.csv"
     table.write_text("epoch,loss\n1,0.5\n2,0.4\n3,0.3\n4,0.", encoding="utf-8")

@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from soundsight import cli
+from soundsight.backend.arguments import resolve_arguments
+from soundsight.backend.checkpoint import load_checkpoint
+from soundsight.backend.train import find_weights
 from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.errors import ConfigError, DatasetError, ModelError
-from soundsight.experiment.train import RUN_FILE, resolve_augment, train
-from soundsight.experiment.val import val
-from soundsight.yolo.arguments import resolve_arguments
-from soundsight.yolo.checkpoint import load_checkpoint
-from soundsight.yolo.train import find_weights
+from soundsight.evaluation.train import RUN_FILE, resolve_augment, train
+from soundsight.evaluation.val import val
 
 ROOT = Path(__file__).parents[1]
 QUICK = {"model": "yolov8n-cls.yaml", "imgsz": 64, "epochs": 1, "batch": 16, "device": "cpu", "plots": False}
@@ -106,7 +106,7 @@ def test_a_training_says_little_and_its_matrix_has_true_rows(tiny_data, tmp_path
 
 
 def test_the_matrix_of_a_training_has_a_row_per_true_class(tiny_data, tmp_path):
-    from soundsight.yolo.train import train as train_images
+    from soundsight.backend.train import train as train_images
 
     done = train_images(
         {**QUICK, "data": str(tiny_data), "plots": True, "workers": 0, "project": str(tmp_path), "name": "r"},
@@ -166,7 +166,7 @@ def test_short_epochs_share_a_checkpoint(tiny_data, tmp_path, monkeypatch, shown
     """The first, the last and each that is the best so far are written; the others only after a while."""
     from ultralytics.engine.trainer import BaseTrainer
 
-    from soundsight.yolo import trainer
+    from soundsight.backend import trainer
 
     written, scores, write = [], [], BaseTrainer.save_model
 
@@ -280,7 +280,7 @@ def test_arguments_of_the_shipped_file_are_all_known():
 
 def test_plots_fetch_no_font():
     """Ultralytics asks another host for Arial, unless a font lies where it looks first."""
-    from soundsight.yolo import quiet
+    from soundsight.backend import quiet
 
     quiet.place_fonts()
     from ultralytics.utils import USER_CONFIG_DIR

@@ -19,13 +19,14 @@ pytest.importorskip("httpx")
 from fastapi.testclient import TestClient
 
 from conftest import noise
-from soundsight import cli, demo
+from soundsight import cli
 from soundsight.errors import ConfigError
-from soundsight.predict import load
-from soundsight.web.app import Limits, create_app, load_static
-from soundsight.web.guard import Guard, hostname
-from soundsight.web.jobs import Busy, Jobs
-from soundsight.web.uploads import plain_name
+from soundsight.inference import load
+from soundsight.serve.app import Limits, create_app, load_static
+from soundsight.serve.guard import Guard, hostname
+from soundsight.serve.jobs import Busy, Jobs
+from soundsight.serve.uploads import plain_name
+from soundsight.synthesis import dataset as demo
 
 LIMITS = Limits(max_seconds=20, max_megabytes=1, queue=4)
 
@@ -288,7 +289,7 @@ def test_what_waits_can_be_taken_back():
 
 
 def test_a_slow_sender_is_left(monkeypatch):
-    monkeypatch.setattr("soundsight.web.guard.PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("soundsight.serve.guard.PAUSE_SECONDS", 0.05)
 
     async def app(scope, receive, send):
         await receive()
@@ -297,7 +298,7 @@ def test_a_slow_sender_is_left(monkeypatch):
         await asyncio.sleep(5)
 
     scope = {"type": "http", "headers": [(b"host", b"localhost")]}
-    from soundsight.web.guard import TooSlow
+    from soundsight.serve.guard import TooSlow
 
     with pytest.raises(TooSlow, match="did not arrive in time"):
         asyncio.run(Guard(app, host="127.0.0.1", max_bytes=10)(scope, receive, None))

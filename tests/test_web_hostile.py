@@ -19,11 +19,11 @@ import soundfile
 
 pytest.importorskip("fastapi")
 
-from soundsight import demo
-from soundsight.predict import load
-from soundsight.web import guard, server
-from soundsight.web.app import Limits
-from soundsight.web.uploads import plain_name
+from soundsight.inference import load
+from soundsight.serve import guard, server
+from soundsight.serve.app import Limits
+from soundsight.serve.uploads import plain_name
+from soundsight.synthesis import dataset as demo
 
 LIMITS = Limits(max_seconds=20, max_megabytes=1, queue=4)
 
@@ -307,7 +307,7 @@ def test_a_failure_of_the_service_tells_no_path(port, monkeypatch):
     def broken(*_, **__):
         raise OSError(28, "No space left on device", str(Path.home() / "secret" / "recording"))
 
-    monkeypatch.setattr("soundsight.web.uploads.tempfile.TemporaryDirectory", broken)
+    monkeypatch.setattr("soundsight.serve.uploads.tempfile.TemporaryDirectory", broken)
     reply = raw(
         port, b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi"
     )

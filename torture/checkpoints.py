@@ -79,7 +79,7 @@ class _Bench:
 
     def __init__(self, place: Path) -> None:
         from soundsight.config import DatasetConfig, SplitConfig
-        from soundsight.dataset.prepare import prepare
+        from soundsight.datasets.prepare import prepare
 
         self.place = place
         for label in models.NAMES:
@@ -116,8 +116,8 @@ class _Bench:
 
     def try_one(self, command: str, model: Path) -> str:
         """Run a command in this process; what is wrong with how it ended, or nothing."""
-        from soundsight import live
         from soundsight.cli import main as soundsight
+        from soundsight.inference import live
 
         out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
         microphone = live.Microphone

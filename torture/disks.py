@@ -134,7 +134,7 @@ def read_only(place: Path, model: str) -> list[str]:
 
 def two_at_once(place: Path, model: str) -> list[str]:
     """Two runs on one target, with other settings: one is told to wait, and the other's tree is whole."""
-    from soundsight.dataset.prepare import prepare
+    from soundsight.datasets.prepare import prepare
     from soundsight.errors import ConfigError
 
     config = kills.config_of(place)
@@ -161,14 +161,14 @@ def two_at_once(place: Path, model: str) -> list[str]:
 
 
 def _ears_of(path: Path) -> str:
-    from soundsight.dataset.pictures import read_key
+    from soundsight.datasets.images import read_key
 
     return (read_key(path) or "").split()[1]
 
 
 def vanished_source(place: Path, model: str) -> list[str]:
     """A disk of recordings that goes away meanwhile: each recording is among the failures, none is lost."""
-    from soundsight.dataset import prepare as room
+    from soundsight.datasets import prepare as room
 
     with small_disk(place / "source", 8) as disk:
         shutil.copytree(place / "sounds", disk / "sounds")
@@ -195,7 +195,7 @@ def models_config(disk: Path, place: Path) -> kills.DatasetConfig:
 
 def vanished_target(place: Path, model: str) -> list[str]:
     """The disk of the pictures goes away meanwhile: no manifest, wherever the rest was written."""
-    from soundsight.dataset import prepare as room
+    from soundsight.datasets import prepare as room
     from soundsight.errors import ConfigError
 
     with small_disk(place / "disk", 8) as disk:

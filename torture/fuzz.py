@@ -101,9 +101,9 @@ def _instrumented(atheris: Any, *modules: str) -> Any:
 
 
 def _recordings(atheris: Any, finds: str) -> Callable[[bytes], None]:
-    with _instrumented(atheris, "soundsight.audio", "soundsight.predict.windows"):
+    with _instrumented(atheris, "soundsight.audio", "soundsight.inference.segments"):
         from soundsight import audio
-        from soundsight.predict import windows
+        from soundsight.inference import segments as windows
     import numpy as np
 
     from soundsight.errors import AudioError
@@ -150,8 +150,8 @@ def _small_checkpoint() -> bytes:
 
 
 def _checkpoints(atheris: Any, finds: str) -> Callable[[bytes], None]:
-    with _instrumented(atheris, "soundsight.yolo.unpickle", "soundsight.yolo.architecture"):
-        from soundsight.yolo import architecture, checkpoint, unpickle  # noqa: F401
+    with _instrumented(atheris, "soundsight.backend.unpickle", "soundsight.backend.architecture"):
+        from soundsight.backend import architecture, checkpoint, unpickle  # noqa: F401
     import torch
     import torch._dynamo  # which PyTorch imports late, at some errors
 

@@ -20,7 +20,7 @@ SECONDS = 10.0  # within which all must be gone
 
 def interrupt(place: Path, count: int, seed: int) -> dict[str, Any]:
     """Send each signal to each long command, `count` times, at a random moment of its first seconds."""
-    from soundsight.dataset.prepare import prepare
+    from soundsight.datasets.prepare import prepare
 
     draw = random.Random(seed)
     kills.write_clips(place / "sounds", 400)

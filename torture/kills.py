@@ -86,7 +86,7 @@ def config_of(place: Path) -> DatasetConfig:
 
 def kill_prepare(place: Path, count: int, seed: int) -> dict[str, Any]:
     """Kill `prepare` of an empty folder, of one with other settings, and with worker processes, in turn."""
-    from soundsight.dataset.prepare import prepare
+    from soundsight.datasets.prepare import prepare
 
     write_clips(place / "sounds", 40)
     config, log = config_of(place), place / "log"
@@ -128,7 +128,7 @@ def _half_written(config: DatasetConfig) -> list[str]:
     """Files under final names that are not whole, and a manifest that lists what is not there."""
     import cv2
 
-    from soundsight.dataset import manifest
+    from soundsight.datasets import manifest
 
     data, found = Path(config.data), []
     for path in (*Path(config.cache).rglob("*.png"), *data.rglob("*.png")):
@@ -151,9 +151,9 @@ QUICK = {
 
 def kill_train(place: Path, count: int, seed: int) -> dict[str, Any]:
     """Kill a training of three epochs; go on with `resume`, or from the start where nothing was saved."""
-    import soundsight.experiment.train  # (loaded before forking)
-    import soundsight.yolo.trainer
-    from soundsight.dataset.prepare import prepare
+    import soundsight.backend.trainer
+    import soundsight.evaluation.train  # (loaded before forking)
+    from soundsight.datasets.prepare import prepare
     from soundsight.errors import ConfigError
 
     write_clips(place / "sounds", 9)
@@ -163,7 +163,7 @@ def kill_train(place: Path, count: int, seed: int) -> dict[str, Any]:
     last = runs / "k" / "weights" / "last.pt"
 
     def fresh() -> object:
-        return soundsight.experiment.train.train(
+        return soundsight.evaluation.train.train(
             None,
             augment=None,
             data=config.data,
@@ -179,7 +179,7 @@ def kill_train(place: Path, count: int, seed: int) -> dict[str, Any]:
         if not last.is_file():
             return fresh()
         try:
-            return soundsight.experiment.train.train(
+            return soundsight.evaluation.train.train(
                 None, augment=None, data=config.data, imgsz=32, device="cpu", resume=str(last)
             )
         except ConfigError as error:
@@ -224,7 +224,7 @@ def _epochs(table: Path) -> int:
 
 def _bad_checkpoints(folder: Path, place: Path) -> list[str]:
     """Checkpoints under their final names that cannot be loaded, by a process of its own (this one never computes)."""
-    from soundsight.yolo.checkpoint import load_checkpoint
+    from soundsight.backend.checkpoint import load_checkpoint
 
     files = [path for path in folder.rglob("*.pt") if not path.name.startswith(".tmp-")]
     log = place / "load-log"
@@ -235,14 +235,14 @@ def _bad_checkpoints(folder: Path, place: Path) -> list[str]:
 
 def kill_crossval(place: Path, count: int, seed: int) -> dict[str, Any]:
     """Kill a cross-validation of three folds; the same call goes on, and must end with the same answers."""
-    import soundsight.experiment.crossval
-    import soundsight.yolo.trainer
+    import soundsight.backend.trainer
+    import soundsight.evaluation.crossval
 
     write_clips(place / "sounds", 6)
     config, log, runs = config_of(place), place / "log", place / "runs"
 
     def work() -> object:
-        return soundsight.experiment.crossval.crossval(
+        return soundsight.evaluation.crossval.crossval(
             config,
             models.EARS,
             augment=None,

@@ -21,8 +21,8 @@ seconds_to_play = 60.0
 
 def main() -> int:
     global seconds_to_play
-    from soundsight import live
     from soundsight.cli import main as soundsight
+    from soundsight.inference import live
 
     seconds_to_play = float(sys.argv[1])
     live.Microphone = LoopedMicrophone  # type: ignore[assignment,misc]

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from soundsight.dataset import manifest
+from soundsight.datasets import manifest
 from torture import models, sounds
 from torture.recordings import SETTINGS
 from torture.sizes import measure

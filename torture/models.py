@@ -23,8 +23,8 @@ def make_content(*, ears: SpectrogramConfig = EARS, names: tuple[str, ...] = NAM
     """What `make_checkpoint` writes."""
     import torch
 
-    import soundsight.yolo.quiet  # noqa: F401  (before Ultralytics)
-    from soundsight.yolo.checkpoint import make_ears
+    import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
+    from soundsight.backend.checkpoint import make_ears
 
     # isort: split
     from ultralytics.nn.tasks import ClassificationModel
@@ -40,6 +40,6 @@ def make_content(*, ears: SpectrogramConfig = EARS, names: tuple[str, ...] = NAM
 
 def make_onnx(folder: Path) -> Path:
     """The same as ONNX, which answers without PyTorch."""
-    from soundsight.yolo.export import export
+    from soundsight.backend.export import export
 
     return export(make_checkpoint(folder / "torture.pt"), "onnx", out=folder / "torture.onnx")

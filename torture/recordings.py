@@ -149,7 +149,7 @@ def _child(place: Path, model: str) -> dict[str, Any]:
 
 
 def _prepare(place: Path, root: Path, files: set[str]) -> tuple[set[str], list[str]]:
-    from soundsight.dataset import manifest
+    from soundsight.datasets import manifest
 
     data = place / "data"
     words = [str(root), f"cache={place / 'cache'}", f"data={data}", *SETTINGS, "--workers", "1"]

@@ -22,7 +22,7 @@ def main() -> None:
 
 def run() -> dict[str, Any]:
     """What was compared, and what differs."""
-    from soundsight.dataset.prepare import prepare
+    from soundsight.datasets.prepare import prepare
 
     problems = []
     with tempfile.TemporaryDirectory(prefix="soundsight-torture-") as name:
@@ -55,16 +55,16 @@ def _pictures(data: Path) -> dict[str, str]:
 
 def _train(place: Path, data: str, number: int, *, seed: int = 0) -> str:
     """Train one epoch in a process of its own, augmentation included; SHA-256 of the weights."""
-    import soundsight.experiment.train  # (loaded before forking)
-    import soundsight.yolo.trainer
+    import soundsight.backend.trainer
+    import soundsight.evaluation.train  # (loaded before forking)
 
     digest = place / f"digest{number}"
 
     def work() -> None:
-        from soundsight.yolo.checkpoint import checkpoint_model, load_checkpoint
+        from soundsight.backend.checkpoint import checkpoint_model, load_checkpoint
 
         options = {**kills.QUICK, "data": data, "imgsz": 32, "epochs": 1, "seed": seed, "name": f"run{number}"}
-        done = soundsight.experiment.train.train(None, project=str(place / "runs"), calibrate=False, **options)
+        done = soundsight.evaluation.train.train(None, project=str(place / "runs"), calibrate=False, **options)
         state = checkpoint_model(load_checkpoint(done.last)).state_dict()
         found = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in state.values()))
         digest.write_text(found.hexdigest(), encoding="utf-8")

@@ -18,14 +18,14 @@ _API = {
     "SplitConfig": "soundsight.config",
     "SpectrogramConfig": "soundsight.config",
     "SoundsightError": "soundsight.errors",
-    "prepare": "soundsight.dataset.prepare",
+    "prepare": "soundsight.datasets.prepare",
     "render": "soundsight.spectrogram",
-    "train": "soundsight.experiment.train",
-    "val": "soundsight.experiment.val",
-    "crossval": "soundsight.experiment.crossval",
-    "inspect": "soundsight.experiment.inspect",
-    "load": "soundsight.predict",
-    "predict": "soundsight.predict",
+    "train": "soundsight.evaluation.train",
+    "val": "soundsight.evaluation.val",
+    "crossval": "soundsight.evaluation.crossval",
+    "inspect": "soundsight.evaluation.inspect",
+    "load": "soundsight.inference",
+    "predict": "soundsight.inference",
 }
 
 __all__ = [
@@ -47,13 +47,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, SplitConfig
-    from soundsight.dataset.prepare import prepare
+    from soundsight.datasets.prepare import prepare
     from soundsight.errors import SoundsightError
-    from soundsight.experiment.crossval import crossval
-    from soundsight.experiment.inspect import inspect
-    from soundsight.experiment.train import train
-    from soundsight.experiment.val import val
-    from soundsight.predict import load, predict
+    from soundsight.evaluation.crossval import crossval
+    from soundsight.evaluation.inspect import inspect
+    from soundsight.evaluation.train import train
+    from soundsight.evaluation.val import val
+    from soundsight.inference import load, predict
     from soundsight.spectrogram import render
 
 

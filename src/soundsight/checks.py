@@ -11,9 +11,10 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from soundsight.config import SpectrogramConfig
-from soundsight.errors import ConfigError, DatasetError, SoundsightError
+from soundsight.errors import ConfigError, DatasetError, ModelError, SoundsightError
 
 SHARED_MEMORY = Path("/dev/shm")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
@@ -189,3 +190,13 @@ def check_trainable(image_size: int) -> None:
             f"image_size={image_size} cannot be trained: YOLO takes multiples of 32. Prepare the data with "
             f"image_size={image_size - rest} or image_size={image_size - rest + 32}."
         )
+
+
+def require(package: str, source: str) -> Any:
+    """Import a package, or say how to get it."""
+    try:
+        return __import__(package)
+    except ImportError as error:
+        raise ModelError(
+            f'This needs the package {package}, which is not installed; run pip install "{source}".'
+        ) from error

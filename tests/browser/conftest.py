@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import soundfile
 
-from soundsight import demo
+from soundsight.synthesis import dataset as demo
 
 PROGRAM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 FLAGS = [

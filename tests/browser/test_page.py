@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundsight import demo
-from soundsight.predict import load
+from soundsight.inference import load
+from soundsight.synthesis import dataset as demo
 
 pytest.importorskip("playwright", reason="the package playwright is not installed")
 pytest.importorskip("uvicorn", reason="the extra soundsight[web] is not installed")
@@ -235,8 +235,8 @@ def test_the_description_page_opens(visit):
 
 
 def test_the_report_opens_from_disk(visit, tmp_path, tiny_model, tiny_data):
-    from soundsight.experiment.report import report
-    from soundsight.experiment.val import val
+    from soundsight.evaluation.val import val
+    from soundsight.reports.run_report import report
 
     folder = tmp_path / "val"
     val(tiny_model, data=tiny_data, split="train", folder=folder, device="cpu")

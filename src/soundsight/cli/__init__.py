@@ -159,8 +159,8 @@ def key_values(words: Sequence[str]) -> dict[str, object]:
     """
     import yaml
 
+    from soundsight.config.files import parse_yaml, shown
     from soundsight.errors import ConfigError
-    from soundsight.settings import parse_yaml, shown
 
     settings: dict[str, object] = {}
     for word in words:

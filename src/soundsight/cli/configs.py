@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from soundsight.cli import console
+from soundsight.config.files import packaged_configs
 from soundsight.errors import ConfigError
 from soundsight.files import write_bytes
-from soundsight.settings import packaged_configs
 
 SUMMARY = "Write the settings files into a folder of your own: all commands, and yolo, then read them there."
 EXAMPLES = [

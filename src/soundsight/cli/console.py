@@ -14,9 +14,9 @@ from typing import Any
 from soundsight import config as settings
 from soundsight.cli import key_values
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig, unknown_key
+from soundsight.config.files import find_config, is_shipped
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.files import printable
-from soundsight.settings import find_config, is_shipped
 
 MARKS = {"bad": "!", "look": "-", "good": "+"}  # of findings
 
@@ -124,8 +124,8 @@ def data_settings(
 
 def own_folder(root: Path, overrides: Mapping[str, Any]) -> DatasetConfig:
     """Settings for a folder of sounds: a published data set, a table (`table=`), or a folder for each class."""
-    from soundsight.dataset.folder import class_folders
-    from soundsight.dataset.published import DATASETS
+    from soundsight.datasets.folder import class_folders
+    from soundsight.datasets.published import DATASETS
 
     kind = next((kind for kind, record in DATASETS.items() if (root / record.table).is_file()), "")
     if kind and not {"kind", "table"} & set(overrides):

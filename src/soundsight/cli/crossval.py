@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from soundsight.cli import console, engine, key_values
-from soundsight.dataset import manifest
+from soundsight.datasets import manifest
 from soundsight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     words = key_values([word for word in arguments.settings if "=" in word])
     for key in words.keys() & set(UNUSED):
         raise ConfigError(f"{key}={words[key]} has no effect on a cross-validation, which takes each fold in turn.")
-    from soundsight.experiment.crossval import crossval
+    from soundsight.evaluation.crossval import crossval
 
     console.check_words(rest, crossval, arguments)
     cluster = engine.cluster_settings(arguments)
@@ -88,7 +88,7 @@ def score(
     **where: Any,
 ) -> int:
     """Train and score all folds, here or where `run` and `run_folds` say, and print the figures."""
-    from soundsight.experiment.crossval import crossval
+    from soundsight.evaluation.crossval import crossval
 
     done = crossval(
         dataset,

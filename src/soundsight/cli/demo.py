@@ -31,9 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Go the whole way."""
-    from soundsight import checks, demo
+    from soundsight import checks
     from soundsight.config import DatasetConfig, SpectrogramConfig
-    from soundsight.dataset.prepare import prepare
+    from soundsight.datasets.prepare import prepare
+    from soundsight.synthesis import dataset as demo
 
     out = Path(arguments.out)
     check_folder(out, "sounds/demo.json", overwrite=arguments.overwrite)
@@ -53,10 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def learn(out: Path, words: dict[str, Any]) -> int:
     """Train, score, predict."""
-    from soundsight.dataset import manifest
-    from soundsight.experiment.train import train
-    from soundsight.experiment.val import val
-    from soundsight.predict import load
+    from soundsight.datasets import manifest
+    from soundsight.evaluation.train import train
+    from soundsight.evaluation.val import val
+    from soundsight.inference import load
 
     start: dict[str, Any] = {"epochs": 40, "batch": 32, "nbs": 32, "lr0": 0.002, "val": False, "verbose": False}
     start |= {"data": str(out / "data"), "project": str(out), "name": "train", "exist_ok": True}
@@ -79,7 +80,7 @@ def learn(out: Path, words: dict[str, Any]) -> int:
 
 def weights() -> str:
     """ImageNet weights if they can be had, or else the bare architecture."""
-    from soundsight.yolo.train import find_weights
+    from soundsight.backend.train import find_weights
 
     try:
         return find_weights("yolov8n-cls.pt")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from soundsight.cli import console
-from soundsight.dataset.download import DATASETS, download, notice
+from soundsight.datasets.download import DATASETS, download, notice
 
 SUMMARY = "Fetch a published data set: checked, resumable, unpacked safely, put in place only when it is whole."
 EXAMPLES = [

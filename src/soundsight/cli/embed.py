@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Embed."""
-    from soundsight.predict.answers import Vector
-    from soundsight.predict.vectors import VectorWriter
-    from soundsight.predict.writers import load_pyarrow, writing
+    from soundsight.inference.embeddings import VectorWriter
+    from soundsight.inference.results import Vector
+    from soundsight.inference.writers import load_pyarrow, writing
 
     load_pyarrow()
     cluster = engine.cluster_settings(arguments)

@@ -17,15 +17,15 @@ from soundsight import config as settings
 from soundsight import files
 from soundsight.cli import console, outputs
 from soundsight.config import ClusterConfig
+from soundsight.config.files import find_config
 from soundsight.errors import ConfigError
-from soundsight.settings import find_config
 
 if TYPE_CHECKING:
     from soundsight.cluster.connect import Cluster
     from soundsight.cluster.listing import Listing
     from soundsight.cluster.shards import Shards
+    from soundsight.inference import Options
     from soundsight.parallel import Run
-    from soundsight.predict import Options
 
 SINGLE_FILES = (".csv", ".jsonl", ".parquet")  # endings of --out that ask for one file
 
@@ -120,8 +120,8 @@ def answer(
     from soundsight.cluster.listing import write_listing
     from soundsight.cluster.shards import Shards
     from soundsight.cluster.storage import Place, is_address
-    from soundsight.predict.options import GPU_BATCH
-    from soundsight.predict.writers import load_pyarrow, writing
+    from soundsight.inference.options import GPU_BATCH
+    from soundsight.inference.writers import load_pyarrow, writing
 
     load_pyarrow()
     if "-" in words:
@@ -216,7 +216,7 @@ def _supplied(arguments: argparse.Namespace) -> settings.SpectrogramConfig | Non
 
 def _model_mark(model: str) -> str:
     """What tells one model from another: the SHA-256 of its files."""
-    from soundsight.yolo.checkpoint import require_file
+    from soundsight.backend.checkpoint import require_file
 
     require_file(model)
     path = Path(model)

@@ -10,8 +10,8 @@ from soundsight.cli import console, outputs
 from soundsight.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
-    from soundsight.predict import Listener, Window
-    from soundsight.predict.pipeline import Drawn
+    from soundsight.inference import Listener, Window
+    from soundsight.inference.pipeline import Drawn
     from soundsight.spectrogram import Image
 
 SUMMARY = "Show which sounds, when and at which frequency, spoke for a class: a heat map with s and Hz."
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Explain."""
     from soundsight.cli.predict import open_listener
-    from soundsight.explain import class_index, explain
-    from soundsight.report.heat import draw_heat
+    from soundsight.inference.explain import class_index, explain
+    from soundsight.reports.saliency import draw_heat
 
     out = Path(arguments.out or f"{Path(arguments.clip).stem}-reasons.png")
     console.check_ending(str(out), *console.FIGURES)
@@ -63,8 +63,8 @@ def find_window(listener: Listener, clip: str, index: int | None, start: float |
     Raises:
         AudioError: The recording cannot be read, is silent, or is over before `start`.
     """
-    from soundsight.predict import Options
-    from soundsight.predict.windows import array_source, file_source
+    from soundsight.inference import Options
+    from soundsight.inference.segments import array_source, file_source
 
     source = file_source(clip)
     if start is not None:

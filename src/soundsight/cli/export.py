@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Export."""
     words = key_values(arguments.settings)
     from soundsight import config as settings
-    from soundsight.settings import find_config
-    from soundsight.yolo.export import READABLE, export
+    from soundsight.backend.export import READABLE, export
+    from soundsight.config.files import find_config
 
     supplied = arguments.spectrogram
     spectrogram = settings.load(settings.SpectrogramConfig, find_config(supplied)) if supplied else None
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     console.tell(f"Exported: {made}")
     if "data" in words and arguments.format in READABLE:
-        from soundsight.experiment.scoring import compare
+        from soundsight.evaluation.scoring import compare
 
         count, before, after, alike = compare(
             arguments.model, made, str(words["data"]), spectrogram=spectrogram, trust=arguments.trust_checkpoint

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from soundsight.cli import console, outputs
 
 if TYPE_CHECKING:
-    from soundsight.experiment.inspect import Survey
+    from soundsight.datasets.survey_results import Survey
 
 SUMMARY = "Look at a data set before training on it: counts, lengths, silence, clipping, duplicates, leaks."
 EXAMPLES = [
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Inspect a data set."""
-    from soundsight.experiment.inspect import inspect
+    from soundsight.evaluation.inspect import inspect
 
     console.check_ending(arguments.page, ".html", ".htm")
     words = arguments.settings

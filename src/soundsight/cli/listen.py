@@ -11,7 +11,7 @@ from soundsight.cli.predict import add_members, add_runtime
 from soundsight.errors import ConfigError
 
 if TYPE_CHECKING:
-    from soundsight.live import Heard
+    from soundsight.inference.live import Heard
 
 SUMMARY = "Classify a microphone, live, until Ctrl-C."
 EXAMPLES = [
@@ -46,9 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Listen."""
-    from soundsight import live
     from soundsight.cli.predict import open_listener, parse_thresholds
-    from soundsight.predict import Options
+    from soundsight.inference import Options, live
 
     if arguments.list_devices:
         found = live.devices()
@@ -88,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 def show(heard: Heard, form: str) -> None:
     """Print one answer."""
     if form == "jsonl":
-        from soundsight.predict.writers import json_line
+        from soundsight.inference.writers import json_line
 
         row = {
             "seconds": round(heard.seconds, 3),

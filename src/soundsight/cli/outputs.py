@@ -15,10 +15,10 @@ from soundsight.cli import console
 from soundsight.files import folded
 
 if TYPE_CHECKING:
-    from soundsight.predict import Listener, Summary, Window
-    from soundsight.predict.pipeline import Drawn
-    from soundsight.predict.windows import Source
-    from soundsight.predict.writers import Writer
+    from soundsight.inference import Listener, Summary, Window
+    from soundsight.inference.pipeline import Drawn
+    from soundsight.inference.segments import Source
+    from soundsight.inference.writers import Writer
 
 
 # What may lie in the place of an output and be replaced: an earlier output of the same command, by its content.
@@ -64,7 +64,7 @@ def own_files(place: str | Path, sources: Sequence[Source], suffix: str) -> dict
 
 def suffix_of(chosen: str) -> str:
     """The ending of a label track or selection table; empty for formats of one file."""
-    from soundsight.predict import writers
+    from soundsight.inference import writers
 
     return {"raven": writers.RavenWriter.suffix, "audacity": writers.AudacityWriter.suffix}.get(chosen, "")
 
@@ -80,7 +80,7 @@ class Timelines:
         self._start()
 
     def _start(self) -> None:
-        from soundsight.predict.timeline import Timeline
+        from soundsight.inference.timeline import Timeline
 
         self.current = Timeline(self.config)
 
@@ -90,7 +90,7 @@ class Timelines:
 
     def end(self, summary: Summary) -> None:
         """Draw what was gathered, unless nothing was."""
-        from soundsight.report.pictures import draw_timeline
+        from soundsight.reports.spectrograms import draw_timeline
 
         if self.current.windows:
             classes = self.current.classes()
@@ -126,7 +126,7 @@ class _OneEach:
         self.stack.close()
 
     def _open(self, recording: str) -> Writer:
-        from soundsight.predict.writers import writing
+        from soundsight.inference.writers import writing
 
         if self.writer is None:
             self.writer = self.make(self.stack.enter_context(writing(self.paths[recording])))
@@ -138,7 +138,7 @@ def open_writer(
     chosen: str, arguments: argparse.Namespace, sources: list[Source], listener: Listener, stdout: TextIO
 ) -> Iterator[Writer]:
     """The writer of a format, on standard output, a file or a folder."""
-    from soundsight.predict import writers
+    from soundsight.inference import writers
 
     out = Path(arguments.out) if arguments.out else None
     top_k = arguments.top_k

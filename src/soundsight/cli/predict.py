@@ -16,8 +16,8 @@ from soundsight.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
     from soundsight.config import ClusterConfig
-    from soundsight.predict import Listener, Options, Summary, Window
-    from soundsight.predict.windows import Source
+    from soundsight.inference import Listener, Options, Summary, Window
+    from soundsight.inference.segments import Source
 
 T = TypeVar("T")
 
@@ -111,8 +111,8 @@ def add_members(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answer."""
-    from soundsight.predict.answers import merge
-    from soundsight.predict.writers import write_answers
+    from soundsight.inference.results import merge
+    from soundsight.inference.writers import write_answers
 
     chosen = format_of(arguments.format, arguments.out)
     cluster = engine.cluster_settings(arguments)
@@ -198,7 +198,7 @@ def check_output(chosen: str, arguments: argparse.Namespace, count: int) -> None
     if not arguments.out and getattr(sys.stdout, "name", "") == os.devnull:
         raise ConfigError("Standard output is closed, so the predictions have nowhere to go; name a file with --out.")
     if chosen == "parquet":
-        from soundsight.predict.writers import load_pyarrow
+        from soundsight.inference.writers import load_pyarrow
 
         load_pyarrow()
         if not arguments.out and sys.stdout.isatty():
@@ -239,8 +239,8 @@ def input_files(arguments: argparse.Namespace, sources: list[Source]) -> list[An
 def open_listener(arguments: argparse.Namespace) -> Listener:
     """Load the model that the arguments name."""
     from soundsight import config as settings
-    from soundsight.predict import load
-    from soundsight.settings import find_config
+    from soundsight.config.files import find_config
+    from soundsight.inference import load
 
     supplied = arguments.spectrogram
     return load(
@@ -255,7 +255,7 @@ def open_listener(arguments: argparse.Namespace) -> Listener:
 
 def make_options(arguments: argparse.Namespace, **more: Any) -> Options:
     """Options of listening from the arguments that all commands share."""
-    from soundsight.predict import Options
+    from soundsight.inference import Options
 
     return Options(window_seconds=arguments.window, hop_seconds=arguments.hop, batch=arguments.batch, **more)
 
@@ -279,8 +279,8 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
         ConfigError: Standard input is a terminal, or --raw is given without it.
     """
     from soundsight.audio import MAX_RATE, MIN_RATE
-    from soundsight.predict.sources import expand_words
-    from soundsight.predict.windows import file_source, pipe_source
+    from soundsight.inference.segments import file_source, pipe_source
+    from soundsight.inference.sources import expand_words
 
     if "-" in words and (sys.stdin is None or sys.stdin.isatty()):
         raise ConfigError("Standard input is a terminal; pipe a WAV into it, or name a file instead of -.")

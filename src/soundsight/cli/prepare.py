@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from soundsight import checks, parallel
 from soundsight.cli import console, engine, outputs
-from soundsight.dataset import manifest
+from soundsight.datasets import manifest
 
 if TYPE_CHECKING:
-    from soundsight.dataset.prepare import Prepared
+    from soundsight.datasets.prepare import Prepared
 
 SUMMARY = "Draw recordings as spectrogram pictures and lay them out for training."
 EXAMPLES = [
@@ -50,8 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     checks.check_writable(config.cache)
     cluster = engine.cluster_settings(arguments)
     if cluster.engine == "local":
-        parallel.warm_up("soundsight.dataset.pictures", workers=arguments.workers)  # they load while this process does
-    from soundsight.dataset.prepare import prepare
+        parallel.warm_up("soundsight.datasets.images", workers=arguments.workers)  # they load while this process does
+    from soundsight.datasets.prepare import prepare
 
     with ExitStack() as stack:
         galleries = [arguments.gallery] if arguments.gallery else []
@@ -112,7 +112,8 @@ def describe(done: Prepared) -> None:
 
 def draw_gallery(done: Prepared, path: str) -> None:
     """One readable spectrogram a class, of the first clip that was drawn."""
-    from soundsight import audio, report
+    from soundsight import audio
+    from soundsight import reports as report
     from soundsight.errors import AudioError
 
     spectrogram = manifest.read_spectrogram(done.data)

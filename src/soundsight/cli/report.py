@@ -41,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     console.check_exists(arguments.run, "run")
     if arguments.root:
         console.check_exists(arguments.root, "folder of recordings")
-    from soundsight.experiment.report import collect, read_run
-    from soundsight.report.html import write_html
+    from soundsight.reports.html import write_html
+    from soundsight.reports.run_report import collect, read_run
 
     found = read_run(arguments.run)
     out = arguments.out or found.folder / "report.html"
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.say(f"soundsight: {note}")
     console.tell(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     if arguments.folder:
-        from soundsight.experiment.figures import write_figures
+        from soundsight.reports.figures import write_figures
 
         formats = ["png", *(["pdf"] if arguments.pdf else []), *(["svg"] if arguments.svg else [])]
         written = write_figures(found, material, arguments.folder, formats=formats)

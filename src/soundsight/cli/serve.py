@@ -41,9 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
                 f'The page needs the package {package}, which is not installed; run pip install "soundsight[web]".'
             ) from error
     from soundsight.cli.predict import open_listener
-    from soundsight.web.app import Limits
-    from soundsight.web.guard import LOOPBACK
-    from soundsight.web.server import bind, make_server
+    from soundsight.serve.app import Limits
+    from soundsight.serve.guard import LOOPBACK
+    from soundsight.serve.server import bind, make_server
 
     limits = Limits(arguments.max_seconds, arguments.max_megabytes, arguments.queue)
     listening = bind(arguments.host, arguments.port)

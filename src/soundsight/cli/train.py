@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
     overrides: dict[str, Any] = key_values(arguments.settings)
-    from soundsight.experiment.train import train
+    from soundsight.evaluation.train import train
 
     console.check_words(overrides, train, arguments)
     done = train(
@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def advice(last: str, folder: Path) -> str:
     """What to do with a trained model: commands as they can be pasted, which the model and its data allow."""
-    from soundsight.experiment.train import SPECTROGRAM
-    from soundsight.yolo.checkpoint import checkpoint_model, load_checkpoint
+    from soundsight.backend.checkpoint import checkpoint_model, load_checkpoint
+    from soundsight.evaluation.train import SPECTROGRAM
 
     checkpoint = load_checkpoint(last)
     data = Path(str((checkpoint.get("train_args") or {}).get("data") or "data"))

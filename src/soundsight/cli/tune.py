@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     if code is not None:
         return code
     from soundsight.cluster.tune import SPACE, parse_space, tune
-    from soundsight.experiment.train import train
+    from soundsight.evaluation.train import train
 
     words = key_values(arguments.settings)
     console.check_words(words, train, arguments)

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from soundsight import config as settings
 from soundsight.cli import console, outputs
 from soundsight.config import SpectrogramConfig
+from soundsight.config.files import find_config
 from soundsight.files import check_folder
-from soundsight.settings import find_config
 
 SUMMARY = "Score a model on a split: figures, tables, confusion matrices."
 EXAMPLES = [
@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Score."""
-    from soundsight.dataset.split import lacking
-    from soundsight.experiment.seen import sentence
-    from soundsight.experiment.val import val
+    from soundsight.datasets.split import lacking
+    from soundsight.evaluation.val import val
+    from soundsight.reports.wording import seen_sentence
 
     if arguments.out:
         check_folder(arguments.out, "metrics.json", overwrite=arguments.overwrite)
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.tell(f"{scores.count} clips of {len(scores.names)} classes, split {arguments.split}:")
     console.tell(f"  top-1 {scores.top1:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {scores.top5:.2%}")
     console.tell(f"  macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}")
-    console.tell(f"  {sentence(asdict(done.seen) if done.seen else None)}")
+    console.tell(f"  {seen_sentence(asdict(done.seen) if done.seen else None)}")
     there = {name for name, clips in zip(scores.names, scores.support, strict=True) if clips}
     for text in lacking(scores.names, there, f"in the split {arguments.split}"):
         console.tell(f"  {text} Nothing is known of them.")

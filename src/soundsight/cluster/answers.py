@@ -26,9 +26,9 @@ from soundsight.cluster.shards import Entry, Shards
 from soundsight.cluster.storage import Place
 from soundsight.config import ClusterConfig, SpectrogramConfig
 from soundsight.errors import AudioError, ModelError, SoundsightError
+from soundsight.inference.options import Options, resolve
+from soundsight.inference.segments import BLOCK_SECONDS, Source, file_source
 from soundsight.parallel import WorkerLost
-from soundsight.predict.options import Options, resolve
-from soundsight.predict.windows import BLOCK_SECONDS, Source, file_source
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def worker(work: Work) -> Callable[[Job], Entry | None]:
     """
     import numpy as np
 
-    from soundsight.predict import load
+    from soundsight.inference import load
 
     with _model_file(work) as path:
         try:
@@ -196,8 +196,8 @@ def _answer(work: Work, place: Place, make: Callable[..., int], job: Job) -> Ent
 def _predict(
     work: Work, listener: Any, sources: Iterator[Source], stream: io.BytesIO, failures: list[Any], part: Part
 ) -> int:
-    from soundsight.predict.answers import merge
-    from soundsight.predict.writers import ParquetWriter, write_answers
+    from soundsight.inference.results import merge
+    from soundsight.inference.writers import ParquetWriter, write_answers
 
     events = listener.stream(sources, work.options)
     writer = ParquetWriter(stream, work.options.top_k or 1)
@@ -213,8 +213,8 @@ def _predict(
 def _embed(
     size: int, work: Work, listener: Any, sources: Iterator[Source], stream: io.BytesIO, failures: list[Any], part: Part
 ) -> int:
-    from soundsight.predict.answers import Vector
-    from soundsight.predict.vectors import VectorWriter
+    from soundsight.inference.embeddings import VectorWriter
+    from soundsight.inference.results import Vector
 
     writer, rows = VectorWriter(stream, listener.model, size=size), 0
     for event in listener.vectors(sources, work.options):

@@ -8,9 +8,9 @@ from typing import IO, Any
 
 from soundsight.cluster.shards import Shards, shard_name
 from soundsight.errors import ConfigError
-from soundsight.predict.answers import Model, Vector
-from soundsight.predict.vectors import VectorWriter
-from soundsight.predict.writers import CsvWriter, JsonLinesWriter, ParquetWriter
+from soundsight.inference.embeddings import VectorWriter
+from soundsight.inference.results import Model, Vector
+from soundsight.inference.writers import CsvWriter, JsonLinesWriter, ParquetWriter
 
 FORMATS = ("csv", "jsonl", "parquet")
 
@@ -55,7 +55,7 @@ def gather_vectors(store: Shards, stream: IO[bytes]) -> None:
     for table in _tables(store):
         if writer is None:
             said = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-            model = Model((), said["soundsight.model"], said["soundsight.settings"])
+            model = Model((), said["soundsight.model"], said["soundsight.config.files"])
             writer = VectorWriter(stream, model, size=table.schema.field("vector").type.list_size)
         flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         vectors = np.asarray(flat, np.float32).reshape(table.num_rows, -1) if table.num_rows else flat

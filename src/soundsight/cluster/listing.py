@@ -20,7 +20,7 @@ import numpy as np
 from soundsight.audio import is_audio
 from soundsight.cluster import storage
 from soundsight.errors import ConfigError
-from soundsight.predict.sources import expand, read_list
+from soundsight.inference.sources import expand, read_list
 
 
 @dataclass(frozen=True)

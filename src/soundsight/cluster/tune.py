@@ -18,9 +18,9 @@ from typing import Any
 
 from soundsight.cluster.connect import Cluster
 from soundsight.config import ClusterConfig
+from soundsight.config.files import find_config, parse_yaml, read_yaml
 from soundsight.errors import ConfigError, SoundsightError
 from soundsight.files import replacing, write_text
-from soundsight.settings import find_config, parse_yaml, read_yaml
 
 Say = Callable[[str], None]
 SPACE = {"lr0": "0.0003..0.003", "weight_decay": "0.001..0.1", "augment.mixup": "0..0.8", "augment.gain_db": "0..12"}
@@ -88,7 +88,7 @@ def check_points(space: Mapping[str, tuple[Any, ...]], fixed: Mapping[str, Any])
     Raises:
         ConfigError: `train` would refuse one.
     """
-    from soundsight.experiment.train import AUGMENT, resolve
+    from soundsight.evaluation.train import AUGMENT, resolve
 
     words = {key: value for key, value in fixed.items() if key not in ("config", "augment")}
     ends: dict[str, list[Any]] = {}
@@ -156,7 +156,7 @@ def tune(
 
 def _contents(fixed: Mapping[str, Any]) -> dict[str, Any]:
     """What the files behind `fixed` hold: other data or settings under the same names are another tuning."""
-    from soundsight.dataset import manifest
+    from soundsight.datasets import manifest
 
     data = str(fixed.get("data") or "data")
     contents = {key: read_yaml(find_config(fixed[key])) for key in ("config", "augment") if fixed.get(key)}
@@ -217,8 +217,8 @@ def _trial(point: dict[str, Any], *, fixed: dict[str, Any], folder: str) -> None
     """On a worker: one training, which tells its score after each epoch and continues where it was killed."""
     from ray import tune as ray_tune
 
-    from soundsight.experiment.folds import resumable
-    from soundsight.experiment.train import train
+    from soundsight.evaluation.folds import resumable
+    from soundsight.evaluation.train import train
 
     name = str(ray_tune.get_context().get_trial_id())
     last = Path(folder, "trials", name, "weights", "last.pt")

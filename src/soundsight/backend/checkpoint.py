@@ -1,0 +1,264 @@
+"""Checkpoints: loaded as data, never as programs, and carrying the ears of their model.
+
+The ears are a plain dictionary on the model object, `model.soundsight`: format version, spectrogram
+settings, class names, temperature. They travel with every copy that Ultralytics makes of the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
+from soundsight import checks
+from soundsight.backend import unpickle
+from soundsight.config import SpectrogramConfig, from_dict, to_dict
+from soundsight.errors import ConfigError, ModelError
+from soundsight.files import TEMP_PREFIX, write_bytes
+
+KEY = "soundsight"  # of our settings in the metadata of an exported model
+FORMAT = 2  # 1, unless renderer 1 drew the settings wrong: then Soundsight 0.1.0 must refuse the model
+_MAX_BYTES = 1 << 32
+# What is taken from a checkpoint beside its network, as plain data; tensors only where a training goes on with them.
+_SETTINGS = (
+    "epoch", "best_fitness", "stopper", "updates", "optimizer", "scaler", "train_args", "train_metrics",
+    "train_results", "date", "version", "license", "docs",
+)  # fmt: skip
+_TENSORS = ("optimizer", "scaler", "best_fitness")
+
+
+@dataclass(frozen=True)
+class Ears:
+    """What a model must know to hear: how to draw clips, and what its outputs mean."""
+
+    names: tuple[str, ...]  # classes in the order of the model's outputs
+    spectrogram: SpectrogramConfig
+    temperature: float = 1.0  # logits are divided by it before the softmax
+    threshold: float = 0.0  # below it a probability counts as "unknown", unless the user says otherwise; 0: none
+    seen: Any = None  # hashes of the clips of its training, see `experiment.seen`; None: it does not say
+    supplied: bool = False  # given by the user for a model that carries none
+
+
+def make_ears(config: SpectrogramConfig | None, names: list[str], **more: Any) -> dict[str, Any]:
+    """What a checkpoint carries: plain data, so that the safest way of loading suffices."""
+    return {
+        "format": config.renderer if config else 1,
+        "spectrogram": to_dict(config) if config else None,
+        "names": names,
+        **more,
+    }
+
+
+def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplied: SpectrogramConfig | None) -> Ears:
+    """Check the ears found in a model file.
+
+    Args:
+        data: What the file holds under `soundsight`, or `None`.
+        path: The file, for messages.
+        names: The class names that the model itself states.
+        supplied: Settings from the user, which win over the model's own.
+
+    Raises:
+        ModelError: There are no ears and none were supplied, or they are damaged or of a newer format.
+    """
+    found = data if isinstance(data, dict) else {}
+    config = _spectrogram(found, path)
+    if config is None:
+        if supplied is None:
+            raise ModelError(
+                f"{path} does not say how its spectrograms were drawn (it was not trained by `soundsight "
+                "train`); supply the settings with --spectrogram FILE.yaml."
+            )
+        return Ears(names, supplied, supplied=True)
+    try:
+        temperature, threshold = float(found.get("temperature", 1.0)), float(found.get("threshold", 0.0))
+        ears = Ears(tuple(map(str, found["names"])), config, temperature, threshold, found.get("seen"))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ModelError(f"The spectrogram settings inside {path} are damaged ({str(error)[:300]}).") from error
+    if not 0.01 <= ears.temperature <= 100:
+        raise ModelError(f"The temperature inside {path} is {ears.temperature:g}; 0.01 to 100 is allowed.")
+    if len(ears.names) != len(names) or not 0 <= ears.threshold <= 1:
+        raise ModelError(
+            f"{path} names {len(ears.names)} classes but its network has {len(names)} outputs; it is damaged."
+        )
+    if supplied is not None and supplied != config:
+        return replace(ears, spectrogram=supplied, supplied=True)
+    return ears
+
+
+def _spectrogram(ears: dict[str, Any], path: str | Path) -> SpectrogramConfig | None:
+    """The settings in what a model carries; `None` if there are none.
+
+    Raises:
+        ModelError: They are damaged or of a newer format, or a faulty renderer made what the model was trained on.
+    """
+    if ears.get("format", 1) not in range(1, FORMAT + 1):
+        raise ModelError(
+            f"{path} was written by a newer Soundsight (format {ears.get('format')!r}, this one reads up to "
+            f"{FORMAT}); upgrade soundsight."
+        )
+    if not ears.get("spectrogram"):
+        return None
+    try:
+        config = from_dict(SpectrogramConfig, ears["spectrogram"], where=f"{path}")
+    except (ConfigError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelError(f"The spectrogram settings inside {path} are damaged ({str(error)[:300]}).") from error
+    checks.check_renderer(config, ears.get("format", 1), path, ModelError)
+    return config
+
+
+def read_file(path: str | Path) -> bytes:
+    """All bytes of a model file: what is checked is what is used, whatever happens to the file meanwhile.
+
+    Raises:
+        ModelError: It is missing, no regular file, larger than any model, or cannot be read.
+    """
+    require_file(path)
+    if not Path(path).is_file():
+        raise ModelError(f"{path} is no file; name a model file.")
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror or error}).") from error
+    if len(data) > _MAX_BYTES:
+        raise ModelError(f"{path} is larger than {_MAX_BYTES >> 30} GB, which no classifier is.")
+    return data
+
+
+def load_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
+    """Load a `.pt` checkpoint: tensors and settings, in a network that is built afresh.
+
+    Args:
+        path: The file.
+        trust: Unpickle whatever it holds; a hostile file then runs code.
+
+    Returns:
+        The checkpoint as Ultralytics lays it out: the network under `ema` or `model`, and what `_SETTINGS` names.
+
+    Raises:
+        ModelError: The file is missing, damaged, no YOLO classifier, or holds more than data and known layers.
+    """
+    return parse_checkpoint(read_file(path), path, trust=trust)
+
+
+def parse_checkpoint(data: bytes, path: str | Path, *, trust: bool = False) -> dict[str, Any]:
+    """The checkpoint in `data`, the content of `path`; see `load_checkpoint`."""
+    try:
+        checkpoint = _unpickled(data) if trust else _built(unpickle.read(data))
+    except unpickle.Refused as found:
+        raise ModelError(
+            f"{path} is not a checkpoint that can be loaded safely ({found}); use a file from `soundsight "
+            "train`, or, if you trust its origin, add --trust-checkpoint."
+        ) from found
+    except ModelError as found:
+        raise ModelError(f"{path} {found}") from found
+    except Exception as error:  # whatever a damaged or hostile file provokes
+        text = " ".join(str(error).split()).split(". ")[0][:120].rstrip(".") or type(error).__name__
+        raise ModelError(
+            f"{path} is not a checkpoint that can be loaded (it is damaged, or of another kind: {text}); use a file "
+            "from `soundsight train`."
+        ) from error
+    if isinstance(ears := getattr(checkpoint_model(checkpoint), "soundsight", None), dict):
+        _spectrogram(ears, path)  # refused whatever it is loaded for
+    return checkpoint
+
+
+def _built(content: Any) -> dict[str, Any]:
+    """A checkpoint that was read as data, with its network built anew and its settings checked."""
+    from soundsight.backend import architecture
+
+    key = "model" if not isinstance(content, dict) or content.get("ema") is None else "ema"
+    found = content.get(key) if isinstance(content, dict) else content
+    if not isinstance(found, unpickle.Record) or not found.name.endswith(".ClassificationModel"):
+        kind = found.name.rpartition(".")[2] if isinstance(found, unpickle.Record) else type(found).__name__
+        raise ModelError(f"holds no YOLO classifier (found {kind[:60]}); use a `-cls` model.")
+    if content.get("modelopt"):
+        raise ModelError("was trained for 8 bits with quantize=8, which is not read; export it with int8=True instead.")
+    network = architecture.rebuild(found)
+    for name in ("names", "soundsight"):
+        if name in found.state:
+            setattr(network, name, unpickle.plain(found.state[name]))
+    settings = {name: unpickle.plain(content.get(name), tensors=name in _TENSORS) for name in _SETTINGS}
+    arguments = settings["train_args"] = settings["train_args"] or {}
+    if not isinstance(arguments, dict):
+        raise ModelError("holds training arguments that are no settings; it is damaged.")
+    for name, value in arguments.items():
+        if isinstance(value, str) and "://" in value:
+            raise ModelError(f"names another address ({name}={value[:60]}); it is no checkpoint of Soundsight.")
+    return {**settings, "model": None, "ema": None, key: network}
+
+
+def _unpickled(data: bytes) -> dict[str, Any]:
+    """A checkpoint as Ultralytics loads it, with all that it holds."""
+    from ultralytics.nn.tasks import torch_safe_load
+
+    with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX) as folder:
+        copy = Path(folder, "model.pt")
+        copy.write_bytes(data)
+        checkpoint: dict[str, Any] = torch_safe_load(str(copy), safe_only=False)[0]
+    if type(checkpoint_model(checkpoint)).__name__ != "ClassificationModel":
+        raise ModelError("holds no YOLO classifier; use a `-cls` model.")
+    return checkpoint
+
+
+def checkpoint_model(checkpoint: dict[str, Any]) -> Any:
+    """The network of a checkpoint: its running average where there is one."""
+    average = checkpoint.get("ema")
+    return checkpoint.get("model") if average is None else average
+
+
+def class_names(model: Any, path: str | Path) -> tuple[str, ...]:
+    """The classes that a network states, in the order of its outputs.
+
+    Raises:
+        ModelError: They are not a list of texts, numbered from 0.
+    """
+    names = getattr(model, "names", None)
+    if isinstance(names, dict) and list(names) == list(range(len(names))):
+        names = list(names.values())
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise ModelError(f"{path} does not name its classes, numbered from 0; it is damaged.")
+    return tuple(names)
+
+
+def update_ears(path: str | Path, **values: Any) -> None:
+    """Change entries of the ears inside a checkpoint, in place and atomically."""
+    import torch
+
+    checkpoint = load_checkpoint(path)
+    for key in ("ema", "model"):
+        if checkpoint.get(key) is not None:
+            checkpoint[key].soundsight = {**getattr(checkpoint[key], "soundsight", {}), **values}
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    write_bytes(Path(path), buffer.getvalue())
+
+
+def file_hash(path: str | Path) -> str:
+    """`hash_of` a model file, or of the files in a model folder."""
+    path = Path(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return hash_of(*(file.read_bytes() for file in files))
+
+
+def hash_of(*parts: bytes) -> str:
+    """SHA-256 of the SHA-256 of each part, in hexadecimal digits."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """The first twelve digits of `file_hash`, to be shown; too few to tell files apart that are made to collide."""
+    return file_hash(path)[:12]
+
+
+def require_file(path: str | Path) -> None:
+    """Raise `ModelError` unless the model exists."""
+    if not Path(path).exists():
+        raise ModelError(f"The model {path} does not exist; train one with `soundsight train`.")
+    if not Path(path).is_file() and not Path(path).is_dir():
+        raise ModelError(f"The model {path} is neither a file nor a folder; copy it into a file first.")

@@ -1,0 +1,275 @@
+"""Export: a checkpoint to ONNX, OpenVINO, TorchScript and the other formats of Ultralytics, ears included.
+
+Ultralytics writes the file into a temporary folder; the ears go into the file's own metadata; only then does
+it take its place. Its own metadata stay, so the stock `yolo` command reads the same file.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
+from soundsight.backend import checkpoint
+from soundsight.backend.checkpoint import KEY
+from soundsight.backend.quiet import require_openvino
+from soundsight.config import SpectrogramConfig, unknown_key
+from soundsight.errors import ConfigError, ModelError
+from soundsight.files import TEMP_PREFIX, check_output, write_text
+
+# What `soundsight predict` reads.
+READABLE = ("onnx", "openvino")
+# An export with our settings inside: ONNX, or the archive of TorchScript.
+_OURS = re.compile(rb"\A(?:\x08|PK).*" + KEY.encode(), re.DOTALL)
+# Values of `quantize` for which ranges are measured on data, and formats that take one of them whatever is said.
+CALIBRATED = ("8", "int8", "w8a8", "w8a16")
+_ALWAYS_CALIBRATED = ("axelera", "deepx", "edgetpu", "hailo", "imx", "qnn", "xilinx")
+# Packages that Ultralytics needs for a format, by the names that pip knows.
+_PACKAGES = {
+    "onnx": 'pip install "soundsight[export]"',
+    "openvino": "pip install openvino",
+    "engine": "pip install tensorrt",
+    "coreml": "pip install coremltools",
+    "saved_model": 'pip install "ultralytics[export]"',
+    "pb": 'pip install "ultralytics[export]"',
+    "litert": 'pip install "ultralytics[export]"',
+    "edgetpu": 'pip install "ultralytics[export]"',
+    "paddle": "pip install paddlepaddle x2paddle",
+    "mnn": "pip install MNN",
+    "ncnn": "pip install ncnn pnnx",
+    "executorch": "pip install executorch",
+}
+
+
+def export(
+    model: str | Path,
+    format: str = "onnx",
+    *,
+    out: str | Path | None = None,
+    spectrogram: SpectrogramConfig | None = None,
+    trust: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Convert a checkpoint.
+
+    Args:
+        model: A checkpoint `.pt`.
+        format: One that Ultralytics exports to; `READABLE` ones can be used by `predict`.
+        out: Where to put the file or folder; `None` puts it beside the checkpoint.
+        spectrogram: Ears for a checkpoint that carries none.
+        trust: See `checkpoint.load_checkpoint`.
+        arguments: Ultralytics export arguments, such as `opset` or `quantize`.
+        overwrite: Replace what is there, even if it is no export of ours; never the checkpoint.
+
+    Returns:
+        The exported file or folder. In `READABLE` formats it carries the ears inside; others have them in
+        `soundsight.json`, in the folder or beside the file.
+
+    Raises:
+        ModelError: The checkpoint cannot be used, or a package is missing that the format needs.
+        ConfigError: The format or an argument is not allowed, or the place cannot be written.
+    """
+    import torch
+
+    path = Path(model)
+    checkpoint.require_file(path)
+    if path.suffix.lower() != ".pt" or not path.is_file():
+        raise ModelError(f"{path} is no checkpoint; only a .pt file can be exported.")
+    data = checkpoint.read_file(path)
+    content = checkpoint.parse_checkpoint(data, path, trust=trust)
+    network = checkpoint.checkpoint_model(content)
+    names = checkpoint.class_names(network, path)
+    ears = checkpoint.read_ears(getattr(network, "soundsight", None), path, names, supplied=spectrogram)
+    given = _arguments(format, arguments or {}, ears.spectrogram.image_size)
+    text = json.dumps(
+        checkpoint.make_ears(
+            ears.spectrogram,
+            list(ears.names),
+            temperature=ears.temperature,
+            threshold=ears.threshold,
+            seen=ears.seen,
+            checkpoint=checkpoint.hash_of(data)[:12],
+        )
+    )
+    target = Path(out) if out else None
+    try:
+        folder = (target or path).absolute().parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if target and not target.is_dir():
+            _check_target(target, path, overwrite)
+        with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=folder) as place:
+            copy = Path(place, f"{path.stem}.pt")  # the exporter puts its file beside it
+            torch.save({**content, "optimizer": None}, copy)
+            made = _run(path, copy, format, given, trust=trust)
+            _WRITERS.get(format, _write_beside)(made, text)
+            return _move(made, target or folder / made.name, path, overwrite)
+    except OSError as error:
+        raise ConfigError(
+            f"The export of {path} cannot be written ({error.strerror or error}); choose a place with --out."
+        ) from error
+
+
+def _arguments(format: str, arguments: Mapping[str, Any], image_size: int) -> dict[str, Any]:
+    """Ultralytics' export arguments, checked; batches of any size wherever the format allows them."""
+    from ultralytics.cfg import DEFAULT_CFG_DICT, check_cfg
+    from ultralytics.engine.exporter import export_formats
+
+    table = export_formats()
+    allowed = dict(zip(table["Argument"], table["Arguments"], strict=True))
+    if format == "-" or format not in allowed:
+        formats = [name for name in allowed if name != "-"]
+        raise ConfigError(f"format={format!r} is not allowed; choose one of {', '.join(formats)}.")
+    known = [*allowed[format], "device"]
+    for key in arguments:
+        if key not in known:
+            raise ConfigError(unknown_key(key, known, f"the arguments of format {format}"))
+    _check_calibration(format, arguments, "data" in known)
+    given = {"format": format, "imgsz": image_size, "verbose": False, **arguments}
+    if "dynamic" in allowed[format] and format in _WRITERS:
+        given.setdefault("dynamic", True)
+    try:
+        check_cfg({key: value for key, value in given.items() if key in DEFAULT_CFG_DICT}, hard=True)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"An export argument is not allowed: {' '.join(str(error).split())[:300]}") from error
+    return given
+
+
+def _check_calibration(format: str, arguments: Mapping[str, Any], possible: bool) -> None:
+    """Ask for the data of integer arithmetic; Ultralytics would download photographs to measure ranges on."""
+    quantize, data = arguments.get("quantize"), arguments.get("data")
+    needed = possible and (str(quantize).lower() in CALIBRATED or format in _ALWAYS_CALIBRATED)
+    if needed and not (data and (Path(str(data)) / "val").is_dir()):
+        found = f"data={data} has no folder val" if data else f"format={format} quantize={quantize} needs data"
+        raise ConfigError(
+            f"{found}: the ranges of integers are measured on spectrogram images; write data=FOLDER, one that "
+            "`soundsight prepare` laid out."
+        )
+    if data and not needed:
+        raise ConfigError(f"data={data} has no effect without quantize=8; leave it out.")
+
+
+def _run(path: Path, copy: Path, format: str, arguments: dict[str, Any], *, trust: bool) -> Path:
+    """Let Ultralytics export a copy of the checkpoint `path`, to the folder of the copy."""
+    from ultralytics import YOLO
+
+    from soundsight.backend.guard import guarded
+
+    if format == "openvino":
+        require_openvino()
+    with _quiet(), nullcontext() if trust else guarded():
+        try:
+            model: Any = YOLO(str(copy), task="classify")
+            made = Path(model.export(**arguments))
+        except ImportError as error:
+            package = (error.name or str(error)).split(".")[0]
+            how = _PACKAGES.get(format, f"pip install {package}")
+            raise ModelError(
+                f"Format {format} needs the package {package}, which is not installed; run {how}."
+            ) from error
+        except OSError as error:
+            if error.errno not in (None, errno.ENOENT):  # the disk's fault, not the exporter's
+                raise
+            raise ModelError(f"Ultralytics cannot export {path} to {format} ({error}).") from error
+        except (RuntimeError, ValueError, TypeError, AssertionError, SystemError, AttributeError) as error:
+            reason = " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
+            raise ModelError(f"Ultralytics cannot export {path} to {format} ({reason}).") from error
+    return made.absolute()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter, whose messages name the temporary folder."""
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+def _write_onnx(path: Path, ears: str) -> None:
+    import onnx
+
+    model = onnx.load(str(path))
+    entry = model.metadata_props.add()
+    entry.key, entry.value = KEY, ears
+    onnx.save(model, str(path))
+
+
+def _write_torchscript(path: Path, ears: str) -> None:
+    import torch
+
+    extra = {"config.txt": ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
+        module.save(str(path), _extra_files={**extra, KEY: ears})
+
+
+def _write_openvino(folder: Path, ears: str) -> None:
+    openvino = require_openvino()
+    (file,) = folder.glob("*.xml")
+    with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=folder.parent) as place:
+        model = openvino.Core().read_model(file)
+        model.set_rt_info(ears, [KEY])
+        openvino.save_model(model, Path(place, file.name), compress_to_fp16=False)
+        del model  # which maps the file that is about to be replaced
+        for name in (file.name, file.with_suffix(".bin").name):
+            os.replace(Path(place, name), folder / name)
+
+
+def _write_beside(path: Path, ears: str) -> None:
+    write_text(path / "soundsight.json" if path.is_dir() else path.with_name(f"{path.name}.soundsight.json"), ears)
+
+
+_WRITERS: dict[str, Callable[[Path, str], None]] = {
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+    "openvino": _write_openvino,
+}
+
+
+def _check_target(target: Path, model: Path, overwrite: bool) -> None:
+    """Refuse to replace a file that is not an export with settings inside or beside it; see `check_output`."""
+    known = target.with_name(f"{target.name}.soundsight.json").is_file()
+    check_output(target, _OURS, inputs=[model], overwrite=overwrite or known)
+
+
+def _move(made: Path, target: Path, model: Path, overwrite: bool) -> Path:
+    """Put an export in its place, whole; an older export there is replaced, anything else is not."""
+    if made.is_file() and target.is_dir():
+        target = target / made.name
+    _check_target(target, model, overwrite)
+    beside = made.with_name(f"{made.name}.soundsight.json")
+    if beside.is_file():
+        os.replace(beside, target.with_name(f"{target.name}.soundsight.json"))
+    if made.is_file():
+        os.replace(made, target)
+        return target
+    if target.exists():
+        others = {path.name for path in target.iterdir()} - {path.name for path in made.iterdir()}
+        if others and not overwrite:
+            raise ConfigError(
+                f"{target} is there already and holds {sorted(others)[0]}, which is no part of the export; choose "
+                "another place with --out, or replace all of it with --overwrite."
+            )
+        old = made.with_name("old")
+        os.replace(target, old)
+        shutil.rmtree(old)
+    os.replace(made, target)
+    return target

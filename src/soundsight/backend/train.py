@@ -1,0 +1,281 @@
+"""Training through Ultralytics: arguments in, checkpoints with ears out."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import soundsight.backend.quiet  # (before Ultralytics)
+from soundsight import checks
+from soundsight.backend.arguments import OFF, plain
+from soundsight.backend.progress import reported
+from soundsight.config import AugmentConfig, SpectrogramConfig
+from soundsight.errors import ConfigError, ModelError, SoundsightError
+from soundsight.files import write_text
+
+LOADED = ("pretrained", "distill_model")  # arguments that name a file to load, beside `model` and `resume`
+WEIGHTS_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0/"
+
+# What Ultralytics raises for arguments that it cannot use, or in the course of a training.
+_FAILURES = (AssertionError, ImportError, NotImplementedError, RuntimeError, SyntaxError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training."""
+
+    folder: Path
+    last: Path  # checkpoint of the last epoch
+    best: Path  # checkpoint with the best top-1 on `data/val`; never a score for `data/test`
+    notes: Sequence[str] = ()  # what a user should know of it, such as what its probabilities rest on
+    confusion: npt.NDArray[np.int64] | None = field(default=None, compare=False)  # on `data/val`; true class, predicted
+    names: tuple[str, ...] = ()  # of its classes
+
+
+def train(
+    arguments: Mapping[str, Any],
+    *,
+    spectrogram: SpectrogramConfig | None,
+    augment: AugmentConfig | None,
+    seen: Any = None,
+    labels: Mapping[str, str] | None = None,
+    stock: bool = False,
+    watch: Callable[[int, float], None] | None = None,
+    started: Callable[[Path], None] | None = None,
+) -> Run:
+    """Train a classifier.
+
+    Args:
+        arguments: Ultralytics training arguments.
+        spectrogram: How the pictures were drawn; goes into the checkpoints.
+        augment: Spectrogram augmentation; `None` switches all of it off.
+        seen: Hashes of the clips that are trained on; go into the checkpoints.
+        labels: Class by its folder's name, where a folder cannot be called like it.
+        stock: Use Ultralytics' own trainer, loader and augmentation, as the `yolo` command does.
+        watch: Told (epoch from 1, top-1 on `data/val`) after each epoch.
+        started: Told the run's folder before the first epoch (not by a training on several GPUs).
+
+    Raises:
+        ConfigError: The arguments, the pictures or the device do not fit.
+        ModelError: The starting weights are missing or unsafe.
+    """
+    from ultralytics import YOLO
+
+    from soundsight.backend.device import choose_device
+    from soundsight.backend.guard import StockTrainer, guarded
+    from soundsight.backend.trainer import SpectrogramTrainer
+
+    soundsight.backend.quiet.place_fonts()
+    soundsight.backend.quiet.switch_on_tensorboard()
+
+    options = dict(arguments) if stock else {**OFF, **arguments}
+    options.pop("mode", None)
+    options.pop("task", None)
+    if "," not in str(options.get("device") or ""):
+        options["device"] = _device_argument(choose_device(options.get("device")))
+    _check_machine(options, stock=stock)
+    resume = options.get("resume")
+    start = str(resume) if isinstance(resume, str | Path) and resume else str(options.pop("model", "yolov8n-cls.pt"))
+    options.pop("model", None)
+    options["project"] = str(Path(options.get("project") or "runs/classify").absolute())
+    weights = find_weights(start)
+    for key in (key for key in LOADED if isinstance(options.get(key), str | Path) and not resume):
+        options[key] = find_weights(str(options[key]))
+    if resume:
+        options["save_dir"] = str(_run_folder(Path(weights)))  # not where its file says, which may have moved
+        if (done := _finished(Path(weights))) is not None:
+            return done
+    begun: list[Path] = []
+    ours = partial(SpectrogramTrainer.configured, seen=seen, labels=labels or {})
+    trainer = StockTrainer if stock else ours(spectrogram, augment or no_augment())
+    try:
+        with guarded():
+            model = YOLO(weights, task="classify")
+            if watch is not None:
+                model.add_callback("on_fit_epoch_end", partial(_tell, watch))
+            for tell in (begun.append, started):
+                if tell is not None:
+                    model.add_callback("on_train_start", partial(_tell_folder, tell))
+            with reported(model) if "," not in str(options["device"]) else nullcontext():
+                model.train(trainer=trainer, **options)
+    except subprocess.CalledProcessError as error:
+        raise SoundsightError(
+            f"One of the training processes for device={options['device']} failed; its messages are above."
+        ) from error
+    except _FAILURES as error:
+        if begun:
+            raise SoundsightError(f"The training failed: {plain(error)}") from error
+        raise ConfigError(f"Ultralytics does not accept the training arguments: {plain(error)}") from error
+    return _run_of(model.trainer)
+
+
+def _run_of(trainer: Any) -> Run:
+    folder = Path(trainer.save_dir)
+    matrix: Any = getattr(getattr(trainer, "validator", None), "confusion_matrix", None)
+    drawn = matrix is not None and (folder / "confusion_matrix.png").is_file()
+    run = Run(folder, folder / "weights" / "last.pt", folder / "weights" / "best.pt")
+    if not drawn:
+        return run
+    names = tuple(str(name) for name in matrix.names.values())
+    return replace(run, confusion=matrix.matrix.T.astype(np.int64), names=names)  # Ultralytics' rows are predictions
+
+
+def _run_folder(checkpoint: Path) -> Path:
+    parent = checkpoint.absolute().parent
+    return parent.parent if parent.name == "weights" else parent
+
+
+def _forget_epochs(table: Path, done: int) -> None:
+    """Take epochs out of a table of results that are trained again: their row was written before their checkpoint."""
+    try:
+        header, *rows = table.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, ValueError):
+        return
+    kept = [row for row in rows if row.endswith("\n") and row.partition(",")[0].strip().isdigit()]
+    kept = [row for row in kept if int(row.partition(",")[0]) <= done]
+    if kept != rows:
+        write_text(table, "".join([header, *kept]))
+
+
+def _finished(last: Path) -> Run | None:
+    """The run of a checkpoint whose training has no epoch left, brought to its end if it was killed just before it.
+
+    Raises:
+        ConfigError: It was at its end already, so there is nothing to resume.
+    """
+    from ultralytics.utils.torch_utils import strip_optimizer
+
+    from soundsight.backend.checkpoint import load_checkpoint
+    from soundsight.backend.guard import guarded
+    from soundsight.backend.trainer import smaller
+
+    found = load_checkpoint(last)
+    if (best := last.with_name("best.pt")).is_file():  # which the end of a training reads
+        load_checkpoint(best)
+    epochs, done = found.get("train_args", {}).get("epochs", 0), found.get("epoch", -1) + 1
+    if found.get("optimizer") is None or not isinstance(epochs, int) or done < 1:
+        raise ConfigError(f"{last} is at the end of its training; train on from it with model={last}.")
+    if done < epochs:
+        _forget_epochs(_run_folder(last) / "results.csv", done)
+        return None
+    folder = last.absolute().parent
+    for name in ("last.pt", "best.pt"):
+        if (folder / name).is_file():
+            with guarded(), smaller(folder / name) as draft:
+                strip_optimizer(draft)
+    return Run(_run_folder(last), folder / "last.pt", folder / "best.pt")
+
+
+def _tell(watch: Callable[[int, float], None], trainer: Any) -> None:
+    top1 = (trainer.metrics or {}).get("metrics/accuracy_top1")
+    if top1 is not None and int(trainer.epoch) < int(trainer.epochs):  # at the end the best weights are scored again
+        watch(int(trainer.epoch) + 1, float(top1))
+
+
+def _tell_folder(started: Callable[[Path], None], trainer: Any) -> None:
+    started(Path(trainer.save_dir))
+
+
+def _check_machine(options: Mapping[str, Any], *, stock: bool) -> None:
+    """Say before any work what several GPUs, or Ultralytics' own loader, would stumble over."""
+    if str(options.get("amp")).lower() == "bf16" and options["device"] in ("cpu", "mps"):
+        raise ConfigError(f"amp={options['amp']} needs a CUDA GPU; write amp=true, or amp=false.")
+    gpus = str(options["device"]).count(",") + 1
+    if gpus > 1:
+        checks.check_gpus(options["device"])
+    if options["device"] in ("cpu", "mps") or not (stock or gpus > 1):
+        return
+    checks.check_shared_memory(
+        workers=gpus * int(options.get("workers", 8)),
+        batch=max(1, int(options.get("batch", 16)) // gpus),
+        image_size=int(options.get("imgsz") or 224),
+        value_bytes=4 if stock else 1,
+    )
+
+
+def no_augment() -> AugmentConfig:
+    """Settings that leave pictures and labels as they are."""
+    return AugmentConfig(
+        shift=0,
+        time_masks=0,
+        freq_masks=0,
+        gain_db=0,
+        filter_db=0,
+        stretch=0,
+        freq_shift=0,
+        mixup=0,
+        cutmix=0,
+        erasing=0,
+        label_smoothing=0,
+    )
+
+
+def find_weights(model: str) -> str:
+    """A path that Ultralytics can start from: a file, an architecture, or downloaded official weights.
+
+    Raises:
+        ModelError: The file does not exist and cannot be downloaded, or is not safe to load.
+    """
+    from soundsight.backend.checkpoint import load_checkpoint
+
+    path = Path(model)
+    if path.suffix in (".yaml", ".yml"):
+        _check_architecture(model)
+        return model
+    if not path.is_file() and path.name == model and model.startswith("yolo"):
+        name = model if path.suffix else f"{model}.pt"  # as Ultralytics completes it
+        if not name.endswith("-cls.pt"):
+            raise ModelError(f"The model {model} is not here, and is no classifier; use one such as yolov8n-cls.pt.")
+        path = Path(name) if Path(name).is_file() else _download(name)
+    load_checkpoint(path)
+    return str(path)
+
+
+def _check_architecture(model: str) -> None:
+    """Build the network of a YAML file without its weights.
+
+    Raises:
+        ModelError: There is no such file, or it names more than known layers with plain arguments.
+    """
+    from ultralytics.nn.tasks import yaml_model_load
+
+    from soundsight.backend.architecture import build
+    from soundsight.backend.unpickle import Refused
+
+    if "://" in model:
+        raise ModelError(f"{model} is an address; download the file, and name it.")
+    try:
+        build(yaml_model_load(model))
+    except Refused as found:
+        raise ModelError(f"{model} does not describe a classifier that can be built ({found}).") from found
+    except FileNotFoundError as error:
+        raise ModelError(f"The architecture {model} does not exist; try yolov8n-cls.yaml.") from error
+    except Exception as error:  # whatever layers that do not fit together provoke
+        raise ModelError(f"{model} does not describe a classifier that can be built ({plain(error)}).") from error
+
+
+def _download(name: str) -> Path:
+    import pooch
+    import requests
+
+    folder = pooch.os_cache("soundsight") / "weights"
+    try:
+        found = pooch.retrieve(f"{WEIGHTS_URL}{name}", known_hash=None, fname=name, path=folder, progressbar=False)
+    except (requests.RequestException, OSError, ValueError) as error:
+        raise ModelError(
+            f"The weights {name} are not here and cannot be downloaded ({type(error).__name__}); set model=FILE.pt, "
+            f"or train from scratch with model={name.removesuffix('.pt')}.yaml."
+        ) from error
+    return Path(found)
+
+
+def _device_argument(device: Any) -> str:
+    return device.type if device.index is None else str(device.index)

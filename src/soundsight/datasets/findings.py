@@ -1,0 +1,33 @@
+"""What a trainer should know of the numbers of clips in each class and split; said by `prepare` and by `inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from soundsight.datasets.split import SPLITS
+
+IMBALANCED = 3.0  # largest class over smallest
+FEW_CLIPS = 8  # a class with fewer clips in train is hardly learnt
+
+
+def imbalance(counts: Mapping[str, Mapping[str, int]]) -> float:
+    """Clips of the largest class over those of the smallest; infinite where a class has none."""
+    sizes = [sum(numbers.values()) for numbers in counts.values()]
+    return max(sizes) / min(sizes) if min(sizes) else float("inf")
+
+
+def about_counts(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
+    """Findings ("bad" or "look", sentence) on clips by label and split."""
+    said = []
+    empty = {label for label, numbers in counts.items() if not sum(numbers.values())}
+    for split in SPLITS:
+        lacking = [label for label, numbers in counts.items() if not numbers[split] and label not in empty]
+        if lacking and any(numbers[split] for numbers in counts.values()):
+            said.append(("bad", f"Classes without a clip in {split}: {len(lacking)}, such as {lacking[0]!r}."))
+    few = [label for label, numbers in counts.items() if 0 < numbers["train"] < FEW_CLIPS]
+    if few:
+        said.append(("look", f"Classes with fewer than {FEW_CLIPS} clips in train: {len(few)}, such as {few[0]!r}."))
+    if counts and imbalance(counts) >= IMBALANCED:
+        text = f"The largest class has {imbalance(counts):.1f} times the clips of the smallest"
+        said.append(("look", f"{text}; augment.balance=sampler or weights makes up for it."))
+    return said

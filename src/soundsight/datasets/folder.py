@@ -1,0 +1,147 @@
+"""Folders of one's own sounds: `root/<class>/**/<recording>`, any format, any depth below the class.
+
+The class folders may also lie in folders train, valid and test, and all of that in one more folder.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+
+from soundsight.audio import ffmpeg, files_below, is_audio, is_litter
+from soundsight.datasets.catalogue import Catalogue, Clip
+from soundsight.datasets.manifest import SETTINGS
+from soundsight.datasets.split import split_name
+from soundsight.errors import ConfigError, DatasetError
+from soundsight.files import printable
+
+_FOLD = re.compile(r"fold[ _-]?\d+", re.IGNORECASE).fullmatch
+
+
+def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
+    """List the recordings below `root`; the class folder is the label.
+
+    Long recordings stay whole here, so that they are split before they are cut (`cut_windows`).
+
+    Args:
+        root: Folder of class folders. Hidden files and folders are left alone, and so are our own outputs.
+        source_pattern: Regular expression, searched in each path relative to `root` (with forward slashes).
+            Its first group names the source recording; where it does not match, or when it is empty, each
+            file is a source of its own.
+
+    Raises:
+        ConfigError: The pattern is no regular expression, or has no group.
+        DatasetError: There are recordings, but none lies in a class folder; or the folders are splits or folds of
+            recordings without classes.
+    """
+    pattern = _compile(source_pattern)
+    clips, failures, loose = [], [], []
+    classes, notes = class_folders(root)
+    split_folders = {folder.parent for folder, split in classes if split}
+    top = next(iter(split_folders)).parent if split_folders else root
+    for folder in _subfolders(top) if split_folders else ():
+        if folder not in split_folders and any(is_audio(path) for path, _ in files_below(folder)):
+            failures.append((f"{printable(folder.relative_to(root).as_posix())}/", "lies beside the folders of splits"))
+    for folder, split in classes:
+        found = 0
+        for path, problem in files_below(folder):
+            relative = printable(path.relative_to(root).as_posix())
+            if problem:
+                failures.append((relative, problem))
+            elif path.suffix.lower() in ffmpeg.EXTENSIONS and not ffmpeg.installed():
+                failures.append((relative, "needs the program ffmpeg, which is not installed"))
+            elif is_audio(path):
+                clips.append(_clip(path, relative, path.relative_to(folder), split, pattern))
+            else:
+                continue
+            found += 1
+        if not found:
+            failures.append(
+                (f"{printable(folder.relative_to(root).as_posix())}/", "the class folder holds no recordings")
+            )
+    beside = {root, top, *(folder.parent for folder, _ in classes)}
+    for path in sorted(
+        p for folder in beside for p in folder.iterdir() if p.is_file() and not is_litter(p.name) and is_audio(p)
+    ):
+        loose.append(
+            (printable(path.relative_to(root).as_posix()), "lies beside the class folders, so it has no label")
+        )
+    if loose and not clips:
+        raise DatasetError(
+            f"{root} holds {len(loose)} recordings but no class folders with recordings; move each to "
+            f"{root}/CLASS/, or describe them by a table (kind=table)."
+        )
+    return Catalogue(root.absolute().name, clips, failures=[*failures, *loose], whole_recordings=True, notes=notes)
+
+
+def class_folders(root: Path) -> tuple[list[tuple[Path, str]], list[str]]:
+    """The class folders below a root, each with the split that it lies in or an empty text, and what to say of them.
+
+    Raises:
+        DatasetError: The folders are splits or folds of recordings without classes.
+    """
+    top, notes, inner = root, [], root
+    while len(folders := _subfolders(inner)) == 1 and not _holds_recordings(folders[0]):
+        inner = folders[0]
+    if len(folders) > 1 and inner != root:  # else a class, whose folders may have any depth
+        top = inner
+        notes.append(f"The classes lie in {printable(top.relative_to(root).as_posix())}/, the only folder there is.")
+    folders = _subfolders(top)
+    splits = [(folder, split_name(folder.name)) for folder in folders if split_name(folder.name)]
+    bare = [folder.name for folder in folders if _holds_recordings(folder) and not _subfolders(folder)]
+    if folders and not bare and all(_FOLD(folder.name) for folder in folders):
+        raise DatasetError(
+            f"The folders of {top} look like folds ({folders[0].name}, ...), not like classes; describe the recordings "
+            "by a table with the columns file, label and fold (kind=table, fold_column=fold)."
+        )
+    if len(splits) < 2 or "train" not in dict(splits).values():
+        return [(folder, "") for folder in folders], notes
+    if bare and len(splits) == len(folders):
+        raise DatasetError(
+            f"The folders of {top} look like splits ({', '.join(folder.name for folder in folders)}), but {bare[0]}/ "
+            f"holds recordings and no class folders; move each to {bare[0]}/CLASS/."
+        )
+    if {folder.name for folder, _ in splits} & set(bare):
+        return [(folder, "") for folder in folders], notes
+    notes.append(f"The splits are those of the folders {', '.join(folder.name for folder, _ in splits)}.")
+    return [(folder, split) for parent, split in splits for folder in _subfolders(parent)], notes
+
+
+def _holds_recordings(folder: Path) -> bool:
+    return any(path.is_file() and is_audio(path) and path.name[0] != "." for path in folder.iterdir())
+
+
+def _clip(path: Path, relative: str, below: Path, split: str, pattern: re.Pattern[str] | None) -> Clip:
+    match = pattern.search(relative) if pattern else None
+    return Clip(
+        path=path.absolute(),
+        file=relative,
+        label=unicodedata.normalize("NFC", printable(path.parents[len(below.parts) - 1].name)),
+        name=printable(below.with_suffix("").as_posix()).replace("/", "_"),
+        source=(match[1] if match else None) or relative,
+        split=split,
+    )
+
+
+def _compile(source_pattern: str) -> re.Pattern[str] | None:
+    if not source_pattern:
+        return None
+    try:
+        pattern = re.compile(source_pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"source_pattern={source_pattern!r} is no regular expression ({error}); correct it, or leave it empty."
+        ) from error
+    if not pattern.groups:
+        raise ConfigError(
+            f"source_pattern={source_pattern!r} has no group; put what names the source recording in "
+            "parentheses, such as ([^/]+)_\\d+\\.wav."
+        )
+    return pattern
+
+
+def _subfolders(root: Path) -> list[Path]:
+    """Folders that are neither hidden nor a cache or a data folder of `prepare`."""
+    found = sorted(path for path in root.iterdir() if path.is_dir() and not is_litter(path.name))
+    return [path for path in found if not (path / SETTINGS).is_file()]

@@ -1,0 +1,221 @@
+"""The manifest: one row a clip, written last, so that what it lists is whole.
+
+`data/manifest.csv` lists the clips, `data/settings.json` the settings they were drawn with, and
+`data/failures.csv` the clips that could not be drawn, each with its reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from soundsight import checks
+from soundsight.config import DatasetConfig, SpectrogramConfig, from_dict
+from soundsight.datasets.split import SPLITS
+from soundsight.errors import ConfigError, DatasetError
+from soundsight.files import read_json, write_text
+
+MANIFEST, SETTINGS, FAILURES = "manifest.csv", "settings.json", "failures.csv"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One drawn clip."""
+
+    file: str  # recording, relative to the data set's root
+    sha256: str  # of the recording
+    size: int  # bytes
+    mtime_ns: int  # when the recording changed last
+    sample_rate: int  # Hz, of the recording
+    channels: int
+    duration_seconds: float  # of the recording
+    start_seconds: float  # of the clip
+    end_seconds: str  # of the clip; empty: one clip length
+    label: str
+    fold: str  # empty: none
+    source: str  # source recording
+    split: str  # train, val, test, or empty for clips in the cache only
+    image: str  # relative to the cache folder
+    speed: float = 1.0  # not 1: a version for training
+
+    def shown_until(self, clip_seconds: float) -> float:
+        """Where in the recording ends what a picture of `clip_seconds` shows, in seconds."""
+        last = float(self.end_seconds) if self.end_seconds else self.duration_seconds
+        return round(min(last, self.start_seconds + clip_seconds), 6)
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write a manifest atomically."""
+    names = [field.name for field in fields(Row)]
+    _write_csv(path, names, map(attrgetter(*names), rows))
+
+
+def write_failures(path: Path, failures: Iterable[tuple[str, str]]) -> None:
+    """Write the list of clips that failed; without any, remove a former list."""
+    failures = list(failures)
+    if failures:
+        _write_csv(path, ["file", "reason"], failures)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_failures(path: Path) -> list[tuple[str, str]]:
+    """The (file, reason) pairs of `write_failures`; none if there is no list."""
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return [(row["file"], row["reason"]) for row in csv.DictReader(file)]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a manifest; a missing or damaged one is empty.
+
+    What is not listed is drawn again, so nothing is lost by that.
+    """
+    types: dict[str, Callable[[str], Any]] = {
+        "size": int,
+        "mtime_ns": int,
+        "sample_rate": int,
+        "channels": int,
+    }
+    types |= {"duration_seconds": float, "start_seconds": float, "speed": float}
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [Row(**{k: types.get(k, str)(v) for k, v in row.items()}) for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, csv.Error):
+        return []
+
+
+def write_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Write resolved settings as JSON, atomically."""
+    write_text(path, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def read_settings(data: str | Path) -> dict[str, Any]:
+    """The settings that the pictures in a `data` folder were prepared with.
+
+    Raises:
+        DatasetError: The folder was not prepared by Soundsight, or not to the end.
+    """
+    folder = Path(data)
+    if not folder.is_dir():
+        raise DatasetError(f"The folder {data} does not exist; run `soundsight prepare`, or set data=FOLDER.")
+    try:
+        settings = dict(read_json(folder / SETTINGS))
+    except (OSError, ValueError, TypeError) as error:
+        raise DatasetError(
+            f"{folder / SETTINGS} is missing or damaged, so {data} was not prepared to its end; "
+            "run `soundsight prepare` again."
+        ) from error
+    return settings
+
+
+def settings_of(data: str | Path) -> dict[str, Any]:
+    """The same, or nothing for a folder that Soundsight did not prepare to its end.
+
+    Raises:
+        DatasetError: The settings are damaged.
+    """
+    return read_settings(data) if (Path(data) / SETTINGS).is_file() else {}
+
+
+def read_spectrogram(data: str | Path) -> SpectrogramConfig:
+    """The spectrogram settings of the pictures in a prepared `data` folder.
+
+    Raises:
+        DatasetError: There are none, or a faulty renderer made the pictures.
+    """
+    settings = read_settings(data)
+    try:
+        config = from_dict(SpectrogramConfig, settings["spectrogram"])
+    except (KeyError, AttributeError, ConfigError) as error:
+        raise DatasetError(f"{data}/{SETTINGS} holds no usable spectrogram settings; prepare it again.") from error
+    checks.check_renderer(config, settings.get("format", 1), data, DatasetError)
+    return config
+
+
+def data_fingerprint(rows: Iterable[Row]) -> str:
+    """Twelve hexadecimal digits of recordings, labels, folds and splits; independent of paths, dates and versions."""
+    digest = hashlib.sha256()
+    for line in sorted(
+        f"{r.sha256} {r.start_seconds} {r.end_seconds} {r.label} {r.fold} {r.source} {r.split}"
+        for r in rows
+        if r.speed == 1
+    ):
+        digest.update(line.encode())
+    return digest.hexdigest()[:12]
+
+
+def counts(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+    """Clips by label and split; versions at other speeds and clips in no split do not count."""
+    result: dict[str, dict[str, int]] = {}
+    for row in rows:
+        numbers = result.setdefault(row.label, dict.fromkeys(SPLITS, 0))
+        if row.split and row.speed == 1:
+            numbers[row.split] += 1
+    return result
+
+
+def problem(rows: Iterable[Row], strategy: str = "", *, val: bool = True) -> str:
+    """Why no classifier can be trained on these clips, and what to do; empty where one can.
+
+    Args:
+        rows: The clips.
+        strategy: How they were split.
+        val: Whether the training looks at `val`.
+    """
+    used = [row for row in rows if row.split]
+    labels, groups = {row.label for row in used}, {row.source for row in used}
+    if len(labels) == 1:
+        return f"there is only one class, {labels.pop()!r}; add recordings of another, such as background sounds"
+    empty = [split for split in ("train", "val")[: 1 + val] if not any(row.split == split for row in used)]
+    if not empty:
+        return ""
+    found = f"there are no clips in {' and '.join(empty)}"
+    if strategy == "given":
+        return f"{found}; add a folder {empty[0]} (or rows of that split), or use split.strategy=group"
+    if strategy == "fold":
+        return f"{found}; name folds that have clips with split.train, split.val and split.test"
+    return (
+        f"{found}: the {len(used)} clips belong to {len(groups)} groups (recordings, or what source_pattern and "
+        "group_column name), and a group stays in one split. Add recordings, name smaller groups, or change "
+        "split.fractions; to try things out, split.strategy=random divides recordings, but its scores flatter"
+    )
+
+
+def check_same(data: Path, config: DatasetConfig, names: set[str]) -> None:
+    """Raise `ConfigError` if a data folder holds another data set: of another kind, or of a root that is still there.
+
+    Where the former root is gone, it may have moved; then one recording of the same name is enough.
+    """
+    try:
+        before = settings_of(data).get("dataset")
+    except DatasetError:  # damaged, and written anew
+        return
+    if not isinstance(before, dict) or not all(isinstance(before.get(key), str) for key in ("kind", "root")):
+        return
+    former, same = Path(before["root"]), before["kind"] == config.kind
+    if same and former.is_dir():
+        same = former.resolve() == Path(config.root).resolve()
+    elif same:
+        same = any(row.file in names for row in read_rows(data / MANIFEST))
+    if not same:
+        raise ConfigError(
+            f"{data} holds the spectrograms of another data set, {before.get('name')} ({former}); choose another "
+            "folder with data=FOLDER, or replace them with --replace."
+        )
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,351 @@
+"""Prepare: from a data set to `data/{train,val,test}/<class>/*.png`, repeatable and restartable.
+
+The pictures of all clips lie once in a cache; `data/` holds hard links to them, so another split costs no
+drawing. Order of work: catalogue, split, draw what is missing or stale, link, manifest last.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from soundsight import checks, files, parallel
+from soundsight.config import DatasetConfig, SpectrogramConfig, to_dict
+from soundsight.datasets import images as pictures
+from soundsight.datasets import manifest
+from soundsight.datasets.catalogue import Catalogue, Clip, read_catalogue
+from soundsight.datasets.findings import about_counts
+from soundsight.datasets.manifest import Row
+from soundsight.datasets.names import class_order, image_paths, safe_name
+from soundsight.datasets.segments import cut_windows
+from soundsight.datasets.split import SPLITS, Leaks, assign, count, find_leaks
+from soundsight.errors import ConfigError, DatasetError
+
+Progress = Callable[[int, int], None]
+
+# What file managers leave behind in folders that were looked at.
+LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` did."""
+
+    data: Path
+    cache: Path
+    labels: list[str]
+    counts: dict[str, int]  # clips of train, val, test
+    leaks: Leaks
+    versions: int  # further pictures of train, at other speeds
+    drawn: int  # pictures drawn in this run
+    kept: int  # pictures that were up to date
+    seconds: float
+    failures: list[tuple[str, str]] = field(default_factory=list)  # (file, reason)
+    notes: Sequence[str] = ()  # how folders or tables were understood
+    findings: Sequence[tuple[str, str]] = ()  # what `inspect` would say of the numbers of clips
+    problem: str = ""  # why no model can be trained on this; empty where one can
+
+
+def prepare(
+    config: DatasetConfig | None = None,
+    spectrogram: SpectrogramConfig | None = None,
+    *,
+    replace_data: bool = False,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    run: parallel.Run = parallel.run,
+) -> Prepared:
+    """Draw a data set and lay it out for training.
+
+    Args:
+        config: Where the recordings are, how they are labelled and split.
+        spectrogram: How they are drawn.
+        replace_data: Replace what the data folder holds of another data set.
+        workers: Processes; `None` takes one a core.
+        progress: Called with (clips done, clips in all).
+        run: What gives out the work: this machine's processes, or a cluster.
+
+    Returns:
+        Counts, leaks and failures. Clips that could not be read are in `failures` and in
+        `data/failures.csv`; all others are there.
+
+    Raises:
+        DatasetError: The data set as a whole is not usable.
+        ConfigError: A folder cannot be written, or holds pictures that are not ours or of another data set.
+    """
+    config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
+    started = time.monotonic()
+    if run is parallel.run:
+        parallel.warm_up(pictures.__name__, workers=workers)
+    catalogue = read_catalogue(config)
+    splits = assign(catalogue, config.split, spectrogram.clip_seconds)  # of whole recordings, before any is cut
+    catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
+    splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
+    versions = versions_of([clip for clip, split in splits.items() if split == "train"], config.speeds)
+    catalogue = replace(catalogue, clips=[*catalogue.clips, *versions])
+    images = image_paths(catalogue.clips)
+    labels = class_order(catalogue.labels)
+    cache, data = Path(config.cache), Path(config.data)
+    with files.locked(cache), files.locked(data):
+        _check_places(data, SPLITS)
+        if not replace_data:
+            manifest.check_same(data, config, {clip.file for clip in catalogue.clips})
+        files.remove_drafts(data)
+        rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress, run=run)
+        split_of = {images[clip]: split for clip, split in {**splits, **dict.fromkeys(versions, "train")}.items()}
+        rows = [replace(row, split=split_of.get(row.image, "")) for row in rows]
+        link(rows, cache, data)
+        manifest.write_failures(data / manifest.FAILURES, failures)
+        manifest.write_settings(
+            data / manifest.SETTINGS,
+            {
+                "format": spectrogram.renderer,
+                "dataset": {**to_dict(config), "name": catalogue.name},
+                "spectrogram": to_dict(spectrogram),
+                "fingerprint": manifest.data_fingerprint(rows),
+                "labels": labels,
+            },
+        )
+        manifest.write_rows(data / manifest.MANIFEST, rows)
+    return Prepared(
+        data=data,
+        cache=cache,
+        labels=labels,
+        counts=count(row.split for row in rows if row.speed == 1),
+        versions=sum(row.speed != 1 for row in rows),
+        leaks=find_leaks(splits, catalogue.shared_sources, spectrogram.clip_seconds),
+        drawn=drawn,
+        kept=len(rows) - drawn,
+        seconds=time.monotonic() - started,
+        failures=failures,
+        notes=catalogue.notes,
+        findings=about_counts(manifest.counts(rows)),
+        problem=manifest.problem(rows, config.split.strategy),
+    )
+
+
+def draw_all(
+    catalogue: Catalogue,
+    spectrogram: SpectrogramConfig,
+    cache: Path,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    run: parallel.Run = parallel.run,
+) -> tuple[list[Row], list[tuple[str, str]], int]:
+    """Bring the cache up to date with a catalogue, whose whole recordings are cut into windows first.
+
+    Returns:
+        A row for each picture in the catalogue's order, the failures, and how many pictures were drawn.
+    """
+    checks.check_trainable(spectrogram.image_size)
+    catalogue, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
+    targets = image_paths(catalogue.clips)
+    settings = {"spectrogram": to_dict(spectrogram), "renderer": spectrogram.renderer}
+    index = cache / manifest.MANIFEST
+    _check_places(cache)
+    former = {row.image: row for row in manifest.read_rows(index)}
+    known = former if _same_settings(cache, settings) else {}
+    folders = {image.rpartition("/")[0] for image in targets.values()}
+    ours = folders | {label for label in (image.rpartition("/")[0] for image in former) if label == safe_name(label)}
+    _check_places(cache, ours)
+    for folder in folders:
+        (cache / folder).mkdir(parents=True, exist_ok=True)
+    for folder in ("", *ours):
+        files.remove_drafts(cache / folder)
+
+    done: dict[Clip, Row] = {}
+    tasks = []
+    for clip, image in targets.items():
+        row = known.get(image)
+        if row is not None and _unchanged(row, clip, f"{cache}/{image}"):
+            same = (row.fold, row.source) == (_fold(clip), clip.source)
+            done[clip] = row if same else replace(row, fold=_fold(clip), source=clip.source)
+        else:
+            tasks.append(pictures.Task(clip, cache / image, spectrogram))
+    tasks.sort(key=lambda task: (task.clip.file, task.clip.start_seconds))  # as recordings are decoded
+    kept, drawn, failures = len(done), 0, dict.fromkeys(catalogue.failures)
+    damaged = {file for file, _ in catalogue.failures}
+    if tasks:
+        index.unlink(missing_ok=True)  # until all is whole again
+    for number, (task, result) in enumerate(run(pictures.draw, tasks, workers=workers), 1):
+        reason = str(result) if isinstance(result, parallel.WorkerLost) else result.failure
+        if reason:
+            failures[task.clip.file, reason] = None  # once, however many clips of the recording it stops
+            damaged.add(task.clip.file)
+        if isinstance(result, parallel.WorkerLost) or not result.sha256:
+            task.target.unlink(missing_ok=True)
+        else:
+            drawn += result.redrawn
+            done[task.clip] = _row(task.clip, result, targets[task.clip])
+        if progress:
+            progress(kept + number, len(targets))
+    _remove_strangers(cache, ours, {f"{cache}/{image}" for clip, image in targets.items() if clip in done})
+    manifest.write_settings(cache / manifest.SETTINGS, settings)
+    rows = [done[clip] for clip in targets if clip in done]
+    if tasks or len(known) != len(rows):
+        manifest.write_rows(index, [row for row in rows if row.file not in damaged])
+    return rows, list(failures), drawn
+
+
+def with_versions(
+    catalogue: Catalogue,
+    speeds: Sequence[float],
+    clip_seconds: float,
+    *,
+    workers: int | None = None,
+    run: parallel.Run = parallel.run,
+) -> Catalogue:
+    """The catalogue of windows, each at every speed as well."""
+    catalogue, _ = cut_windows(catalogue, clip_seconds, workers=workers, run=run)
+    return replace(catalogue, clips=[*catalogue.clips, *versions_of(catalogue.clips, speeds)])
+
+
+def versions_of(clips: Iterable[Clip], speeds: Sequence[float]) -> list[Clip]:
+    """The same clips at each of the speeds; 1.25 is a quarter faster, and higher by as much."""
+    return [replace(clip, name=f"{clip.name}@x{speed:g}", speed=speed) for clip in clips for speed in speeds]
+
+
+def _unchanged(row: Row, clip: Clip, image: str) -> bool:
+    """Whether a listed picture and its recording are as they were when the row was written."""
+    try:
+        stat = os.stat(clip.path)
+        return (
+            (stat.st_size, stat.st_mtime_ns) == (row.size, row.mtime_ns)
+            and _clip_key(clip) == _row_key(row)
+            and os.path.getsize(image) > 0
+        )
+    except OSError:
+        return False
+
+
+def _same_settings(cache: Path, settings: dict[str, object]) -> bool:
+    try:
+        return manifest.read_settings(cache) == settings
+    except DatasetError:
+        return False
+
+
+def _row(clip: Clip, drawn: pictures.Drawn, image: str) -> Row:
+    return Row(
+        file=clip.file,
+        sha256=drawn.sha256,
+        size=drawn.size,
+        mtime_ns=drawn.mtime_ns,
+        sample_rate=drawn.sample_rate,
+        channels=drawn.channels,
+        duration_seconds=drawn.duration_seconds,
+        start_seconds=clip.start_seconds,
+        end_seconds=_end(clip),
+        label=clip.label,
+        fold=_fold(clip),
+        source=clip.source,
+        split="",
+        image=image,
+        speed=clip.speed,
+    )
+
+
+def _fold(clip: Clip) -> str:
+    return "" if clip.fold is None else str(clip.fold)
+
+
+def _end(clip: Clip) -> str:
+    return "" if clip.end_seconds is None else str(clip.end_seconds)
+
+
+def _clip_key(clip: Clip) -> tuple[str, str, str, str, float]:
+    return clip.file, clip.label, str(clip.start_seconds), _end(clip), clip.speed
+
+
+def _row_key(row: Row) -> tuple[str, str, str, str, float]:
+    return row.file, row.label, str(row.start_seconds), row.end_seconds, row.speed
+
+
+def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
+    """Make `data/` hold exactly the pictures of `rows` that have a split.
+
+    Every split in use gets a folder for every class, empty or not, so that all of them number classes alike.
+    """
+    wanted = {f"{data}/{row.split}/{row.image}": f"{cache}/{row.image}" for row in rows if row.split}
+    used = {row.split for row in rows if row.split}
+    classes = {row.image.rpartition("/")[0] for row in rows if row.split}
+    folders = {data / split for split in SPLITS} | {data / s / label for s in used for label in classes}
+    _check_places(data, [*SPLITS, *(f"{split}/{label}" for split in used for label in classes)])
+    stale = [target for target, source in wanted.items() if not _same_picture(source, target)]
+    others = [path for split in SPLITS for path in files.files_below(f"{data}/{split}") if path not in wanted]
+    extra = [Path(path) for path in others]
+    if not stale and not extra and all(folder.is_dir() for folder in folders):
+        return
+    foreign = [p for p in extra if not _is_ours(p)]
+    if foreign:
+        raise ConfigError(
+            f"{data} holds {len(foreign)} files that `prepare` did not draw (such as {foreign[0]}); "
+            "choose an empty folder with data=FOLDER, or move them away."
+        )
+    for name in (manifest.MANIFEST, manifest.SETTINGS):
+        (data / name).unlink(missing_ok=True)
+    for split in SPLITS:  # Ultralytics' lists of pictures, which would go stale
+        _remove_list(data / f"{split}.cache")
+    for path in extra:
+        path.unlink()
+    for split in SPLITS:
+        files.remove_empty_folders(data / split)
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    for target in stale:
+        files.link_or_copy(Path(wanted[target]), Path(target))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether `prepare` may delete a file: our picture, our temporary file, or litter."""
+    if files.is_draft(path.name) or path.name in LITTER:
+        return True
+    return pictures.read_key(path) is not None
+
+
+def _same_picture(source: str, target: str) -> bool:
+    try:
+        if os.path.samefile(source, target):
+            return True
+    except OSError:
+        return False
+    return pictures.read_key(Path(source)) == pictures.read_key(Path(target))
+
+
+def _remove_strangers(cache: Path, folders: set[str], wanted: set[str]) -> None:
+    """Delete pictures of ours, in folders of ours, that no clip asks for any more; leave everything else alone."""
+    for folder in folders:
+        for entry in os.scandir(cache / folder) if (cache / folder).is_dir() else ():
+            path = f"{cache}/{folder}/{entry.name}"
+            if path.endswith(".png") and path not in wanted and pictures.read_key(Path(path)) is not None:
+                os.unlink(path)
+        with suppress(OSError):  # it still holds something
+            (cache / folder).rmdir()
+
+
+def _remove_list(path: Path) -> None:
+    """Delete a list that Ultralytics keeps of a split's pictures, which is NumPy's file of a dictionary."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            listed = file.read(6) == b"\x93NUMPY"
+        if listed:
+            path.unlink()
+
+
+def _check_places(root: Path, folders: Iterable[str] = ()) -> None:
+    """Refuse links and devices where files and folders of ours belong: what they lead to is not ours.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    wanted = [(root / name, stat.S_ISREG) for name in (manifest.MANIFEST, manifest.SETTINGS, manifest.FAILURES)]
+    for path, is_ours in [*wanted, *((root / folder, stat.S_ISDIR) for folder in folders)]:
+        if os.path.lexists(path) and not is_ours(os.lstat(path).st_mode):
+            what = "folder" if is_ours is stat.S_ISDIR else "file"
+            raise ConfigError(f"{path} is no {what} of `prepare` but something else, such as a link; move it away.")

@@ -1,0 +1,292 @@
+"""Reading: tables of labels become clips.
+
+A row is one clip. Rows, and tables among several, that cannot be used are listed as failures with their line; what
+cannot be used as a whole is an error.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import unicodedata
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from soundsight.config import DatasetConfig
+from soundsight.datasets.catalogue import Catalogue, Clip
+from soundsight.datasets.split import split_name
+from soundsight.datasets.tables import layouts as _layouts  # noqa: F401  (they register themselves)
+from soundsight.datasets.tables.layout import LAYOUTS, Columns, choose, known, marked, number, resolve, scale_of
+from soundsight.datasets.tables.recordings import BadRow, Recording, Recordings
+from soundsight.datasets.tables.rows import MISSING, SHORT, Row, Sheet, parse_text, read_workbook, text_of
+from soundsight.errors import ConfigError, DatasetError
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table that is understood."""
+
+    sheet: Sheet
+    columns: Columns
+    beside: Recording | None  # what it describes where it names no files
+
+
+def read_table(root: Path, config: DatasetConfig) -> Catalogue:
+    """List the clips of one table, or of several by a pattern such as `labels/*.txt`.
+
+    Args:
+        root: What file names and `config.table` are relative to; files are also looked for beside the table.
+        config: Names of the table and of columns that its layout (see `layouts/`) does not know.
+
+    Returns:
+        The clips. Without any times they are whole recordings, to be cut after the split.
+
+    Raises:
+        ConfigError: No table is named.
+        DatasetError: No table can be used, or a fold is not a whole number.
+    """
+    if not config.table:
+        raise ConfigError("kind=table needs table=FILE, a CSV or TSV file with one row a clip, relative to root.")
+    root = Path(os.path.normpath(root.absolute()))
+    recordings = Recordings(root)
+    paths = _paths(root, config.table)
+    tables, failures, errors = [], [], list[DatasetError]()
+    for path in paths:
+        try:
+            tables.append(_understand(path, config, recordings))
+        except BadRow as reason:
+            failures.append((recordings.relative(path), str(reason)))
+        except DatasetError as error:
+            errors.append(error)
+            failures.append((recordings.relative(path), str(error)))
+    if errors and not tables:
+        raise errors[0]
+    readers = [_Reader(table, recordings) for table in tables]
+    for reader in readers:  # all names first: that two of them lead to one file is known only then
+        reader.locate_all()
+    clips: list[Clip] = []
+    for reader in readers:
+        reader.read(clips, failures)
+    name = paths[0].stem if len(paths) == 1 and paths[0] == root / config.table else root.name
+    whole = not any(_timed(table) for table in tables)
+    notes = dict.fromkeys(_describe(table) for table in tables)
+    return Catalogue(name, clips, failures=failures, whole_recordings=whole, notes=tuple(notes)[:5])
+
+
+def _paths(root: Path, name: str) -> list[Path]:
+    table = root / name
+    if table.is_file() or not any(c in name for c in "*?["):
+        return [table]
+    found = sorted(root / path for path in glob.glob(name, root_dir=root, recursive=True) if (root / path).is_file())
+    if not found:
+        raise DatasetError(f"No table matches table={name!r} in {root}.")
+    return found
+
+
+def _timed(table: _Table) -> bool:
+    columns = table.columns
+    return columns.timed and any(_value(row, columns.start) or _value(row, columns.end) for _, row in table.sheet.rows)
+
+
+def _understand(path: Path, config: DatasetConfig, recordings: Recordings) -> _Table:
+    """Read a table and find its columns.
+
+    Raises:
+        BadRow: It names no recordings, and none lies beside it.
+        DatasetError: It cannot be read or is not understood.
+    """
+    text = text_of(path)
+    for layout in LAYOUTS:
+        if text is not None and layout.parse and (parsed := layout.parse(text, path.suffix.lower())):
+            sheet = Sheet(path, list(layout.header), *parsed, "\t")
+            return _Table(sheet, resolve(sheet, DatasetConfig(), layout, beside=True), recordings.beside(path))
+    wanted = {value for key, value in vars(config).items() if key.endswith("_column")}
+    sheet = read_workbook(path) if text is None else parse_text(path, text, lambda name: name in wanted or known(name))
+    layout, beside = choose(sheet.header), None
+    with suppress(BadRow):
+        beside = recordings.beside(path)
+    columns = resolve(sheet, config, layout, beside=beside is not None)
+    if columns.files:
+        beside = None
+    elif beside is None:
+        recordings.beside(path)  # raises
+    files = {names[-1] for _, row in sheet.rows if (names := _names(columns, row))}
+    if layout.sequence and columns.offset is None and not config.start_column and len(files) > 1:
+        raise DatasetError(f"The table {path} {layout.sequence}.")
+    return _Table(sheet, columns, beside)
+
+
+def _describe(table: _Table) -> str:
+    """What was understood of a table, for people."""
+    columns, header = table.columns, table.sheet.header
+    if columns.layout.parse:
+        return f"Read as {columns.layout.title}."
+    label = "one class per column" if columns.label is None else f"labels in {header[columns.label]!r}"
+    start = columns.offset if columns.offset is not None else columns.start
+    times = [repr(header[i]) for i in (start, columns.end, columns.duration) if i is not None]
+    return f"Read as {columns.layout.title}: {label}, {'times in ' + ', '.join(times) if times else 'no times'}."
+
+
+def _names(columns: Columns, row: Row) -> list[str]:
+    """Names of a row's recording, the best one first."""
+    return [
+        "/".join(part for part in (*(_value(row, i) for i in folders), _value(row, file)) if part)
+        for *folders, file in columns.files
+        if _value(row, file)
+    ]
+
+
+def _value(row: Row, column: int | None) -> str:
+    """A field; empty where it is missing or says so."""
+    text = None if column is None else row[column]
+    if not text:
+        return ""
+    return "" if len(text) < 5 and text.casefold() in MISSING else text
+
+
+class _Reader:
+    """One table on its way to clips."""
+
+    def __init__(self, table: _Table, recordings: Recordings) -> None:
+        self.sheet, self.columns, self.beside = table.sheet, table.columns, table.beside
+        self.recordings = recordings
+        self.located: dict[tuple[str | None, ...], Recording | BadRow] = {}
+        self.scales = [scale_of(name) for name in self.sheet.header]
+
+    def read(self, clips: list[Clip], failures: list[tuple[str, str]]) -> None:
+        """Append the clips and failures of the table."""
+        seen: set[tuple[str, str, float, float | None]] = set()
+        file = self.beside.file if self.beside else self.sheet.path.name
+        failed = [(line, file, reason) for line, reason in self.sheet.bad]
+        unmarked = 0
+        for line, row in self.sheet.rows:
+            try:
+                clip = self._clip(row, line)
+                if clip is None:
+                    unmarked += 1
+                elif (key := (clip.file, clip.label, clip.start_seconds, clip.end_seconds)) not in seen:
+                    seen.add(key)
+                    clips.append(clip)
+                elif not self.columns.layout.repeats:
+                    raise BadRow("the row repeats another")
+            except BadRow as reason:
+                failed.append((line, next(iter(_names(self.columns, row)), file), str(reason)))
+        failures += [(name, f"{self.sheet.path.name}, line {line}: {reason}") for line, name, reason in sorted(failed)]
+        if unmarked:
+            failures.append((self.sheet.path.name, f"{unmarked} rows mark no class and are left out"))
+
+    def locate_all(self) -> None:
+        """Look every recording up."""
+        if self.beside is None:
+            for _, row in self.sheet.rows:
+                with suppress(BadRow):
+                    self.locate(row)
+
+    def locate(self, row: Row) -> Recording:
+        """The recording of a row.
+
+        Raises:
+            BadRow: There is none, or it is not certain which.
+        """
+        if self.beside:
+            return self.beside
+        key = tuple(row[i] for columns in self.columns.files for i in columns)
+        if key not in self.located:
+            self.located[key] = self._search(row)
+        found = self.located[key]
+        if isinstance(found, BadRow):
+            raise found
+        return found
+
+    def _search(self, row: Row) -> Recording | BadRow:
+        names = _names(self.columns, row)
+        found = [self.recordings.find(name, self.sheet.path, self.columns.layout.below) for name in names]
+        return next((r for r in found if isinstance(r, Recording)), None) or BadRow(*found[:1] or ["no file is named"])
+
+    def _clip(self, row: Row, line: int) -> Clip | None:
+        """The clip of a row; `None` where it marks no class."""
+        columns = self.columns
+        fold = self._fold(row, line)
+        if None in row and any(row[i] is None for i in (columns.label, columns.start, columns.end) if i is not None):
+            raise BadRow(SHORT)
+        recording = self.locate(row)
+        label = self._label(row)
+        if label is None:
+            return None
+        start, end = self._times(row)
+        if rivals := self.recordings.rivals(recording):
+            raise BadRow(
+                f"{' and '.join(sorted(rivals)[:2])} would both be {recording.file}, so it is not certain which"
+            )
+        return Clip(
+            path=recording.path,
+            file=recording.file,
+            label=label,
+            name=recording.name if start == 0 and end is None else f"{recording.name}@{start:.1f}",
+            source=_value(row, columns.group) or recording.file,
+            fold=fold,
+            start_seconds=round(start, 6),
+            end_seconds=None if end is None else round(end, 6),
+            split=split_name(_value(row, columns.split)),
+        )
+
+    def _label(self, row: Row) -> str | None:
+        columns = self.columns
+        if columns.label is None:
+            labels = [self.sheet.header[i] for i in columns.classes if marked(row[i])]
+            if not labels:
+                return None
+        else:
+            text = row[columns.label] or ""
+            labels = [part.strip() for part in re.split("[,;]", text)] if columns.several else [text]
+        if len(labels) > 1:
+            raise BadRow(f"the clip has several labels ({', '.join(labels)}), but here a clip has one class")
+        if not labels[0]:
+            raise BadRow("the label is empty")
+        if columns.label is not None and labels[0].casefold() in MISSING | {"nan"}:
+            raise BadRow(f"the label {labels[0]!r} stands for a missing value")
+        return unicodedata.normalize("NFC", labels[0])
+
+    def _fold(self, row: Row, line: int) -> int | None:
+        text = _value(row, self.columns.fold)
+        if self.columns.fold is None or text == "":
+            return None
+        try:
+            value = float(text)  # spreadsheets and pandas write 1 as 1.0
+            if value == int(value):
+                return int(value)
+        except (ValueError, OverflowError):
+            pass
+        column = self.sheet.header[self.columns.fold]
+        raise DatasetError(f"{self.sheet.path}, line {line}: {column}={text!r} is not a fold; folds are whole numbers.")
+
+    def _times(self, row: Row) -> tuple[float, float | None]:
+        """Start and end of a row's clip in its recording, in seconds."""
+        columns = self.columns
+        start, end, offset = (self._seconds(row, i) for i in (columns.start, columns.end, columns.offset))
+        if end is None and start is not None and (duration := self._seconds(row, columns.duration)) is not None:
+            end = start + duration
+        if start is None and end is None and columns.timed and columns.layout.header:
+            raise BadRow("the row has no times")
+        if offset is not None:
+            end = None if end is None or start is None else end - start + offset
+            start = offset
+        start = start or 0.0
+        if start < 0:
+            raise BadRow(f"the start, {start:g} s, is negative")
+        if end == start and columns.layout.parse:
+            raise BadRow(f"the label {row[-1]!r} marks a point, but a clip needs a start and an end")
+        if end is not None and end <= start:
+            raise BadRow(f"the end, {end:g} s, is not after the start, {start:g} s")
+        return start, end
+
+    def _seconds(self, row: Row, column: int | None) -> float | None:
+        text = _value(row, column)
+        if column is None or text == "":
+            return None
+        value = number(text, self.sheet.delimiter)
+        if value is None:
+            raise BadRow(f"{self.sheet.header[column]}={text!r} is not a number of seconds")
+        return value * self.scales[column]

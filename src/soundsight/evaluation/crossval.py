@@ -1,0 +1,315 @@
+"""Cross-validation: every fold is scored once, by a model that never saw it. The true score.
+
+Protocol `last`: train on all other folds for a fixed number of epochs, score the last checkpoint.
+Protocol `train-val-test`: one more fold is held back to pick the best epoch; the test fold never is.
+Finished folds are kept, so a killed run continues; another setting makes another run.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from soundsight import parallel
+from soundsight import reports as report
+from soundsight.backend.device import choose_device
+from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, to_dict
+from soundsight.config.files import versions
+from soundsight.datasets import manifest
+from soundsight.datasets.catalogue import Catalogue, read_catalogue
+from soundsight.datasets.names import safe_name
+from soundsight.datasets.prepare import draw_all, with_versions
+from soundsight.datasets.split import find_leaks, folds, lacking, with_group_folds
+from soundsight.errors import ConfigError, DatasetError
+from soundsight.evaluation.ensemble import join, read_members, read_settings
+from soundsight.evaluation.folds import Plan, Scored, is_scored, score_fold, score_folds, scores_of
+from soundsight.evaluation.scoring import Views
+from soundsight.evaluation.train import resolve
+from soundsight.evaluation.val import write_results
+from soundsight.files import locked, write_text
+from soundsight.metrics import Scores, Spread
+
+# Arguments of Ultralytics that a cross-validation sets itself, and what to say instead.
+GIVEN = {
+    "seed": "each fold has its own; write --seeds",
+    "imgsz": "pictures are drawn for it; write image_size=",
+    "data": "it trains on the folds of a data set; name that with --dataset or root=",
+    "save": "each fold is scored by what was saved",
+    "val": "the protocol says whether epochs are scored; write --protocol",
+    "plots": "it draws its own",
+    "exist_ok": "finished folds are always kept",
+    "project": "it writes below runs/crossval; write --name",
+    "name": "it writes below runs/crossval; write --name",
+    "save_dir": "it writes below runs/crossval; write --name",
+    "resume": "the same command continues a run that was killed",
+}
+LAST = {"patience": "protocol last trains all epochs; set epochs="}  # one more of them, unless epochs are scored
+Protocol = Literal["last", "train-val-test"]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Scores over all folds."""
+
+    folder: Path
+    folds: list[int]
+    top1: Spread  # over folds
+    top5: Spread
+    pooled: Scores  # all clips, each scored by the model that never saw it
+    per_fold: dict[int, tuple[float, float]]  # top-1 and top-5
+
+
+def crossval(
+    dataset: DatasetConfig | None = None,
+    spectrogram: SpectrogramConfig | None = None,
+    *,
+    config: str | Path | None = None,
+    augment: AugmentConfig | str | Path | None = "augment.yaml",
+    protocol: Protocol = "last",
+    only: Sequence[int] = (),
+    groups: int | None = None,
+    seeds: Sequence[int] = (0,),
+    shifts: int = 1,
+    speeds: Sequence[float] = (),
+    others: Sequence[str | Path] = (),
+    name: str | None = None,
+    runs: str | Path = "runs/crossval",
+    workers: int | None = None,
+    say: Say = print,
+    run: parallel.Run = parallel.run,
+    run_folds: parallel.Run | None = None,
+    **overrides: Any,
+) -> CrossValidation:
+    """Train and score every fold of a data set.
+
+    Args:
+        dataset: The data set; strategy `fold` uses its own folds, `group` deals its sources to `groups`.
+        spectrogram: How clips are drawn.
+        config: Ultralytics `cfg` file; `None` takes the one that `cfg` names, or `configs/train.yaml`.
+        augment: Augmentation settings or their file; `None` switches augmentation off.
+        protocol: `last` or `train-val-test`; see the head of this module.
+        only: Test just these folds; those that are finished stay in the summary.
+        groups: Number of folds made from sources with strategy `group`; `None` makes 5.
+        seeds: One training a fold and seed; several are averaged into an ensemble, and reported as one.
+        shifts: Average over this many circular time shifts when scoring ...
+        speeds: ... and over these speeds, for which the tested clips are drawn anew from their recordings.
+        others: Finished runs on the same data, whose models join the ensemble; reported in a folder `with-...`.
+        name: Folder below `runs`; `None` makes one from the settings, so that the same call continues.
+        runs: Parent of the run's folder.
+        workers: Processes that draw.
+        say: Receives one line of progress at a time.
+        run: What gives out the drawing.
+        run_folds: What gives out the folds; `None` trains them here, one after the other.
+        overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
+
+    Raises:
+        SoundsightError: Settings, data or weights do not fit; the sentence says which.
+    """
+    dataset, spectrogram = dataset or DatasetConfig(), spectrogram or SpectrogramConfig()
+    views = Views(shifts, tuple(speeds))
+    if protocol not in ("last", "train-val-test"):
+        raise ConfigError(f"protocol={protocol!r} is not allowed: it must be last or train-val-test.")
+    given = GIVEN | (LAST if protocol == "last" else {})
+    imgsz = {"imgsz": spectrogram.image_size}
+    arguments, augmentation = resolve(config, augment, overrides, given=given, equal={"data": dataset.data, **imgsz})
+    arguments = {k: v for k, v in arguments.items() if k not in (*GIVEN, "task", "mode")} | imgsz
+    _check_device(arguments.get("device"), elsewhere=run_folds is not None)
+    catalogue = _catalogue_with_folds(dataset, groups, spectrogram.clip_seconds)
+    tested = _tested_folds(catalogue, only, protocol)
+    report_leaks(catalogue, say, spectrogram.clip_seconds)
+    report_classes(catalogue, tested, say)
+    drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
+    with locked(Path(dataset.cache), seconds=math.inf, say=say):
+        rows, failures, drawn = draw_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
+    say(f"{len(rows)} pictures are ready ({drawn} drawn now, {len(failures)} clips failed).")
+    how = {"protocol": protocol, "seeds": list(seeds), **_recipe(arguments, augmentation)}
+    settings = how | _describe(dataset, spectrogram, rows)
+    folder = _open_folder(Path(runs), name, catalogue.name, settings)
+    if only:
+        tested = sorted({*tested, *_finished(folder, folds(catalogue), seeds, views)})
+    joining = read_members(others, tested, settings, views)
+    manifest.write_failures(folder / manifest.FAILURES, failures)
+    root, cache = Path(dataset.root), Path(dataset.cache)
+    plan = Plan(folder, root, cache, rows, catalogue.labels, arguments, spectrogram, augmentation, views)
+    jobs = [(fold, seed) for fold in tested for seed in seeds]
+    if run_folds is None:
+        scored = {(fold, seed): score_fold(plan, fold, folds(catalogue), protocol, seed, say) for fold, seed in jobs}
+    else:
+        scored = score_folds(plan, jobs, folds(catalogue), protocol, run_folds, say)
+    done = {fold: [scored[fold, seed] for seed in seeds] for fold in tested}
+    record: dict[str, Any] = {**settings, **asdict(views), "versions": versions(), "source": dataset.root}
+    summary = _summarise(plan, done, record, say)
+    if not others:
+        return summary
+    record["others"] = [read_settings(Path(other)) for other in others]
+    return _summarise(plan, join(done, joining), record, say, "with-" + "+".join(Path(o).name for o in others))
+
+
+def _catalogue_with_folds(dataset: DatasetConfig, groups: int | None, clip_seconds: float) -> Catalogue:
+    catalogue = read_catalogue(dataset)
+    if dataset.split.strategy in ("group", "given"):
+        return with_group_folds(catalogue, 5 if groups is None else groups, dataset.split.seed, clip_seconds)
+    if groups is not None:
+        raise ConfigError(
+            f"--groups {groups} has no effect on {catalogue.name}, which has folds of its own; leave it out, or set "
+            "split.strategy=group to make others."
+        )
+    return catalogue
+
+
+def _check_device(device: object, *, elsewhere: bool) -> None:
+    """Refuse, before anything is drawn, a device that no fold can train on; workers elsewhere have their own."""
+    if "," in str(device):
+        raise ConfigError(
+            f"device={device} is not for a cross-validation, which trains each fold on one device: name one of them, "
+            "or give each fold a GPU of its own with --engine ray."
+        )
+    if not elsewhere:
+        choose_device(None if device is None else str(device))
+
+
+def _recipe(arguments: dict[str, Any], augment: AugmentConfig) -> dict[str, Any]:
+    """What a model is made of; other weights under the same name make another run."""
+    from soundsight.backend.checkpoint import file_fingerprint
+
+    starts = {key: Path(str(arguments.get(key))) for key in ("model", "pretrained")}
+    return {
+        "arguments": {k: v for k, v in arguments.items() if k != "device"},
+        "augment": to_dict(augment),
+        "weights": {key: file_fingerprint(path) for key, path in starts.items() if path.is_file()},
+    }
+
+
+def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list[manifest.Row]) -> dict[str, Any]:
+    """What the pictures are of, without the folders they lie in."""
+    return {
+        "dataset": {k: v for k, v in to_dict(dataset).items() if k not in ("cache", "data", "root")},
+        "spectrogram": to_dict(spectrogram),
+        **({"renderer": spectrogram.renderer} if spectrogram.renderer > 1 else {}),
+        "data_fingerprint": manifest.data_fingerprint(rows),
+    }
+
+
+def report_leaks(catalogue: Catalogue, say: Say, clip_seconds: float) -> None:
+    """Check that no sound is in two folds; say which known exceptions there are.
+
+    Raises:
+        DatasetError: A source or a copy crosses folds, and the data set's publisher is not known for it.
+    """
+    folded = {clip: f"fold {clip.fold}" for clip in catalogue.clips}
+    leaks = find_leaks(folded, catalogue.shared_sources, clip_seconds)
+    if leaks.unknown:
+        raise DatasetError(
+            f"{len(leaks.unknown)} source recordings are in more than one fold, such as {leaks.unknown[0]!r}; "
+            "their scores would flatter. Correct the fold column, or use split.strategy=group."
+        )
+    if leaks.copies:
+        raise DatasetError(leaks.warnings("fold")[0])
+    for text in leaks.warnings("fold"):
+        say(f"Warning: {text}")
+    if leaks.known:
+        say(f"Known exceptions of {catalogue.name}: sources in two folds are {', '.join(leaks.known)}; kept.")
+    else:
+        say("No source recording is in two folds.")
+
+
+def report_classes(catalogue: Catalogue, tested: Sequence[int], say: Say) -> None:
+    """Name the classes that a tested fold lacks, and those that only it has."""
+    for fold in tested:
+        sides = {True: "tested", False: "trained on"}
+        for side, what in sides.items():
+            there = {clip.label for clip in catalogue.clips if (clip.fold == fold) == side}
+            for text in lacking(catalogue.labels, there, f"that is {what} for fold {fold}"):
+                say(f"Warning: {text}")
+
+
+def _tested_folds(catalogue: Catalogue, only: Sequence[int], protocol: str) -> list[int]:
+    if len(catalogue.labels) < 2:
+        raise DatasetError(f"{catalogue.name} has only one class, {catalogue.labels[0]!r}; add recordings of another.")
+    given = folds(catalogue)
+    least = 3 if protocol == "train-val-test" else 2
+    if len(given) < least:
+        raise DatasetError(f"{catalogue.name} has {len(given)} folds; protocol {protocol} needs {least}.")
+    for fold in only:
+        if fold not in given:
+            raise ConfigError(f"Fold {fold} does not exist; {catalogue.name} has {', '.join(map(str, given))}.")
+    return sorted(only) or given
+
+
+def _finished(folder: Path, given: Sequence[int], seeds: Sequence[int], views: Views) -> list[int]:
+    """Folds that stay in the summary, whichever are asked for."""
+    return [fold for fold in given if all(is_scored(folder, fold, seed, views) for seed in seeds)]
+
+
+def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, Any]) -> Path:
+    text = json.dumps(settings, indent=2, sort_keys=True, default=str)
+    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+    folder = (runs / (name or f"{safe_name(title.lower())}-{mark}")).absolute()
+    record = folder / "settings.json"
+    if record.is_file() and record.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"{folder} holds a cross-validation with other settings or other data; choose another name=.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(record, text)
+    return folder
+
+
+def _summarise(
+    plan: Plan, done: dict[int, list[Scored]], settings: dict[str, Any], say: Say, below: str = ""
+) -> CrossValidation:
+    """Average the models of each fold, pool the folds, write everything."""
+    members = {fold: [scores_of(s) for s in several] for fold, several in done.items()}
+    merged = {
+        fold: replace(several[0], probabilities=np.mean([s.probabilities for s in several], axis=0))
+        for fold, several in done.items()
+    }
+    per_fold = {fold: (scores_of(s).top1, scores_of(s).top5) for fold, s in merged.items()}
+    pooled = report.score(
+        np.concatenate([s.targets for s in merged.values()]),
+        np.concatenate([s.probabilities for s in merged.values()]),
+        next(iter(merged.values())).names,
+    )
+    spreads = [report.mean_and_spread([scores[k] for scores in per_fold.values()]) for k in (0, 1)]
+    row_of = {row.image: row for row in plan.rows}
+    rows = [row_of[image] for s in merged.values() for image in s.images]
+    extra = {
+        "folds": {str(fold): {"top1": a, "top5": b} for fold, (a, b) in per_fold.items()},
+        "top1_over_folds": spreads[0]._asdict(),
+        "top5_over_folds": spreads[1]._asdict(),
+        "single_models_top1": {str(f): [m.top1 for m in several] for f, several in members.items()},
+        "settings": settings,
+    }
+    folder = plan.folder / below / str(plan.views)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_results(
+        pooled,
+        folder,
+        clips=[row.file for row in rows],
+        sources=[row.source for row in rows],
+        folds=[row.fold for row in rows],
+        starts=[row.start_seconds for row in rows],
+        ends=[row.shown_until(plan.spectrogram.clip_seconds) for row in rows],
+        extra=extra,
+    )
+    _write_folds(folder / "folds.csv", per_fold)
+    deviation = "" if spreads[0].std is None else f" ± {spreads[0].std:.2%}"
+    say(f"Top-1 over {len(per_fold)} folds: {spreads[0].mean:.2%}{deviation}; see {folder}.")
+    return CrossValidation(folder, list(per_fold), spreads[0], spreads[1], pooled, per_fold)
+
+
+def _write_folds(path: Path, per_fold: dict[int, tuple[float, float]]) -> None:
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["fold", "top1", "top5"])
+    writer.writerows([fold, f"{a:.4f}", f"{b:.4f}"] for fold, (a, b) in per_fold.items())
+    write_text(path, text.getvalue())

@@ -1,0 +1,96 @@
+"""Answers of earlier cross-validations, to be averaged with those of this one: an ensemble, fold by fold.
+
+A member may have any model, recipe or spectrogram. It must have been scored on the same recordings, labels and
+folds, so that each clip is still answered only by models that never saw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from soundsight.errors import ConfigError, DatasetError
+from soundsight.evaluation.folds import Scored, read_scored, result_name
+from soundsight.evaluation.scoring import Views
+from soundsight.files import read_json
+
+
+def read_members(
+    runs: Sequence[str | Path], tested: Iterable[int], settings: dict[str, Any], views: Views
+) -> dict[int, list[Scored]]:
+    """Answers of the models of other runs.
+
+    Args:
+        runs: Folders of finished cross-validations.
+        tested: Folds that each of them must have.
+        settings: Settings of this run, whose protocol and data the others must share.
+        views: What was averaged over.
+
+    Returns:
+        For each fold the answers of all models of all runs.
+
+    Raises:
+        ConfigError: A run does not exist, or had another protocol.
+        DatasetError: A run is of other data, or a fold is missing.
+    """
+    members: dict[int, list[Scored]] = {fold: [] for fold in tested}
+    for run in map(Path, runs):
+        theirs = read_settings(run)
+        if theirs.get("data_fingerprint") != settings["data_fingerprint"]:
+            raise DatasetError(
+                f"{run} was scored on other recordings, labels or folds; only runs on the same data can be averaged."
+            )
+        if theirs.get("protocol") != settings["protocol"]:
+            raise ConfigError(
+                f"{run} has protocol {theirs.get('protocol')}, this run {settings['protocol']}; average runs of one."
+            )
+        for fold, found in members.items():
+            results = [run / f"fold{fold}-seed{seed}" / result_name(views) for seed in theirs.get("seeds", [])]
+            if not results or not all(result.is_file() for result in results):
+                looks = f" with shifts={views.shifts}, speeds={list(views.speeds)}" if str(views) else ""
+                raise DatasetError(f"{run} has no answers for fold {fold}{looks}; finish it first, or choose --folds.")
+            found.extend(read_scored(result) for result in results)
+    return members
+
+
+def read_settings(run: Path) -> dict[str, Any]:
+    """What a cross-validation says of itself.
+
+    Raises:
+        ConfigError: The folder holds no cross-validation.
+    """
+    try:
+        settings = read_json(run / "settings.json")
+    except (OSError, ValueError):
+        settings = None
+    if not isinstance(settings, dict) or "data_fingerprint" not in settings:
+        raise ConfigError(f"{run} holds no cross-validation; name folders below runs/crossval.")
+    return settings
+
+
+def join(done: dict[int, list[Scored]], members: dict[int, list[Scored]]) -> dict[int, list[Scored]]:
+    """Each fold's answers and those of the members, in the order of the fold's first.
+
+    Raises:
+        DatasetError: They do not answer the same pictures or classes.
+    """
+    return {
+        fold: several + [_in_order_of(several[0], other) for other in members[fold]] for fold, several in done.items()
+    }
+
+
+def _in_order_of(first: Scored, other: Scored) -> Scored:
+    """The answers of `other` for the pictures and classes of `first`, in its order.
+
+    Raises:
+        DatasetError: The two do not answer the same pictures or classes.
+    """
+    if other.names != first.names or sorted(other.images) != sorted(first.images):
+        raise DatasetError(
+            "The runs do not answer the same clips and classes; only runs on the same data can be averaged."
+        )
+    place = {image: n for n, image in enumerate(other.images)}
+    order = [place[image] for image in first.images]
+    return replace(other, images=first.images, targets=other.targets[order], probabilities=other.probabilities[order])

@@ -1,0 +1,222 @@
+"""One fold of a cross-validation: laid out, trained, scored; here or on other machines.
+
+All a fold needs is in its `Plan`, so it may run wherever the run's folder and the pictures are seen.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundsight import parallel
+from soundsight import reports as report
+from soundsight.backend.train import train as train_pictures
+from soundsight.config import AugmentConfig, SpectrogramConfig
+from soundsight.datasets.images import read_key, settings_key
+from soundsight.datasets.manifest import Row
+from soundsight.datasets.names import folder_labels
+from soundsight.datasets.prepare import link
+from soundsight.errors import DatasetError, SoundsightError
+from soundsight.evaluation import seen
+from soundsight.evaluation.scoring import Views, clips_of, list_pictures, logits_of
+from soundsight.files import locked, write_bytes, write_text
+from soundsight.metrics import Scores
+
+Say = Callable[[str], None]
+TRAINED = "trained"  # marks a model that needs no more training
+LOCK_SECONDS = 120.0  # for a worker of a lost driver to end
+BUSY = "Another process trains in {folder}; wait until it ends, then run the same command again."
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all folds share."""
+
+    folder: Path
+    root: Path  # of the data set
+    cache: Path
+    rows: list[Row]
+    labels: list[str]
+    arguments: Mapping[str, Any]
+    spectrogram: SpectrogramConfig
+    augment: AugmentConfig
+    views: Views
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Out-of-fold answers of one model."""
+
+    images: list[str]  # relative to the cache
+    names: tuple[str, ...]
+    targets: np.ndarray  # int64 (N,)
+    probabilities: np.ndarray  # float32 (N, C)
+
+
+def score_folds(
+    plan: Plan, jobs: list[tuple[int, int]], all_folds: list[int], protocol: str, run_folds: parallel.Run, say: Say
+) -> dict[tuple[int, int], Scored]:
+    """Each fold and seed on a worker of its own, which sees the run's folder and the pictures.
+
+    Raises:
+        SoundsightError: A fold lost its worker again and again.
+    """
+    device = "cpu" if plan.arguments.get("device") == "cpu" else None  # a worker sees only its own GPU
+    there = replace(
+        plan, root=plan.root.absolute(), cache=plan.cache.absolute(), arguments={**plan.arguments, "device": device}
+    )
+    scored: dict[tuple[int, int], Scored] = {}
+    for job, result in run_folds(partial(_fold_there, there, all_folds, protocol), jobs):
+        if isinstance(result, parallel.WorkerLost):
+            raise SoundsightError(f"Fold {job[0]}, seed {job[1]}: {result} Run the same command again to continue.")
+        scored[job], lines = result
+        for line in lines:
+            say(line)
+    return scored
+
+
+def _fold_there(plan: Plan, all_folds: list[int], protocol: str, job: tuple[int, int]) -> tuple[Scored, list[str]]:
+    """On a worker: one fold, and what there is to say of it."""
+    lines: list[str] = []
+    return score_fold(plan, job[0], all_folds, protocol, job[1], lines.append), lines
+
+
+def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
+    """Train and score one fold with one seed, or read what a former run left.
+
+    Raises:
+        SoundsightError: Another command trains the same fold, or its settings, data or weights do not fit.
+    """
+    work = plan.folder / f"fold{fold}-seed{seed}"
+    with locked(work, busy=BUSY, seconds=LOCK_SECONDS):
+        if is_scored(plan.folder, fold, seed, plan.views):
+            say(f"Fold {fold}, seed {seed}: done before, kept.")
+            return read_scored(work / result_name(plan.views))
+        return _score_anew(plan, work, fold, all_folds, protocol, seed, say)
+
+
+def _score_anew(plan: Plan, work: Path, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
+    data = work / "data"
+    _lay_out(plan, data, fold, all_folds, protocol)
+    model = work / "run" / "weights" / ("last.pt" if protocol == "last" else "best.pt")
+    if not (work / TRAINED).is_file():
+        _train(plan, work, seed, protocol, say=lambda text: say(f"Fold {fold}, seed {seed}: {text}"))
+    scored = _score(plan, model, data)
+    _write(work / result_name(plan.views), scored)
+    shutil.rmtree(data, ignore_errors=True)
+    say(f"Fold {fold}, seed {seed}: top-1 {scores_of(scored).top1:.1%}.")
+    return scored
+
+
+def _train(plan: Plan, work: Path, seed: int, protocol: str, *, say: Say) -> None:
+    """Train one model, from the start or from where a killed run left off; a marker file says it is whole."""
+    last = work / "run" / "weights" / "last.pt"
+    arguments = {**plan.arguments, "data": str(work / "data"), "seed": seed, "project": str(work), "name": "run"}
+    arguments |= {"exist_ok": True, "val": protocol != "last", "plots": False}
+    if resumable(last):
+        say("continuing.")
+        arguments["resume"] = str(last)
+    else:
+        say("training.")
+        shutil.rmtree(work / "run", ignore_errors=True)
+    known = seen.with_start(seen.record(work / "data"), plan.arguments)
+    labels = folder_labels(plan.labels)
+    train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment, seen=known, labels=labels)
+    write_text(work / TRAINED, "")
+
+
+def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: str) -> None:
+    """Link the pictures of one fold's training and test.
+
+    Ultralytics insists on a `val` folder. With protocol `last` it gets the first training clip of each
+    class, so that not even its progress display looks at the test fold.
+    """
+    held = all_folds[(all_folds.index(fold) + 1) % len(all_folds)] if protocol != "last" else None
+    rows, shown = [], []
+    for row in plan.rows:
+        split = "test" if int(row.fold) == fold else "val" if int(row.fold) == held else "train"
+        if row.speed == 1 or split == "train":
+            rows.append(replace(row, split=split))
+    if held is None:
+        seen: set[str] = set()
+        for row in rows:
+            if row.split == "train" and row.label not in seen:
+                seen.add(row.label)
+                shown.append(replace(row, split="val"))
+    link([*rows, *shown], plan.cache, data)
+    drawn = settings_key(plan.spectrogram)
+    for row in rows:
+        key = read_key(data / row.split / row.image)
+        if key is None or not key.startswith(f"{drawn} {row.sha256} "):
+            raise DatasetError(
+                f"The picture {plan.cache / row.image} was drawn anew by another command, with other settings or of "
+                "another recording, while this one ran; give each its own folder with cache=FOLDER, and run this again."
+            )
+
+
+def resumable(last: Path) -> bool:
+    """Whether a killed training left a checkpoint to continue from."""
+    if not last.is_file():
+        return False
+    from soundsight.backend.checkpoint import load_checkpoint
+    from soundsight.errors import ModelError
+
+    try:
+        checkpoint = load_checkpoint(last)
+    except ModelError:  # half-written
+        return False
+    return int(checkpoint.get("epoch", -1)) >= 0 and checkpoint.get("optimizer") is not None
+
+
+def _score(plan: Plan, model: Path, data: Path) -> Scored:
+    from soundsight.models.classifier import softmax
+    from soundsight.models.load import load_classifier
+
+    # Sums depend on the number of threads: one, whoever scores, so that a killed run ends with the same bytes.
+    classifier = load_classifier(model, device=plan.arguments.get("device"), threads=1)
+    found = list_pictures(data, "test", classifier.ears.names)
+    images = [f"{file.parent.name}/{file.name}" for file in found.files]
+    row_of = {row.image: row for row in plan.rows}
+    clips = clips_of([row_of.get(image) for image in images], plan.root)
+    probabilities = softmax(logits_of(classifier, found.files, views=plan.views, clips=clips))
+    return Scored(images, classifier.ears.names, found.targets, probabilities)
+
+
+def _write(path: Path, scored: Scored) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        images=np.array(scored.images),
+        names=np.array(scored.names),
+        targets=scored.targets,
+        probabilities=scored.probabilities,
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def result_name(views: Views) -> str:
+    """File of a fold's answers."""
+    return f"probabilities-{views}.npz" if str(views) else "probabilities.npz"
+
+
+def is_scored(folder: Path, fold: int, seed: int, views: Views) -> bool:
+    """Whether a run has the answers for a fold."""
+    return (folder / f"fold{fold}-seed{seed}" / result_name(views)).is_file()
+
+
+def read_scored(path: Path) -> Scored:
+    """Read a fold's answers."""
+    with np.load(path, allow_pickle=False) as data:
+        return Scored(data["images"].tolist(), tuple(data["names"].tolist()), data["targets"], data["probabilities"])
+
+
+def scores_of(scored: Scored) -> Scores:
+    return report.score(scored.targets, scored.probabilities, scored.names)

@@ -1,0 +1,198 @@
+"""From a folder of pictures and a model to probabilities, one row a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from soundsight import checks
+from soundsight.config import SpectrogramConfig, check_speeds
+from soundsight.datasets import images as pictures
+from soundsight.datasets import manifest
+from soundsight.datasets.catalogue import Clip
+from soundsight.datasets.manifest import Row
+from soundsight.datasets.names import safe_name
+from soundsight.errors import ConfigError, DatasetError, ModelError
+from soundsight.files import images_in
+from soundsight.models.classifier import Classifier
+from soundsight.models.load import load_classifier
+
+Images = npt.NDArray[np.uint8]
+
+
+VALIDATION = ("val", "validation", "valid")  # folders of which Ultralytics takes the first; without one it takes test
+
+
+@dataclass(frozen=True)
+class Views:
+    """Several looks at each clip, whose log-probabilities are averaged."""
+
+    shifts: int = 1  # circular time shifts
+    speeds: tuple[float, ...] = ()  # also drawn at these, each in all time shifts
+
+    def __post_init__(self) -> None:
+        check_speeds(self.speeds)
+        if self.shifts < 1:
+            raise ConfigError(f"shifts={self.shifts} is not allowed: it must be 1 or more.")
+
+    def __str__(self) -> str:
+        """For names of files; empty for a plain look."""
+        speeds = "speeds" + "+".join(f"{speed:g}" for speed in self.speeds)
+        return "-".join([f"shifts{self.shifts}"] * (self.shifts > 1) + [speeds] * bool(self.speeds))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Labelled pictures of one split, in a fixed order."""
+
+    files: list[Path]
+    targets: npt.NDArray[np.int64]  # (N,), indices into the model's names
+    rows: list[Row | None]  # manifest rows, where the folder has a manifest
+
+
+def list_pictures(data: str | Path, split: str, names: Sequence[str]) -> Pictures:
+    """The pictures of a split, with classes in the model's order.
+
+    Raises:
+        DatasetError: The split is missing or empty, or has classes that the model does not know.
+    """
+    folder = Path(data) / split
+    if not folder.is_dir():
+        raise DatasetError(f"The split {split!r} does not exist in {data}; it needs a folder {folder}.")
+    classes = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    folders = [name if name in classes else safe_name(name) for name in names]  # of our making, or another tool's
+    unknown = sorted(set(classes) - set(folders))
+    if unknown:
+        raise DatasetError(
+            f"{folder} holds {len(unknown)} classes that the model was not trained on, such as {unknown[0]!r}; "
+            "score a model on the classes it knows."
+        )
+    rows = {Path(data) / row.split / row.image: row for row in manifest.read_rows(Path(data) / manifest.MANIFEST)}
+    files, targets = [], []
+    for label, name in enumerate(folders):
+        found = images_in(folder / name)
+        files += found
+        targets += [label] * len(found)
+    if not files:
+        raise DatasetError(f"{folder} holds no images; run `soundsight prepare`, or choose another split.")
+    return Pictures(files, np.array(targets), [rows.get(file) for file in files])
+
+
+def classes_in(folder: Path) -> set[str]:
+    """The class folders of a split that hold an image."""
+    return {path.name for path in folder.glob("*") if path.is_dir() and images_in(path)}
+
+
+def check_ears(files: Sequence[Path], config: SpectrogramConfig, model: str | Path) -> None:
+    """Make sure that pictures were drawn as the model hears.
+
+    Raises:
+        ModelError: A picture of ours was drawn with other settings.
+    """
+    renderer, wanted = pictures.settings_key(config).split()
+    for file in files:
+        key = (pictures.read_key(file) or "").split()[:2]
+        if key[1:] == [wanted] and key[0] != renderer:
+            checks.check_renderer(config, None, file, DatasetError)
+        if key and key[1:] != [wanted]:
+            raise ModelError(
+                f"{file} was drawn with other spectrogram settings than {model} was trained with; prepare the "
+                "data with the model's settings, or train a model on this data."
+            )
+
+
+def compare(
+    one: str | Path,
+    other: str | Path,
+    data: str | Path,
+    *,
+    split: str = "val",
+    spectrogram: SpectrogramConfig | None = None,
+    trust: bool = False,
+) -> tuple[int, float, float, float]:
+    """Number of clips of a split, top-1 of two models on them, and the share for which both name the same class.
+
+    Raises:
+        SoundsightError: A model or the split does not fit.
+    """
+    named = []
+    for model in (one, other):
+        classifier = load_classifier(model, spectrogram=spectrogram, trust=trust)
+        found = list_pictures(data, split, classifier.ears.names)
+        check_ears(found.files, classifier.ears.spectrogram, model)
+        named.append(logits_of(classifier, found.files).argmax(axis=1))
+    first, second = (float((classes == found.targets).mean()) for classes in named)
+    return len(found.files), first, second, float((named[0] == named[1]).mean())
+
+
+def read_picture(file: Path) -> Images:
+    """One PNG as uint8 RGB `(height, width, 3)`."""
+    pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise DatasetError(f"The picture {file} is damaged; run `soundsight prepare` to draw it again.")
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def clips_of(rows: Sequence[Row | None], root: str | Path) -> list[Clip]:
+    """The clips that pictures were drawn from, to draw them at other speeds.
+
+    Raises:
+        DatasetError: A picture is in no manifest, so its recording is not known.
+    """
+    if None in rows:
+        raise DatasetError(
+            "speeds= draws the clips anew, but no manifest tells their recordings; prepare the data again."
+        )
+    return [
+        Clip(
+            Path(root, row.file),
+            row.file,
+            row.label,
+            row.image,
+            row.source,
+            start_seconds=row.start_seconds,
+            end_seconds=float(row.end_seconds) if row.end_seconds else None,
+        )
+        for row in rows
+        if row
+    ]
+
+
+def logits_of(
+    classifier: Classifier,
+    files: Sequence[Path],
+    *,
+    batch: int = 64,
+    views: Views | None = None,
+    clips: Sequence[Clip] = (),
+) -> npt.NDArray[np.float32]:
+    """Raw scores `(N, classes)` of pictures; with several views the mean over them.
+
+    The mean is one of log-probabilities, so that a temperature still applies.
+
+    Args:
+        classifier: The model.
+        files: Pictures.
+        batch: Pictures at once.
+        views: How to look at each; `None` takes it as it is.
+        clips: Of each picture, where there are speeds.
+
+    Raises:
+        AudioError: A recording that has to be drawn anew is missing or damaged.
+    """
+    views = views or Views()
+    parts = []
+    for start in range(0, len(files), batch):
+        images = []
+        for number in range(start, min(start + batch, len(files))):
+            images.append(read_picture(files[number]))
+            for speed in views.speeds:
+                version = replace(clips[number], speed=speed)
+                images.append(pictures.draw_clip(version, classifier.ears.spectrogram))
+        parts.append(classifier.scores(np.stack(images), shifts=views.shifts, views=1 + len(views.speeds)))
+    return np.concatenate(parts)

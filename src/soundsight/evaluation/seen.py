@@ -1,0 +1,141 @@
+"""Seen: what a model was trained on travels inside it, so that a score can say which of its clips are no test.
+
+Of each image the recording and the clip are hashed: by the text inside the image, which holds the recording's SHA-256
+and the stretch, or by the file where another tool made it. A group counts as seen when one of its recordings was.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soundsight.datasets import images as pictures
+from soundsight.datasets import manifest
+from soundsight.datasets.catalogue import shared_groups
+from soundsight.errors import ConfigError, ModelError
+from soundsight.evaluation.scoring import VALIDATION, Pictures
+from soundsight.files import images_in, sha256
+from soundsight.reports.wording import seen_sentence
+
+Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How many of the scored clips a model knows."""
+
+    scored: int
+    clips: int  # that it was trained on
+    siblings: int  # further ones, of recordings or groups that it was trained on
+    published: int  # further ones, of groups whose publisher put them into several folds
+    tuned: int  # that chose its epoch, or fitted its temperature and threshold
+    uses: tuple[str, ...]  # what the tuned ones were for
+
+
+def record(data: str | Path) -> dict[str, Any]:
+    """What a checkpoint carries of the images in a data folder: the hashes of `train` and of `val`, as text.
+
+    100,000 clips that are whole recordings take 1.1 million characters.
+    """
+    held = next((name for name in (*VALIDATION, "test") if (Path(data) / name).is_dir()), "val")
+    folders = {"train": "train", "val": held}
+    return {split: _encode(np.concatenate(_hashes(images_in(Path(data) / name)))) for split, name in folders.items()}
+
+
+def with_start(found: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The same with what the starting weights were trained on; `None` if they are ours and do not say."""
+    from soundsight.backend.checkpoint import checkpoint_model, load_checkpoint
+
+    for key in ("model", "pretrained"):
+        path = Path(str(arguments.get(key)))
+        if path.suffix != ".pt" or not path.is_file():
+            continue
+        ears = getattr(checkpoint_model(load_checkpoint(path)), "soundsight", None)
+        if ears is None:
+            continue
+        before = ears.get("seen")
+        if before is None:
+            return None
+        for split in found:
+            found[split] = _encode(np.concatenate([_decode(before, split, path), _decode(found, split, path)]))
+    return found
+
+
+def compare(found: Pictures, data: str | Path, ears: Any, model: str | Path) -> Seen | None:
+    """How many of the images to score a model knows; `None` if it does not say what it was trained on.
+
+    Raises:
+        ModelError: What it says is damaged.
+    """
+    if ears.seen is None:
+        return None
+    known = {split: _decode(ears.seen, split, model) for split in ("train", "val")}
+    clips, recordings = _hashes(found.files)
+    trained = np.isin(clips, known["train"])
+    manifested = manifest.read_rows(Path(data) / manifest.MANIFEST)
+    used = set(known["train"].tolist())
+    groups = {row.source for row in manifested if _number(row.sha256) in used}
+    kind = str((manifest.settings_of(data).get("dataset") or {}).get("kind"))
+    named = [row.source if row else "" for row in found.rows]
+    published = np.array([group in groups and group in shared_groups(kind) for group in named])
+    siblings = np.isin(recordings, known["train"]) | np.array([group in groups for group in named])
+    siblings &= ~trained
+    uses = ["chose its epoch"] * (Path(model).stem == "best")
+    uses += ["fitted its temperature and threshold"] * (ears.temperature != 1 or ears.threshold > 0)
+    tuned = np.isin(clips, known["val"]).sum() if uses else 0
+    return Seen(
+        scored=len(clips),
+        clips=int(trained.sum()),
+        siblings=int((siblings & ~published).sum()),
+        published=int((siblings & published).sum()),
+        tuned=int(tuned),
+        uses=tuple(uses),
+    )
+
+
+def refuse(seen: Seen | None, split: str, data: str | Path) -> None:
+    """Check that no clip to score, nor a sibling of it, was trained on.
+
+    Raises:
+        ConfigError: One was.
+    """
+    if seen is not None and (seen.clips or seen.siblings):
+        raise ConfigError(
+            f"{seen_sentence(asdict(seen))} They are in the split {split!r} of {data}. Score the model on clips that "
+            "it does not know, such as the test clips of the folder it was trained with, or add --allow-seen."
+        )
+
+
+def _hashes(files: Iterable[Path]) -> tuple[Hashes, Hashes]:
+    """Eight bytes of the SHA-256 of each clip, and of each recording; they are equal for a whole recording."""
+    clips, recordings = [], []
+    for file in files:
+        key = pictures.read_key(file)
+        digest, stretch = key.split()[2:4] if key else (sha256(str(file)), "0.000000-")
+        recordings.append(_number(digest))
+        whole = stretch == "0.000000-"
+        clips.append(_number(digest if whole else hashlib.sha256(f"{digest} {stretch}".encode()).hexdigest()))
+    return np.array(clips, np.uint64), np.array(recordings, np.uint64)
+
+
+def _number(digest: str) -> int:
+    return int(digest[:16] or "0", 16)
+
+
+def _encode(hashes: Hashes) -> str:
+    """Text rather than bytes, so that it travels in JSON and past every check of a checkpoint."""
+    return base64.b64encode(np.unique(hashes).astype("<u8").tobytes()).decode("ascii")
+
+
+def _decode(seen: Mapping[str, str], split: str, path: str | Path) -> Hashes:
+    try:
+        return np.frombuffer(base64.b64decode(seen[split], validate=True), "<u8")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"What {path} says of its training clips is damaged.") from error

@@ -1,0 +1,256 @@
+"""Train: the pictures of a data folder, Ultralytics arguments and augmentation make a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from soundsight import checks
+from soundsight import config as settings
+from soundsight import reports as report
+from soundsight.backend.arguments import resolve_arguments, resumed_arguments
+from soundsight.backend.train import Run, no_augment
+from soundsight.backend.train import train as train_pictures
+from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
+from soundsight.config.files import find_config, read_yaml, versions
+from soundsight.datasets import images as pictures
+from soundsight.datasets import manifest
+from soundsight.datasets.names import folder_labels
+from soundsight.datasets.split import lacking
+from soundsight.errors import ConfigError, DatasetError
+from soundsight.evaluation import seen
+from soundsight.evaluation.calibration import calibrate_checkpoint
+from soundsight.evaluation.scoring import VALIDATION, classes_in
+from soundsight.files import images_in, write_text
+from soundsight.reports.card import RUN_FILE, read_record, write_card
+from soundsight.reports.wording import calibration_lines
+
+AUGMENT = "augment.yaml"
+SPECTROGRAM = "spectrogram.yaml"  # beside what the stock trainer trained
+
+
+def train(
+    config: str | Path | None = None,
+    *,
+    augment: AugmentConfig | str | Path | None = AUGMENT,
+    stock: bool = False,
+    calibrate: bool = True,
+    watch: Callable[[int, float], None] | None = None,
+    **overrides: Any,
+) -> Run:
+    """Train a classifier on a prepared data folder.
+
+    Args:
+        config: Ultralytics `cfg` file; `None` takes the one that `cfg` names, or `configs/train.yaml`.
+        augment: Augmentation settings or their file; `None` switches augmentation off.
+        stock: Train as the `yolo` command would, without our trainer.
+        calibrate: Afterwards fit a temperature on the `val` split and store it with the model.
+        watch: Told (epoch from 1, top-1 on the `val` split) after each epoch.
+        overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation. With `resume=CHECKPOINT` a
+            killed training goes on as it was; only where and how it runs (`data`, `device`, `workers`, ...) may be
+            given anew.
+
+    Returns:
+        The run's folder and checkpoints; the folder holds the model card too.
+
+    Raises:
+        SoundsightError: Settings, pictures or weights do not fit; the sentence says which.
+    """
+    if overrides.get("resume"):
+        if config is not None:
+            raise ConfigError(f"--config {config} has no effect on a training that is resumed; leave it out.")
+        arguments, chosen, stock = _resumed(overrides, augment, stock=stock)
+    else:
+        arguments, chosen = resolve(config, augment, overrides, stock=stock)
+    data = Path(str(arguments.get("data") or "data"))
+    checks.check_data(data)
+    checks.check_writable(str(arguments.get("project") or "runs/classify"))
+    spectrogram = spectrogram_of(data)
+    notes = _check_clips(data, val=bool(arguments.get("val", True)))
+    if not stock or spectrogram is not None:
+        checks.check_trainable(spectrogram.image_size if spectrogram else int(arguments.get("imgsz") or 224))
+    if spectrogram is not None and arguments.setdefault("imgsz", spectrogram.image_size) != spectrogram.image_size:
+        raise ConfigError(
+            f"imgsz={arguments['imgsz']} does not match the pictures in {data}, which are "
+            f"{spectrogram.image_size} pixels wide: train with imgsz={spectrogram.image_size}, or prepare "
+            f"again with image_size={arguments['imgsz']}."
+        )
+    if not stock and arguments.get("val", True) and not any((data / name).is_dir() for name in VALIDATION):
+        raise DatasetError(f"{data} has no folder val, by which the best epoch is chosen; make one, or set val=false.")
+    note = partial(record, arguments=arguments, spectrogram=spectrogram, augment=None if stock else chosen, data=data)
+    run = train_pictures(
+        {**arguments, "data": str(data)},
+        spectrogram=spectrogram,
+        augment=chosen,
+        seen=None if stock else seen.with_start(seen.record(data), arguments),
+        labels=folder_labels(manifest.settings_of(data).get("labels", ())),
+        stock=stock,
+        watch=watch,
+        started=note,
+    )
+    note(run.folder)
+    if stock and spectrogram is not None:  # which a stock checkpoint does not carry
+        write_text(run.folder / SPECTROGRAM, yaml.safe_dump(to_dict(spectrogram), sort_keys=False))
+    run = replace(run, notes=notes)
+    if calibrate and spectrogram is not None and not stock and (data / "val").is_dir():
+        device = str(arguments.get("device") or "").strip("[]() ").partition(",")[0]  # of several GPUs the first
+        for checkpoint in (run.best, run.last):
+            if checkpoint.is_file():
+                stored = calibrate_checkpoint(checkpoint, data, device=device or None)
+                run = replace(run, notes=[*notes, *calibration_lines(stored)])
+    if run.confusion is not None:  # in the place of Ultralytics', whose rows are predictions
+        for name, normalize in (("confusion_matrix", False), ("confusion_matrix_normalized", True)):
+            report.draw_confusion(run.confusion, run.names, run.folder / f"{name}.png", normalize=normalize)
+    if run.last.is_file():  # not with save=False
+        write_card(run.folder)
+    return run
+
+
+def _check_clips(data: Path, *, val: bool) -> list[str]:
+    """Sentences on classes without clips in `train` or `val`, which are warnings, too.
+
+    Raises:
+        DatasetError: The clips give no training, as `prepare` said of a folder of ours.
+    """
+    rows = manifest.read_rows(data / manifest.MANIFEST)
+    split = manifest.settings_of(data).get("dataset", {}).get("split", {})
+    if rows and (problem := manifest.problem(rows, split.get("strategy", ""), val=val)):
+        raise DatasetError(f"{data} is no data to train on: {problem}.")
+    names = sorted(folder.name for folder in (data / "train").iterdir() if folder.is_dir())
+    if len(names) == 1:
+        raise DatasetError(f"{data} is no data to train on: there is only one class, {names[0]!r}; add another.")
+    splits = ("train", next((name for name in VALIDATION if (data / name).is_dir()), "val"))
+    said = [
+        text
+        for split in splits
+        for text in lacking(names, classes_in(data / split), f"in the split {split!r} of {data}")
+    ]
+    for text in said:
+        logging.getLogger("soundsight").warning(text)
+    return said
+
+
+def resolve(
+    config: str | Path | None,
+    augment: AugmentConfig | str | Path | None,
+    overrides: Mapping[str, Any],
+    *,
+    stock: bool = False,
+    given: Mapping[str, str] | None = None,
+    equal: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], AugmentConfig]:
+    """Arguments and augmentation of a training, from their files and words.
+
+    Args:
+        config: Ultralytics `cfg` file; `None` takes the one that `cfg` among the words names, or `configs/train.yaml`.
+        augment: Augmentation settings or their file; `None` switches augmentation off.
+        overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
+        stock: See `train`.
+        given: Arguments that the command sets itself, see `resolve_arguments` ...
+        equal: ... and their values.
+
+    Raises:
+        ConfigError: A key is unknown, has no effect, or a value is not allowed.
+    """
+    ours, theirs = _divide(overrides)
+    if stock and (ours or augment not in (None, AUGMENT)):
+        what = f"augment.{next(iter(ours))}" if ours else f"--augment {augment}"
+        raise ConfigError(f"{what} has no effect with --stock: its augmentation is `yolo`'s.")
+    config = config or (None if theirs.get("cfg") else "train.yaml")
+    arguments = resolve_arguments(config, theirs, stock=stock, given=given, equal=equal)
+    return arguments, no_augment() if stock else resolve_augment(augment, ours)
+
+
+def resolve_augment(augment: AugmentConfig | str | Path | None, overrides: Mapping[str, Any]) -> AugmentConfig:
+    """Augmentation settings from an object, a file or nothing, with overrides."""
+    if augment is None:
+        base = to_dict(no_augment())
+    elif isinstance(augment, AugmentConfig):
+        base = to_dict(augment)
+    else:
+        base = read_yaml(find_config(augment))
+    return settings.from_dict(AugmentConfig, {**base, **overrides}, where="the augmentation settings")
+
+
+def spectrogram_of(data: Path) -> SpectrogramConfig | None:
+    """How the pictures of a data folder were drawn; `None` for another tool's ImageFolder.
+
+    Raises:
+        DatasetError: The folder is missing or was not prepared to its end.
+    """
+    if not data.is_dir():
+        raise DatasetError(f"The folder {data} does not exist; run `soundsight prepare`, or set data=FOLDER.")
+    if (data / manifest.SETTINGS).is_file():
+        return manifest.read_spectrogram(data)
+    found = images_in(data / "train")
+    if not found:
+        raise DatasetError(f"{data}/train holds no images; run `soundsight prepare` first.")
+    if pictures.read_key(found[0]) is not None:
+        raise DatasetError(f"{data} was not prepared to its end; run `soundsight prepare` again.")
+    return None
+
+
+def _resumed(
+    overrides: Mapping[str, Any], augment: AugmentConfig | str | Path | None, *, stock: bool
+) -> tuple[dict[str, Any], AugmentConfig, bool]:
+    """Arguments, augmentation and kind of a killed training, from its checkpoint and its record.
+
+    Raises:
+        ConfigError: What the user says, or the data folder, would make it another training.
+    """
+    ours, words = _divide(overrides)
+    last = Path(str(words["model"] if words["resume"] is True and "model" in words else words["resume"]))
+    arguments, ears = resumed_arguments(last, words)
+    if stock and ears is not None:
+        raise ConfigError(f"{last} was not trained with --stock; resume it without.")
+    chosen = resolve_augment(no_augment(), (ears or {}).get("augment") or {})
+    if resolve_augment(chosen if augment == AUGMENT else augment, ours) != chosen:
+        raise ConfigError(
+            f"{last} was trained with another augmentation, and a training that is resumed keeps its own: "
+            f"leave {f'augment.{next(iter(ours))}' if ours else '--augment'} out, or start a new training."
+        )
+    data = Path(str(arguments.get("data") or "data"))
+    drawn, heard = spectrogram_of(data), (ears or {}).get("spectrogram")
+    before = read_record(last)
+    if (ears is not None and (to_dict(drawn) if drawn else None) != heard) or (
+        "data_fingerprint" in before and before["data_fingerprint"] != manifest.settings_of(data).get("fingerprint")
+    ):
+        raise ConfigError(
+            f"The pictures in {data} are not those that {last} was trained on: other recordings, splits or "
+            "spectrogram settings. Prepare them as before or set data=FOLDER, or start a new training."
+        )
+    arguments["model"] = (before.get("arguments") or {}).get("model", arguments.get("model"))
+    return arguments, chosen, ears is None
+
+
+def record(
+    folder: Path,
+    arguments: Mapping[str, Any],
+    spectrogram: SpectrogramConfig | None,
+    augment: AugmentConfig | None,
+    data: Path,
+) -> None:
+    """Write what reproduces a run beside its results; `augment` is `None` for the stock trainer."""
+    prepared = manifest.settings_of(data)
+    content = {
+        "arguments": dict(arguments),
+        "augment": to_dict(augment) if augment else None,
+        "spectrogram": to_dict(spectrogram) if spectrogram else None,
+        "dataset": prepared.get("dataset"),
+        "data_fingerprint": prepared.get("fingerprint"),
+        "versions": versions(),
+    }
+    write_text(folder / RUN_FILE, json.dumps(content, indent=2, default=str) + "\n")
+
+
+def _divide(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Our `augment.*` settings and Ultralytics' arguments."""
+    ours = {k.removeprefix("augment."): v for k, v in overrides.items() if k.startswith("augment.")}
+    return ours, {k: v for k, v in overrides.items() if not k.startswith("augment.")}

@@ -1,0 +1,157 @@
+"""Val: a model's figures on one split, with tables and matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from soundsight import reports as report
+from soundsight.config import SpectrogramConfig
+from soundsight.config.files import versions
+from soundsight.datasets import manifest
+from soundsight.errors import ConfigError, ModelError
+from soundsight.evaluation.scoring import Views, check_ears, clips_of, list_pictures, logits_of
+from soundsight.evaluation.seen import Seen, compare, refuse
+from soundsight.metrics import Scores
+from soundsight.models.classifier import Classifier, softmax
+from soundsight.models.load import load_classifier
+from soundsight.reports.card import CARD, read_record, write_card
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Scores of a model on a split, and where they were written."""
+
+    scores: Scores
+    folder: Path
+    card: Path | None = None  # the model card that shows these scores
+    seen: Seen | None = None  # which of the clips the model knows; `None`: it does not say
+
+
+def val(
+    model: str | Path,
+    *,
+    data: str | Path = "data",
+    split: str = "val",
+    folder: str | Path | None = None,
+    device: str | None = None,
+    batch: int = 64,
+    shifts: int = 1,
+    speeds: Sequence[float] = (),
+    spectrogram: SpectrogramConfig | None = None,
+    trust: bool = False,
+    allow_seen: bool = False,
+) -> Validation:
+    """Score a model on a split of a prepared data folder.
+
+    Args:
+        model: A checkpoint or exported model.
+        data: The folder with `train`, `val`, `test`.
+        split: Which of them to score on.
+        folder: Where to write; `None` takes a new `runs/classify/val*`.
+        device: See `load_classifier`.
+        batch: Pictures a batch.
+        shifts: Average over this many circular time shifts; 1 takes the picture as it is.
+        speeds: Average over these speeds as well, for which the clips are drawn anew from their recordings.
+        spectrogram: Settings for a model that carries none.
+        trust: Unpickle the checkpoint whatever it holds.
+        allow_seen: Also score clips that the model was trained on, or others of their recordings.
+
+    Raises:
+        SoundsightError: The model, the split or the settings do not fit, or the model was trained on the clips.
+    """
+    views = Views(shifts, tuple(speeds))
+    if batch < 1:
+        raise ConfigError(f"batch={batch} is not allowed: it must be 1 or more.")
+    classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust)
+    found = list_pictures(data, split, classifier.ears.names)
+    if len(classifier.ears.names) < 2:
+        raise ModelError(f"{model} knows one class only, so every score of it is 100 %; train it on two or more.")
+    check_ears(found.files, classifier.ears.spectrogram, model)
+    seen = compare(found, data, classifier.ears, model)
+    if not allow_seen:
+        refuse(seen, split, data)
+    clips = clips_of(found.rows, manifest.read_settings(data)["dataset"]["root"]) if speeds else []
+    logits = logits_of(classifier, found.files, batch=batch, views=views, clips=clips)
+    probabilities = softmax(logits, classifier.ears.temperature)
+    scores = report.score(found.targets, probabilities, classifier.ears.names)
+    target = Path(folder) if folder else new_folder(Path("runs/classify"), f"val-{split}")
+    target.mkdir(parents=True, exist_ok=True)
+    rows, seconds = found.rows, classifier.ears.spectrogram.clip_seconds
+    write_results(
+        scores,
+        target,
+        clips=[row.file if row else str(file) for row, file in zip(rows, found.files, strict=True)],
+        sources=[row.source if row else "" for row in rows],
+        folds=[row.fold if row else "" for row in rows],
+        starts=[row.start_seconds if row else None for row in rows],
+        ends=[row.shown_until(seconds) if row else None for row in rows],
+        extra={
+            **_origin(classifier, model),
+            **{"data": str(data), "split": split, "seen": asdict(seen) if seen else None},
+            "classes_without_clips": [
+                name for name, clips in zip(scores.names, scores.support, strict=True) if not clips
+            ],
+            **asdict(views),
+            **_data(data),
+        },
+    )
+    plain = split == "test" and views == Views() and spectrogram is None
+    own = plain and read_record(Path(model)).get("data_fingerprint") == _data(data).get("data_fingerprint")
+    return Validation(scores, target, _update_card(Path(model), target) if own else None, seen)
+
+
+def _update_card(model: Path, scored: Path) -> Path | None:
+    """Put test figures into the card beside a trained model; `None` where there is none, or it is of another model."""
+    run = model.absolute().parent.parent
+    if not (run / CARD).is_file() or model.name != "last.pt":
+        return None
+    return write_card(run, scored=scored)
+
+
+def write_results(
+    scores: Scores,
+    folder: Path,
+    *,
+    clips: list[str],
+    sources: list[str],
+    folds: list[str],
+    starts: list[float | None],
+    ends: list[float | None],
+    extra: Mapping[str, object],
+) -> None:
+    """Tables and pictures of a set of scores; `metrics.json` last."""
+    rows = report.prediction_rows(scores, clips, sources=sources, folds=folds, starts=starts, ends=ends)
+    report.write_predictions(folder / "predictions.csv", rows)
+    report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix.png", normalize=False)
+    report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True)
+    report.draw_reliability(scores, folder / "reliability.png")
+    report.draw_per_class(scores, folder / "per_class.png")
+    report.write_scores(scores, folder, extra=extra)
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """`parent/name`, or with the first free number behind it."""
+    candidate, number = parent / name, 2
+    while candidate.exists():
+        candidate, number = parent / f"{name}{number}", number + 1
+    return candidate
+
+
+def _origin(classifier: Classifier, model: str | Path) -> dict[str, object]:
+    ears = classifier.ears
+    return {
+        "model": str(model),
+        "model_fingerprint": classifier.fingerprint,
+        "temperature": ears.temperature,
+        "threshold": ears.threshold,
+        "settings": "overridden" if ears.supplied else "the model's own",
+        "device": str(classifier.device),
+        "versions": versions(),
+    }
+
+
+def _data(data: str | Path) -> dict[str, object]:
+    prepared = manifest.settings_of(data)
+    return prepared and {"dataset": prepared.get("dataset"), "data_fingerprint": prepared.get("fingerprint")}

@@ -1,0 +1,101 @@
+"""The reasons: which sounds, when and at which frequency, spoke for a class.
+
+A heat map is the mean of two views, from `yolo.attention`: what each pixel is credited with, smoothed over a
+few pixels since single ones say little, and where the network's layers saw it; 1 is the place that counted
+most. Chosen by what masking does (benchmarks/masking.py, docs/page.md),
+where it led Grad-CAM by less than the intervals. Why no library: grad-cam brings a second OpenCV
+that overwrites the first, captum has one of the two views, and both are a page of PyTorch.
+
+Neighbours: `predict` and `report` supply and draw the pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from soundsight.errors import ConfigError
+from soundsight.inference.options import UNKNOWN
+from soundsight.spectrogram import Image
+
+if TYPE_CHECKING:
+    from soundsight.models.classifier import Classifier
+
+Floats = npt.NDArray[np.float32]
+
+SMOOTHING = 1 / 64  # standard deviation of the smoothing, as a share of the picture's side
+
+
+@dataclass(frozen=True, eq=False)
+class Reason:
+    """What spoke for one class in one picture."""
+
+    label: str
+    probability: float  # of the label, 0 to 1
+    heat: Floats  # (height, width) in [0, 1]; row 0 is the highest band, column 0 the start
+
+    def peak(self) -> tuple[float, float]:
+        """Where it is hottest: shares of the width from the left and of the height from the top."""
+        row, column = np.unravel_index(int(self.heat.argmax()), self.heat.shape)
+        return (float(column) + 0.5) / self.heat.shape[1], (float(row) + 0.5) / self.heat.shape[0]
+
+
+def can_explain(classifier: Classifier) -> bool:
+    """Whether a model has the gradients that this needs: checkpoints do, exports do not."""
+    return classifier.has_gradients
+
+
+def explain(classifier: Classifier, image: Image, label: str | None = None) -> Reason:
+    """Say what spoke for a class in a picture.
+
+    Args:
+        classifier: A loaded checkpoint.
+        image: uint8 `(height, width, 3)`, as `spectrogram.render` draws it.
+        label: The class; `None` and "unknown" take the most probable one.
+
+    Raises:
+        ConfigError: The model knows no such class.
+        ModelError: The model is an export.
+    """
+    from soundsight.models.attribution import credits, layer_map
+
+    names = classifier.ears.names
+    probabilities = classifier.probabilities(image[None])[0]
+    index = class_index(names, label)
+    index = int(probabilities.argmax()) if index is None else index
+    heat = heat_of(credits(classifier, image, index), layer_map(classifier, image, index))
+    return Reason(names[index], float(probabilities[index]), heat)
+
+
+def heat_of(credit: Floats, layers: Floats) -> Floats:
+    """A heat map in [0, 1] of what pixels are credited with and of what layers saw, both `(height, width)`.
+
+    It is all 0 where nothing spoke for the class.
+    """
+    import cv2
+
+    smooth = np.maximum(cv2.GaussianBlur(credit, (0, 0), SMOOTHING * credit.shape[1]), 0)
+    heat = smooth / max(float(smooth.max()), 1e-12) + layers
+    top = float(heat.max())
+    return (heat / top if top > 0 else heat).astype(np.float32)
+
+
+def class_index(names: Sequence[str], label: str | None) -> int | None:
+    """Position of a class; `None` for no class, or "unknown": the most probable one is meant.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    if label is not None and label in names:
+        return list(names).index(label)
+    if label is None or label == UNKNOWN:
+        return None
+    import difflib
+
+    close = difflib.get_close_matches(label, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else f" It knows: {', '.join(sorted(names)[:60])}."
+    raise ConfigError(f"This model knows no class {label!r}.{hint}")

@@ -1,0 +1,265 @@
+"""Live sound: a microphone, or whatever plays its part, classified as it is heard.
+
+An input hands over blocks with the time at which their last sample was heard. The last clip length of sound
+is kept in a ring; each tick, the newest sound in it is resampled, drawn and classified as `predict` does.
+Blocks that come while the model is busy wait in a queue; ticks that are missed are not made up for.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from soundsight.audio import Waveform
+from soundsight.errors import AudioError, ConfigError
+from soundsight.inference.options import Options, decide
+from soundsight.inference.predictor import Listener
+from soundsight.inference.segments import Stretch, draw
+
+_QUEUE_SECONDS = 10.0  # of sound that may wait while the model is busy; more is dropped and counted
+_MAX_CHANNELS = 2
+
+
+class Input(Protocol):
+    """Where live sound comes from."""
+
+    sample_rate: int  # Hz
+    overruns: int  # times that sound was lost before it could be heard
+
+    def waiting_seconds(self) -> float:
+        """Sound that is there already but not handed over yet."""
+
+    def blocks(self) -> Iterator[tuple[Waveform, float]]:
+        """Mono float32 blocks `(samples,)`, each with the `time.monotonic()` of its last sample."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """An input of this machine."""
+
+    index: int
+    name: str
+    channels: int
+    sample_rate: int  # Hz, the device's own
+    default: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """What was heard in the clip length of sound that ends at `seconds`."""
+
+    seconds: float  # of sound since the start
+    label: str
+    probability: float
+    probabilities: npt.NDArray[np.float32]  # (classes,)
+    latency_seconds: float  # from the last sample to this answer
+
+
+class Microphone:
+    """A PortAudio input, opened with `with`, at its own rate; channels are averaged."""
+
+    def __init__(self, device: int | str | None = None, *, block_seconds: float = 0.05) -> None:
+        """Choose an input.
+
+        Args:
+            device: Its number or a part of its name; `None` takes the system's default.
+            block_seconds: Length of the blocks that the sound system hands over.
+
+        Raises:
+            ConfigError: There is no such input, or sounddevice or PortAudio is missing.
+        """
+        chosen = find_device(device)
+        self.device = chosen
+        self.sample_rate = chosen.sample_rate
+        self.overruns = 0
+        self._frames = max(1, round(block_seconds * self.sample_rate))
+        self._queue: queue.Queue[tuple[Waveform, float] | None] = queue.Queue(
+            max(1, round(_QUEUE_SECONDS / block_seconds))
+        )
+        self._stream: Any = None
+
+    def __enter__(self) -> Microphone:
+        sounddevice = load_sounddevice()
+        try:
+            self._stream = sounddevice.InputStream(
+                samplerate=self.sample_rate,
+                blocksize=self._frames,
+                device=self.device.index,
+                channels=min(_MAX_CHANNELS, self.device.channels),
+                dtype="float32",
+                callback=self._take,
+                finished_callback=self._finish,
+            )
+            self._stream.start()
+        except (sounddevice.PortAudioError, ValueError) as error:
+            raise AudioError(
+                f"The input {self.device.name!r} cannot be opened ({error}); choose another one, see --list-devices."
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def waiting_seconds(self) -> float:
+        """See `Input`."""
+        return self._queue.qsize() * self._frames / self.sample_rate
+
+    def blocks(self) -> Iterator[tuple[Waveform, float]]:
+        """See `Input`; ends when the device is gone."""
+        while True:
+            try:
+                item = self._queue.get(timeout=1.0)
+            except queue.Empty:
+                if self._stream is None or not self._stream.active:
+                    return
+                continue
+            if item is None:
+                return
+            yield item
+
+    def _take(self, data: npt.NDArray[np.float32], frames: int, times: Any, status: Any) -> None:
+        """Called by PortAudio in its own thread."""
+        now = time.monotonic()
+        if status.input_overflow:
+            self.overruns += 1
+        # How long ago the last sample was recorded; some hosts give no usable times.
+        age = times.currentTime - times.inputBufferAdcTime - frames / self.sample_rate
+        heard = now - age if 0 <= age < 5 else now
+        try:
+            self._queue.put_nowait((data.mean(axis=1, dtype=np.float32), heard))
+        except queue.Full:
+            self.overruns += 1
+
+    def _finish(self) -> None:
+        try:
+            self._queue.put_nowait(None)
+        except queue.Full:
+            return
+
+
+class Ring:
+    """The last samples of an endless stream."""
+
+    def __init__(self, samples: int) -> None:
+        self.data = np.zeros(samples, np.float32)
+        self.total = 0  # samples ever taken
+
+    def add(self, block: Waveform) -> None:
+        """Take a block `(samples,)`."""
+        self.total += len(block)
+        block = block[-len(self.data) :]
+        place = (self.total - len(block)) % len(self.data)
+        first = block[: len(self.data) - place]
+        self.data[place : place + len(first)] = first
+        self.data[: len(block) - len(first)] = block[len(first) :]
+
+    def last(self) -> Waveform:
+        """All that is kept, oldest first: fewer samples at the start of the stream."""
+        place = self.total % len(self.data)
+        if self.total < len(self.data):
+            return self.data[: self.total].copy()
+        return np.concatenate([self.data[place:], self.data[:place]])
+
+
+def listen(
+    listener: Listener, source: Input, *, every_seconds: float = 1.0, options: Options | None = None
+) -> Iterator[Heard]:
+    """Classify live sound until its source ends.
+
+    Args:
+        listener: The model.
+        source: Where the sound comes from.
+        every_seconds: Sound between two answers. Before the first full clip, the sound there is gets padded
+            as in training.
+        options: Thresholds, time shifts and speeds; the window is the model's clip length.
+
+    Raises:
+        ConfigError: `every_seconds` or an option is out of range.
+    """
+    if not 0.05 <= every_seconds <= 3600:
+        raise ConfigError(f"every={every_seconds:g} s is out of range: 0.05 to 3600 s are allowed.")
+    how = listener.resolve(options or Options())
+    config, rate = listener.spectrogram, source.sample_rate
+    ring = Ring(math.ceil(config.clip_seconds * rate))
+    due = step = max(1, round(every_seconds * rate))
+    for block, heard in source.blocks():
+        ring.add(block)
+        if ring.total < due or source.waiting_seconds() >= every_seconds:
+            continue
+        due = (ring.total // step + 1) * step
+        waveform = ring.last()
+        images, silent, _ = draw(Stretch(0.0, 0.0, waveform, len(waveform), rate), config, how.speeds)
+        (row,) = listener.classifier.probabilities(np.stack(images), shifts=how.shifts, views=len(images))
+        probabilities = np.zeros_like(row) if silent else row
+        label, probability = decide(probabilities, silent, listener.names, how.thresholds)
+        latency = time.monotonic() - heard
+        yield Heard(ring.total / rate, label, probability, probabilities, latency)
+
+
+def devices() -> list[Device]:
+    """The inputs of this machine.
+
+    Raises:
+        ConfigError: sounddevice or PortAudio is missing.
+    """
+    sounddevice = load_sounddevice()
+    default = sounddevice.default.device[0]
+    return [
+        Device(
+            index,
+            str(found["name"]),
+            int(found["max_input_channels"]),
+            round(found["default_samplerate"]),
+            index == default,
+        )
+        for index, found in enumerate(sounddevice.query_devices())
+        if found["max_input_channels"] > 0
+    ]
+
+
+def find_device(wanted: int | str | None) -> Device:
+    """An input by number, by a part of its name, or the default one.
+
+    Raises:
+        ConfigError: There is none, or several fit.
+    """
+    known = devices()
+    if not known:
+        raise ConfigError("This machine has no sound input; plug in a microphone, and see --list-devices.")
+    if wanted is None:
+        return next((device for device in known if device.default), known[0])
+    if isinstance(wanted, int):
+        fitting = [device for device in known if device.index == wanted]
+    else:
+        fitting = [device for device in known if wanted.lower() in device.name.lower()]
+        fitting = [device for device in fitting if device.name == wanted] or fitting
+    if len(fitting) != 1:
+        problem = "Several inputs fit" if fitting else "There is no input"
+        names = ", ".join(f"{device.index} {device.name!r}" for device in fitting or known)
+        raise ConfigError(f"{problem} {wanted!r}; choose one of: {names}.")
+    return fitting[0]
+
+
+def load_sounddevice() -> Any:
+    """The module sounddevice.
+
+    Raises:
+        ConfigError: It or the PortAudio library is not installed.
+    """
+    try:
+        import sounddevice
+    except ImportError as error:
+        raise ConfigError('Live sound needs the package sounddevice; run pip install "soundsight[live]".') from error
+    except OSError as error:
+        raise ConfigError(
+            "Live sound needs the PortAudio library; install libportaudio2 with your system's package manager."
+        ) from error
+    return sounddevice

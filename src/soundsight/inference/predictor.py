@@ -1,0 +1,292 @@
+"""A model that listens: recordings in, timed answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soundsight import parallel
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import AudioError, ConfigError
+from soundsight.inference.options import GPU_BATCH, PROCESSOR_BATCH, Options, Resolved, decide, resolve
+from soundsight.inference.pipeline import Drawn, Ended, compute
+from soundsight.inference.results import OVERRIDE, OWN, Answer, Model, Summary, Tally, Vector, Window
+from soundsight.inference.segments import Source, array_source, file_source
+from soundsight.inference.sources import expand
+
+if TYPE_CHECKING:
+    from soundsight.models.classifier import Classifier
+
+Floats = npt.NDArray[np.float32]
+Watch = Callable[[Window, Drawn], None]
+
+_MAX_DRAWING_THREADS = 8
+
+
+class Listener:
+    """A model with its ears, ready to answer; made by `load`.
+
+    Call it with a path, or with an array and its rate. The keywords of all methods are the fields of
+    `Options`.
+    """
+
+    def __init__(self, classifier: Classifier, *, threads: int | None = None) -> None:
+        self.classifier = classifier
+        self._workers = max(1, min(_MAX_DRAWING_THREADS, (threads or parallel.cores()) - 1))
+        settings = OVERRIDE if classifier.ears.supplied else OWN
+        self.model = Model(classifier.ears.names, classifier.fingerprint, settings)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes, in the order of `Window.probabilities`."""
+        return self.model.names
+
+    @property
+    def spectrogram(self) -> SpectrogramConfig:
+        """The model's ears."""
+        return self.classifier.ears.spectrogram
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits of the model file; of several, joined by plus signs."""
+        return self.model.fingerprint
+
+    @property
+    def clip_seconds(self) -> float:
+        """What the model hears at once, in seconds: the longest window."""
+        return self.spectrogram.clip_seconds
+
+    def __repr__(self) -> str:
+        return (
+            f"Listener({len(self.names)} classes, {self.clip_seconds:g} s at "
+            f"{self.spectrogram.sample_rate} Hz, {self.fingerprint})"
+        )
+
+    def __call__(
+        self, source: str | Path | npt.ArrayLike, rate: int | None = None, *, top_k: int | None = None, **how: Any
+    ) -> Answer:
+        """Answer one recording.
+
+        Args:
+            source: A path, or samples `(samples,)` or `(samples, channels)`, integers or floats in [-1, 1].
+            rate: The sample rate of an array, in Hz.
+            top_k: Classes that the answer names; see `Options`.
+            how: Other fields of `Options`, such as `hop_seconds=1.0` or `threshold=0.5`.
+
+        Raises:
+            AudioError: The recording cannot be read.
+            ConfigError: An option is not allowed.
+        """
+        options = _options({"top_k": top_k, **how})
+        (answer,) = self.answers([_source(source, rate)], options)
+        if answer.failure:
+            raise AudioError(answer.failure)
+        return answer
+
+    def windows(self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any) -> Iterator[Window]:
+        """Answer one recording window by window, in constant memory however long it is."""
+        for event in self.stream([_source(source, rate)], _options(how)):
+            if isinstance(event, Window):
+                yield event
+            elif event.failure:
+                raise AudioError(event.failure)
+
+    def embed(self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any) -> Iterator[Vector]:
+        """The network's features of each window: pooled, before the classes."""
+        for event in self.vectors([_source(source, rate)], _options(how)):
+            if isinstance(event, Vector):
+                yield event
+            elif event.failure:
+                raise AudioError(event.failure)
+
+    def resolve(self, options: Options) -> Resolved:
+        """Options with this model's own values filled in.
+
+        Raises:
+            ConfigError: A value is out of range, or a threshold names a class that the model does not know.
+        """
+        batch = PROCESSOR_BATCH if str(self.classifier.device) == "cpu" else GPU_BATCH
+        return resolve(options, self.spectrogram, self.names, self.classifier.ears.threshold, batch=batch)
+
+    def answers(self, sources: Iterable[Source], options: Options) -> Iterator[Answer]:
+        """One answer a recording; those that cannot be read say so in `Answer.failure`."""
+        windows: list[Window] = []
+        for event in self.stream(sources, options):
+            if isinstance(event, Window):
+                windows.append(event)
+                continue
+            yield Answer(event.recording, event.duration_seconds, tuple(windows), event, options.top_k)
+            windows = []
+
+    def stream(
+        self, sources: Iterable[Source], options: Options, *, watch: Watch | None = None
+    ) -> Iterator[Window | Summary]:
+        """Windows of many recordings as they are answered, and a summary at the end of each.
+
+        Nothing is kept, so ten hours need no more memory than a minute.
+
+        Args:
+            sources: The recordings, in the order of the answers.
+            options: How to listen.
+            watch: Called with each window and how it was drawn.
+        """
+        how = self.resolve(options)
+        tally: Tally | None = None
+        network = partial(self.classifier.probabilities, shifts=how.shifts, views=1 + len(how.speeds))
+        for event in self._compute(sources, network, how, how.speeds):
+            recording = event.recording if isinstance(event, Ended) else event[0].recording
+            tally = tally or Tally(recording, self.model)
+            if isinstance(event, Ended):
+                yield tally.summary(event.duration_seconds, event.failure, how.summary_thresholds)
+                tally = None
+                continue
+            window = self._window(*event, how.thresholds)
+            tally.add(window)
+            if watch:
+                watch(window, event[0])
+            yield window
+
+    def vectors(self, sources: Iterable[Source], options: Options) -> Iterator[Vector | Ended]:
+        """Feature vectors of many recordings, and the end of each."""
+        how = self.resolve(options)
+        for event in self._compute(sources, self.classifier.features, how):
+            if isinstance(event, Ended):
+                yield event
+            else:
+                drawn, vector = event
+                yield Vector(drawn.recording, drawn.start_seconds, drawn.end_seconds, vector)
+
+    def _compute(
+        self,
+        sources: Iterable[Source],
+        network: Callable[[npt.NDArray[np.uint8]], Floats],
+        how: Resolved,
+        speeds: Sequence[float] = (),
+    ) -> Iterator[tuple[Drawn, Floats] | Ended]:
+        return compute(
+            sources,
+            network,
+            self.spectrogram,
+            window_seconds=how.window_seconds,
+            hop_seconds=how.hop_seconds,
+            batch=how.batch,
+            workers=self._workers,
+            speeds=speeds,
+            steady=how.steady,
+        )
+
+    def _window(self, drawn: Drawn, probabilities: Floats, thresholds: Floats) -> Window:
+        if drawn.silent:
+            probabilities = np.zeros_like(probabilities)
+        label, probability = decide(probabilities, drawn.silent, self.names, thresholds)
+        return Window(
+            drawn.recording,
+            drawn.start_seconds,
+            drawn.end_seconds,
+            label,
+            probability,
+            probabilities,
+            drawn.silent,
+            self.model,
+            drawn.weight,
+        )
+
+
+def load(
+    model: str | Path | Sequence[str | Path],
+    *,
+    device: str | None = None,
+    spectrogram: SpectrogramConfig | None = None,
+    trust: bool = False,
+    threads: int | None = None,
+    runtime: str = "auto",
+) -> Listener:
+    """Load a model to answer recordings with.
+
+    Args:
+        model: A checkpoint `.pt`, or an exported `.onnx` or OpenVINO folder; or several of them,
+            whose probabilities are averaged.
+        device: "cpu", "cuda", "0"...; `None` takes the first GPU, or else the CPU.
+        spectrogram: Other ears than the model's own; answers then say so.
+        trust: Load a checkpoint that holds more than data; a hostile file then runs code.
+        threads: Processor threads to use; `None` takes all.
+        runtime: What computes the answers of a checkpoint: "pytorch", "onnxruntime", or "auto": ONNX Runtime on a
+            processor, where it is installed and agrees with PyTorch, which it is much quicker to load than.
+
+    Raises:
+        ModelError: The model is missing, unsafe, damaged, or has no ears and none were supplied.
+        ConfigError: Several models know different classes, or hear differently.
+    """
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads={threads} is not allowed; it must be 1 or more.")
+    from soundsight.models.converted import load_fastest
+
+    paths = [model] if isinstance(model, str | Path) else list(model)
+    if not paths:
+        raise ConfigError("No model is named; name a checkpoint .pt or an exported model.")
+    members = [
+        load_fastest(path, runtime=runtime, device=device, spectrogram=spectrogram, trust=trust, threads=threads)
+        for path in paths
+    ]
+    if len(members) == 1:
+        return Listener(members[0], threads=threads)
+    from soundsight.models.ensemble import Ensemble
+
+    return Listener(Ensemble(members), threads=threads)
+
+
+def predict(
+    model: str | Path | Sequence[str | Path] | Listener,
+    sources: str | Path | Iterable[str | Path],
+    *,
+    top_k: int | None = None,
+    **how: Any,
+) -> Iterator[Answer]:
+    """Answer many recordings, one after the other, as they are asked for.
+
+    Args:
+        model: What `load` takes, or a loaded model.
+        sources: Files, folders (searched for recordings) and globs.
+        top_k: Classes that an answer names; see `Options`.
+        how: Other fields of `Options`; and the keywords of `load`.
+
+    Returns:
+        One answer a recording, in order. What cannot be read comes with a `failure` instead of windows.
+
+    Raises:
+        ConfigError: An option is not allowed.
+        ModelError: See `load`.
+    """
+    keys = ("device", "spectrogram", "trust", "threads", "runtime")
+    loading = {key: how.pop(key) for key in keys if key in how}
+    options = _options({"top_k": top_k, **how})
+    if isinstance(model, Listener) and loading:
+        raise ConfigError(f"{', '.join(loading)} belong to load(), and this model is loaded already.")
+    listener = model if isinstance(model, Listener) else load(model, **loading)
+    words = [sources] if isinstance(sources, str | Path) else sources
+    listener.resolve(options)  # complain now, not at the first answer
+    return listener.answers((file_source(path) for path in expand(words)), options)
+
+
+def _options(how: dict[str, Any]) -> Options:
+    known = Options.__dataclass_fields__
+    for key in how:
+        if key not in known:
+            from soundsight.config import unknown_key
+
+            raise ConfigError(unknown_key(key, known, "the options of listening"))
+    return replace(Options(), **how)
+
+
+def _source(source: str | Path | npt.ArrayLike, rate: int | None) -> Source:
+    if isinstance(source, str | Path):
+        if rate is not None:
+            raise ConfigError(f"{source} tells its own sample rate; rate={rate} is for arrays only.")
+        return file_source(source)
+    return array_source(source, rate)

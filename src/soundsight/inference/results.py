@@ -1,0 +1,297 @@
+"""What is said of recordings: windows, answers, summaries, vectors; plain values that print well."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from soundsight.errors import ConfigError
+from soundsight.files import printable
+from soundsight.inference.options import SHOWN_CLASSES, SILENCE, UNKNOWN, decide
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+Floats = npt.NDArray[np.float32]
+
+OWN, OVERRIDE = "own", "override"
+_SHOWN = 20  # windows that an answer prints
+
+
+@dataclass(frozen=True)
+class Model:
+    """Who answered, and what its outputs mean; shared by all answers of one model."""
+
+    names: tuple[str, ...]
+    fingerprint: str
+    settings: str  # "own" ears, or "override": spectrogram settings that the user supplied
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What was heard in one stretch of a recording."""
+
+    recording: str
+    start_seconds: float
+    end_seconds: float
+    label: str  # a class, "unknown" below its threshold, or "silence"
+    probability: float  # of the label, 0 to 1; of "unknown" that of the best class; of "silence" 0
+    probabilities: Floats = field(repr=False)  # (classes,), sum 1; all 0 in silence
+    silent: bool = field(repr=False)
+    model: Model = field(repr=False)
+    weight: float = field(default=1.0, repr=False)  # in a mean: below 1 for what is left at a recording's end
+
+    @property
+    def named(self) -> bool:
+        """Whether the label is a class: one may be called "silence" or "unknown", too."""
+        return not self.silent and (self.label != UNKNOWN or self.top(1)[0][0] == UNKNOWN)
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The k best classes with their probabilities; none in silence."""
+        return [] if self.silent else _top(self.probabilities, self.model.names, k)
+
+    def rows(self, top_k: int = 1) -> list[dict[str, Any]]:
+        """One plain row a rank: the label first, then the next best classes."""
+        ranked = [(self.label, self.probability)]
+        ranked += [pair for pair in self.top(top_k) if pair[0] != self.label]
+        return [
+            {
+                "recording": self.recording,
+                "start": self.start_seconds,
+                "end": self.end_seconds,
+                "label": label,
+                "probability": round(probability, 6),
+                "rank": rank,
+                "model": self.model.fingerprint,
+                "settings": self.model.settings,
+            }
+            for rank, (label, probability) in enumerate(ranked[:top_k], 1)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Vector:
+    """The network's view of one window: its pooled features before the classes."""
+
+    recording: str
+    start_seconds: float
+    end_seconds: float
+    vector: Floats  # (features,)
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A recording as a whole: the mean over those windows that were not silent, weighed by their length."""
+
+    recording: str
+    duration_seconds: float
+    label: str
+    probability: float
+    probabilities: Floats = field(repr=False)  # (classes,)
+    counts: Mapping[str, int]  # windows of each label
+    model: Model = field(repr=False)
+    failure: str = ""  # why the rest, or all, could not be read
+
+    def as_window(self) -> Window:
+        """The same as one window from start to end, for writers."""
+        silent = not self.probabilities.any()
+        return Window(
+            self.recording,
+            0.0,
+            self.duration_seconds,
+            self.label,
+            self.probability,
+            self.probabilities,
+            silent,
+            self.model,
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Answer:
+    """All that was heard in one recording."""
+
+    recording: str
+    duration_seconds: float
+    windows: tuple[Window, ...]
+    summary: Summary
+    top_k: int | None = None  # as asked for; None shows 5 and makes rows of 1
+
+    @property
+    def label(self) -> str:
+        """The label of the recording as a whole."""
+        return self.summary.label
+
+    @property
+    def probability(self) -> float:
+        """The mean probability of `label` over the windows."""
+        return self.summary.probability
+
+    @property
+    def failure(self) -> str:
+        """Why the recording, or the rest of it, could not be read; empty if all is well."""
+        return self.summary.failure
+
+    def top(self, k: int | None = None) -> list[tuple[str, float]]:
+        """The best classes over all windows with their mean probabilities; none if all is silence."""
+        summary = self.summary
+        return (
+            _top(summary.probabilities, summary.model.names, k or self.top_k or SHOWN_CLASSES)
+            if summary.probabilities.any()
+            else []
+        )
+
+    def to_rows(self, top_k: int | None = None) -> list[dict[str, Any]]:
+        """Plain rows: recording, start, end (s), label, probability, rank, model, settings.
+
+        One per segment, unless `top_k` is given here or was asked for with the recording.
+        """
+        return [row for window in self.windows for row in window.rows(top_k or self.top_k or 1)]
+
+    def to_pandas(self, top_k: int | None = None) -> pandas.DataFrame:
+        """The rows as a pandas frame."""
+        pandas = _package("pandas")
+        return pandas.DataFrame(self.to_rows(top_k), columns=list(ROW_COLUMNS))
+
+    def to_polars(self, top_k: int | None = None) -> polars.DataFrame:
+        """The rows as a polars frame."""
+        polars = _package("polars")
+        return polars.DataFrame(self.to_rows(top_k), schema=list(ROW_COLUMNS))
+
+    def __repr__(self) -> str:
+        lines = [
+            printable(f"{self.recording}, {self.duration_seconds:.2f} s: {_percent(self.label, self.probability)}")
+        ]
+        lines += [f"  {start:9.2f} {end:9.2f} s  {text}" for start, end, text in self._lines()]
+        return "\n".join([*lines, *self._rest()])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{start:.2f}</td><td>{end:.2f}</td><td>{_escape(text)}</td></tr>"
+            for start, end, text in self._lines()
+        )
+        title = f"{self.recording}, {self.duration_seconds:.2f} s: {_percent(self.label, self.probability)}"
+        rest = "".join(f"<p>{_escape(line.strip())}</p>" for line in self._rest())
+        return (
+            f"<p><b>{_escape(title)}</b></p><table><thead><tr><th>start (s)</th><th>end (s)</th>"
+            f"<th>heard</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
+        )
+
+    def _lines(self) -> Iterator[tuple[float, float, str]]:
+        shown = self.top_k or SHOWN_CLASSES
+        for window in self.windows[:_SHOWN]:
+            others = [_percent(*pair) for pair in window.top(shown) if pair[0] != window.label]
+            first = _percent(window.label, window.probability)
+            yield window.start_seconds, window.end_seconds, printable(", ".join([first, *others][:shown]))
+
+    def _rest(self) -> list[str]:
+        more = len(self.windows) - _SHOWN
+        return ([f"  ... and {more} more windows"] if more > 0 else []) + (
+            [printable(self.failure)] if self.failure else []
+        )
+
+
+ROW_COLUMNS = ("recording", "start", "end", "label", "probability", "rank", "model", "settings")
+
+
+class Tally:
+    """Sums over the windows of one recording, in constant memory."""
+
+    def __init__(self, recording: str, model: Model) -> None:
+        self.recording = recording
+        self.model = model
+        self.counts: Counter[str] = Counter()
+        self.total = np.zeros(len(model.names))
+        self.heard = 0.0
+        self.named = False  # whether some window has a class
+
+    def add(self, window: Window) -> None:
+        """Count a window."""
+        self.counts[window.label] += 1
+        self.named |= window.named
+        if not window.silent:
+            self.total += window.weight * window.probabilities
+            self.heard += window.weight
+
+    def summary(self, duration_seconds: float, failure: str, thresholds: Floats) -> Summary:
+        """What the windows say together."""
+        mean = (self.total / (self.heard or 1)).astype(np.float32)
+        silent = self.heard == 0
+        label, probability = decide(mean, silent, self.model.names, thresholds)
+        if not self.named and not (silent and self.counts):
+            label = UNKNOWN  # no window was named, or none was read
+        return Summary(
+            self.recording, duration_seconds, label, probability, mean, dict(self.counts), self.model, failure
+        )
+
+
+def merge(events: Iterable[Window | Summary]) -> Iterator[Window | Summary]:
+    """Join neighbouring segments of one label into events that do not overlap; probabilities become means.
+
+    Of two overlapping segments with different labels, one event ends and the next begins midway between their centres.
+    """
+    run: Window | None = None
+    last: Window | None = None  # the newest segment of the run, as it was
+    count = 0
+    for event in events:
+        if run is not None and last is not None and isinstance(event, Window) and _continues(last, event):
+            run, last, count = _join(run, event, count), event, count + 1
+            continue
+        start = event.start_seconds if isinstance(event, Window) else 0.0
+        if run is not None:
+            if last is not None and isinstance(event, Window) and start < run.end_seconds:
+                centres = (last.start_seconds + last.end_seconds + event.start_seconds + event.end_seconds) / 4
+                start = round(centres, 6)
+                run = replace(run, end_seconds=start)
+            yield run
+        if isinstance(event, Summary):
+            run = last = None
+            yield event
+        else:
+            run, last, count = replace(event, start_seconds=start), event, 1
+    if run is not None:
+        yield run
+
+
+def _continues(last: Window, window: Window) -> bool:
+    same = window.recording == last.recording and window.label == last.label
+    same &= (window.silent, window.named) == (last.silent, last.named)
+    return same and window.start_seconds <= last.end_seconds + 1e-6
+
+
+def _join(run: Window, window: Window, count: int) -> Window:
+    """A run of `count` windows with one more."""
+    share = 1 / (count + 1)
+    return replace(
+        run,
+        end_seconds=max(run.end_seconds, window.end_seconds),
+        probability=run.probability + share * (window.probability - run.probability),
+        probabilities=run.probabilities + np.float32(share) * (window.probabilities - run.probabilities),
+    )
+
+
+def _top(probabilities: Floats, names: tuple[str, ...], k: int) -> list[tuple[str, float]]:
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    return [(names[i], float(probabilities[i])) for i in order]
+
+
+def _escape(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _percent(label: str, probability: float) -> str:
+    return label if label == SILENCE else f"{label} {probability:.3f}"
+
+
+def _package(name: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise ConfigError(f"This needs the package {name}, which is not installed; run pip install {name}.") from error

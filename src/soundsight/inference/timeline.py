@@ -1,0 +1,81 @@
+"""A whole recording for a picture: its spectrogram and the probabilities, coarser the longer it is.
+
+Memory stays the same however long the recording; drawing is the business of `report`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from soundsight.config import SpectrogramConfig
+from soundsight.inference.pipeline import Drawn
+from soundsight.inference.results import Window
+
+COLUMNS, WINDOWS, CLASSES = 8192, 2048, 10
+
+
+class Timeline:
+    """Gathers the windows of one recording."""
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        self.config = config
+        self.column_seconds = config.hop_length / config.sample_rate
+        self.canvas = np.full((config.image_size, COLUMNS), -np.inf, np.float32)  # dB re full scale
+        self.reference_db = -math.inf  # of the loudest window: 0 dB of the whole recording
+        self.windows: list[tuple[float, float, npt.NDArray[np.float32]]] = []
+        self.names: tuple[str, ...] = ()
+
+    def add(self, window: Window, drawn: Drawn) -> None:
+        """Take a window and its image; where windows overlap, the later image is on top."""
+        self.names = window.model.names
+        self.windows.append((window.start_seconds, window.end_seconds, window.probabilities))
+        if len(self.windows) > WINDOWS:
+            pairs = zip(self.windows[::2], self.windows[1::2], strict=False)
+            rest = self.windows[len(self.windows) // 2 * 2 :]
+            half = np.float32(0.5)
+            self.windows = [(a[0], max(a[1], b[1]), (a[2] + b[2]) * half) for a, b in pairs] + rest
+        while window.end_seconds > COLUMNS * self.column_seconds:
+            self.canvas[:, : COLUMNS // 2] = np.maximum(self.canvas[:, ::2], self.canvas[:, 1::2])
+            self.canvas[:, COLUMNS // 2 :] = -np.inf
+            self.column_seconds *= 2
+        first = math.floor(window.start_seconds / self.column_seconds)
+        last = min(COLUMNS, math.ceil(window.end_seconds / self.column_seconds))
+        times = (np.arange(first, last) + 0.5) * self.column_seconds - window.start_seconds
+        step = self.config.hop_length / self.config.sample_rate
+        columns = np.clip((times / step).astype(int), 0, self.config.image_size - 1)
+        span = self.config.db_ceiling - self.config.db_floor
+        level = self.config.db_floor + drawn.image[:, columns, 0] / np.float32(255) * np.float32(span)
+        self.canvas[:, first:last] = level + drawn.reference_db
+        self.reference_db = max(self.reference_db, drawn.reference_db)
+
+    def levels(self, duration_seconds: float) -> npt.NDArray[np.float64]:
+        """Levels in dB over the duration, `(bands, columns)`, lowest band first; 0 dB is one level throughout."""
+        columns = max(1, min(COLUMNS, math.ceil(duration_seconds / self.column_seconds - 1e-6)))
+        span = self.config.db_ceiling - self.config.db_floor
+        return self.config.db_floor + self.grey(columns)[::-1] / 255.0 * span
+
+    def grey(self, columns: int) -> npt.NDArray[np.uint8]:
+        """The first columns as uint8 `(bands, columns)`, highest band first: 0 is `db_floor`, 255 `db_ceiling`."""
+        low, high = self.config.db_floor, self.config.db_ceiling
+        level = np.nan_to_num(self.canvas[:, :columns] - np.float32(self.reference_db), nan=low, neginf=low)
+        return np.rint(255 * (np.clip(level, low, high) - low) / (high - low)).astype(np.uint8)
+
+    def classes(self) -> list[str]:
+        """The classes worth a track: those on top somewhere, the likeliest first."""
+        total = np.sum([p for _, _, p in self.windows], axis=0)
+        top = {int(p.argmax()) for _, _, p in self.windows if p.any()}
+        order = [int(i) for i in np.argsort(-total, kind="stable")]
+        chosen = [i for i in order if i in top][:CLASSES] or order[:1]
+        chosen += [i for i in order if i not in chosen][: max(0, 3 - len(chosen))]
+        return [self.names[i] for i in chosen]
+
+    def scores(self, classes: list[str]) -> list[tuple[float, float, dict[str, float]]]:
+        """(start, end, probability of each class) of each stretch."""
+        index = [self.names.index(name) for name in classes]
+        return [
+            (start, end, {name: min(1.0, float(p[i])) for name, i in zip(classes, index, strict=True)})
+            for start, end, p in self.windows
+        ]

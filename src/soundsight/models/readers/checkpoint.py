@@ -1,0 +1,66 @@
+"""Checkpoints `.pt`, computed by PyTorch; see `backend.checkpoint` for what is believed of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from soundsight.backend import checkpoint
+from soundsight.backend.device import choose_device
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import ModelError
+from soundsight.models.classifier import Classifier
+
+KINDS = (".pt",)
+
+
+def read(
+    path: Path, *, device: str | None, spectrogram: SpectrogramConfig | None, trust: bool, threads: int | None
+) -> Classifier:
+    """Build the network of a checkpoint and load its weights; see `load.load_classifier`."""
+    import torch
+
+    chosen = choose_device(device)
+    data = checkpoint.read_file(path)
+    content = checkpoint.parse_checkpoint(data, path, trust=trust)
+    model = checkpoint.checkpoint_model(content)
+    ears = checkpoint.read_ears(
+        getattr(model, "soundsight", None), path, checkpoint.class_names(model, path), supplied=spectrogram
+    )
+    trained = (content.get("train_args") or {}).get("imgsz")
+    if ears.supplied and isinstance(trained, int) and trained != ears.spectrogram.image_size:
+        raise ModelError(
+            f"{path} was trained on images of {trained} pixels, but the given spectrogram settings have image_size="
+            f"{ears.spectrogram.image_size}; it would answer wrongly. Give settings with image_size={trained}."
+        )
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        network = model.float().eval().fuse(verbose=False).to(chosen).to(memory_format=torch.channels_last)
+    except Exception as error:  # whatever layers that lack their parts provoke
+        raise ModelError(f"{path} holds a network that does not fit together; it is damaged.") from error
+    classifier = Classifier(network, ears, device=chosen, fingerprint=checkpoint.hash_of(data)[:12])
+    return check_answer(classifier, path, ears)
+
+
+def check_answer(classifier: Classifier, path: Path, ears: checkpoint.Ears) -> Classifier:
+    """Ask for one black picture, so that a file that lies about its network is found out.
+
+    Raises:
+        ModelError: The network fails, or answers with something else than one number a class.
+    """
+    size = ears.spectrogram.image_size
+    try:
+        answer = classifier.logits(np.zeros((1, size, size, 3), np.uint8))
+    except Exception as error:  # whatever layers that do not fit together provoke
+        text = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ModelError(
+            f"{path} does not accept the {size} x {size} pictures that its settings draw ({text})."
+        ) from error
+    if answer.shape != (1, len(ears.names)) or not np.isfinite(answer).all():
+        raise ModelError(
+            f"{path} names {len(ears.names)} classes, but answers with shape {answer.shape} or values that are no "
+            "numbers; it is damaged."
+        )
+    return classifier

@@ -1,0 +1,83 @@
+"""ONNX files, computed by ONNX Runtime."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundsight import parallel
+from soundsight.backend import checkpoint
+from soundsight.checks import require
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import ConfigError, ModelError
+from soundsight.models.classifier import Classifier, Floats
+from soundsight.models.exported import Exported, check_step, checked, filled, one_line, read_metadata
+
+KINDS = (".onnx",)
+
+
+class OnnxClassifier(Exported):
+    """`network` is an ONNX Runtime session."""
+
+    def probabilities_of(self, pixels: Floats) -> Floats:
+        """See `Exported.probabilities_of`."""
+        given = self.network.get_inputs()[0]
+        if given.type == "tensor(float16)":
+            pixels = pixels.astype(np.float16)
+        step = given.shape[0] if isinstance(given.shape[0], int) else len(pixels)
+        parts = []
+        for first in range(0, len(pixels), step):
+            part = pixels[first : first + step]
+            parts.append(self.network.run(None, {given.name: filled(part, step)})[0][: len(part)])
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+def read(
+    path: Path,
+    *,
+    device: str | None,
+    spectrogram: SpectrogramConfig | None,
+    trust: bool,
+    threads: int | None,
+    data: bytes | None = None,
+) -> Classifier:
+    """Open an ONNX file, or its content `data` if that was read already, with ONNX Runtime."""
+    onnxruntime = require("onnxruntime", "soundsight[export]")
+    data = checkpoint.read_file(path) if data is None else data
+    if re.search(rb"(\x08|\x88\x80*\x00)location", data):  # what names another file, in whatever order and length
+        raise ModelError(f"{path} keeps weights in another file, which is not read; export it into one file.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads or parallel.cores()
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # not whatever its first bytes say
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others draw meanwhile
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=_providers(onnxruntime, device))
+        metadata = session.get_modelmeta().custom_metadata_map
+    except Exception as error:
+        raise ModelError(f"{path} is no ONNX model that can be opened ({one_line(error)}).") from error
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)"):
+        raise ModelError(f"{path} does not take one picture as its input; it is no classifier of Soundsight.")
+    check_step(inputs[0].shape[0], path)
+    ears = read_metadata(metadata.get(checkpoint.KEY), metadata.get("names"), path, spectrogram)
+    place = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
+    return checked(OnnxClassifier(session, ears, device=place, fingerprint=checkpoint.hash_of(data)[:12]), path)
+
+
+def _providers(onnxruntime: Any, device: str | None) -> list[Any]:
+    """Execution providers for a device, in the order of preference."""
+    text = str(device or "")
+    known = onnxruntime.get_available_providers()
+    if text == "cpu" or (not text and "CUDAExecutionProvider" not in known):
+        return ["CPUExecutionProvider"]
+    index = text.removeprefix("cuda").lstrip(":") or "0"
+    if not index.isdigit() or "CUDAExecutionProvider" not in known:
+        raise ConfigError(
+            f"device={text} is not there: ONNX Runtime offers {', '.join(known)}; use device=cpu, or install "
+            "onnxruntime-gpu."
+        )
+    return [("CUDAExecutionProvider", {"device_id": int(index)}), "CPUExecutionProvider"]

@@ -1,0 +1,61 @@
+"""OpenVINO folders: one .xml and one .bin file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundsight.backend import checkpoint
+from soundsight.backend.quiet import require_openvino
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import ConfigError, ModelError
+from soundsight.models.classifier import Classifier, Floats
+from soundsight.models.exported import Exported, check_step, checked, filled, one_line, read_metadata
+
+KINDS = ("folder", ".xml")
+
+
+class OpenVinoClassifier(Exported):
+    """`network` is a compiled OpenVINO model."""
+
+    def probabilities_of(self, pixels: Floats) -> Floats:
+        """See `Exported.probabilities_of`."""
+        shape = self.network.inputs[0].partial_shape
+        step = len(pixels) if shape[0].is_dynamic else shape[0].get_length()
+        parts = []
+        for first in range(0, len(pixels), step):
+            part = pixels[first : first + step]
+            parts.append(np.array(self.network([filled(part, step)])[0])[: len(part)])
+        return np.concatenate(parts)
+
+
+def read(
+    path: Path, *, device: str | None, spectrogram: SpectrogramConfig | None, trust: bool, threads: int | None
+) -> Classifier:
+    """Open a folder with an OpenVINO model, on the CPU unless `device` is "gpu" or another of OpenVINO's."""
+    folder = path if path.is_dir() else path.parent
+    files = sorted(folder.glob("*.xml"))
+    if len(files) != 1 or not files[0].with_suffix(".bin").is_file():
+        raise ModelError(f"The folder {folder} holds no OpenVINO model: one .xml and one .bin file are needed.")
+    openvino = require_openvino()
+    place = (device or "cpu").upper()
+    core = openvino.Core()
+    if place not in core.available_devices:
+        raise ConfigError(f"device={device} is not there: OpenVINO sees {', '.join(core.available_devices)}.")
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        model = core.read_model(files[0])
+        info = model.get_rt_info()
+        own = str(info[checkpoint.KEY].value) if checkpoint.KEY in info else None
+        network = core.compile_model(model, place, settings)
+    except Exception as error:
+        raise ModelError(f"{folder} holds no OpenVINO model that can be opened ({one_line(error)}).") from error
+    batch = model.inputs[0].partial_shape[0] if model.inputs else None
+    check_step(0 if batch is None else "any" if batch.is_dynamic else batch.get_length(), folder)
+    ears = read_metadata(own, None, folder, spectrogram)
+    fingerprint = checkpoint.file_fingerprint(folder)
+    return checked(OpenVinoClassifier(network, ears, device=place.lower(), fingerprint=fingerprint), folder)

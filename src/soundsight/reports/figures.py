@@ -1,0 +1,83 @@
+"""The same content as a report, as files for papers: figures that are legible in print, tables as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from soundsight import reports as drawing
+from soundsight.errors import ConfigError
+from soundsight.files import write_text
+from soundsight.reports.html import Material
+from soundsight.reports.run_report import Run, curve_files
+from soundsight.reports.saliency import draw_heat
+
+TABLES = ("metrics.json", "predictions.csv", "per_class.csv", "confused_pairs.csv", "folds.csv")
+FORMATS = ("png", "pdf", "svg")
+
+
+def write_figures(run: Run, material: Material, folder: str | Path, *, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Write figures and tables into a folder.
+
+    Args:
+        run: The scored run.
+        material: What `experiment.report.collect` made of it.
+        folder: Made if it does not exist.
+        formats: "png", "pdf" and "svg".
+
+    Raises:
+        ConfigError: A format is unknown, or the folder is the run's own or cannot be written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise ConfigError(f"The format {name!r} cannot be drawn; {', '.join(FORMATS)} can.")
+    folder = Path(folder)
+    if folder.absolute() == run.folder.absolute():
+        raise ConfigError(f"{folder} is the run itself; name another folder for its figures.")
+    written = [write_text(folder / "mistakes.csv", _mistakes(material))]
+    for kind in formats:
+        written += _draw(run, material, folder, kind)
+    for name in TABLES:
+        if (run.folder / name).is_file():
+            written.append(Path(shutil.copyfile(run.folder / name, folder / name)))
+    return written
+
+
+def _draw(run: Run, material: Material, folder: Path, kind: str) -> list[Path]:
+    scores = run.scores
+    counts, names = scores.confusion, scores.names
+    done = [
+        drawing.draw_confusion(counts, names, folder / f"confusion_matrix.{kind}", normalize=False),
+        drawing.draw_confusion(counts, names, folder / f"confusion_matrix_normalized.{kind}", normalize=True),
+        drawing.draw_reliability(scores, folder / f"reliability.{kind}"),
+        drawing.draw_per_class(scores, folder / f"per_class.{kind}"),
+    ]
+    files = curve_files(run)
+    for name in material.curves:
+        target = folder / f"training_curves{'-' + name if name else ''}.{kind}"
+        done.append(drawing.draw_training_curves(files[name], target))
+    for rank, index in enumerate(material.mistakes, 1):
+        clip = material.clips[index]
+        if clip.picture is not None and material.spectrogram is not None:
+            row = clip.row
+            title = f"{row.target} taken for {row.predicted}, {row.probability:.1%}".replace("_", " ")
+            target = folder / f"mistake-{rank:02}.{kind}"
+            done.append(draw_heat(clip.picture, clip.heat, material.spectrogram, target, title=title))
+    return done
+
+
+def _mistakes(material: Material) -> str:
+    """The most confident mistakes as CSV, with the numbers that their figures have."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["figure", "clip", "source", "fold", "target", "predicted", "probability", "rank"])
+    for number, index in enumerate(material.mistakes, 1):
+        row = material.rows[index]
+        writer.writerow(
+            [f"mistake-{number:02}", row.clip, row.source, row.fold, row.target, row.predicted,
+             f"{row.probability:.6f}", row.rank]
+        )  # fmt: skip
+    return text.getvalue()

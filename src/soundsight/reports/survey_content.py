@@ -1,0 +1,180 @@
+"""The page of `inspect`: which figures, tables and pictures of a survey are worth showing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from math import log10
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soundsight.datasets.catalogue import Clip
+from soundsight.datasets.duplicates import Pair
+from soundsight.datasets.images import draw_clip
+from soundsight.datasets.survey import Measured
+from soundsight.errors import AudioError
+from soundsight.reports.survey_page import MOST_ROWS, Histogram, Picture, SurveyPage, Table, write_survey_page
+
+if TYPE_CHECKING:
+    from soundsight.datasets.survey_results import Survey
+
+CLASS_PICTURES, PAIR_PICTURES, SUSPECT_PICTURES = 60, 10, 20
+
+
+def write_page(found: Survey, path: str | Path) -> Path:
+    """Write a survey as one self-contained HTML page.
+
+    Raises:
+        ConfigError: The path cannot be written.
+    """
+    return write_survey_page(make_page(found), path)
+
+
+def make_page(found: Survey) -> SurveyPage:
+    """Lay out a survey."""
+    measured = list(found.measured.values())
+    config = found.config
+    minutes = sum(m.seconds for m in measured) / 60
+    return SurveyPage(
+        title=f"{found.catalogue.name}, inspected",
+        subtitle=f"Split by {config.split.strategy}; clips of at most {found.spectrogram.clip_seconds:g} s.",
+        tiles=[
+            (f"{len(measured):,}", "clips"),
+            (f"{minutes:,.1f}", "minutes"),
+            (f"{len(found.counts):,}", "classes"),
+            (f"{found.imbalance:.1f}", "largest class / smallest"),
+            (f"{len({clip.source for clip in found.catalogue.clips}):,}", "source recordings"),
+            (f"{len(found.pairs):,}", "pairs of duplicates"),
+            (f"{len(found.failures):,}", "entries that cannot be used"),
+        ],
+        findings=found.findings,
+        classes=found.counts,
+        histograms=list(_histograms(measured)),
+        tables=[table for table in _tables(found) if table.rows],
+        galleries=_galleries(found),
+    )
+
+
+def _histograms(measured: list[Measured]) -> Iterator[Histogram]:
+    silent = [100 * m.silent for m in measured]
+    clipped = [m.clipped for m in measured if m.clipped]
+    yield Histogram("Length of the clips", "s", [m.seconds for m in measured])
+    yield Histogram("Length of the recordings", "s", [m.recording_seconds for m in measured], "counted once a clip")
+    yield Histogram("Peak level", "dBFS", [20 * log10(m.peak) for m in measured if m.peak], "0 is full scale")
+    yield Histogram("RMS level", "dBFS", [20 * log10(m.rms) for m in measured if m.rms])
+    yield Histogram("Digital silence", "%", silent, "share of a clip's samples that stand still for 10 ms or more")
+    yield Histogram(
+        "Clipping", "%", [100 * share for share in clipped], f"of the {len(clipped):,} clips with any clipped sample"
+    )
+
+
+def _tables(found: Survey) -> Iterator[Table]:
+    measured = found.measured
+    yield Table("Entries that cannot be used", ("file", "reason"), found.failures)
+    yield _pair_table(
+        "Duplicates",
+        found.pairs,
+        found,
+        "Near ones were found by fingerprint and confirmed by cross-correlation; 1.00 is equal sample by sample.",
+    )
+    yield Table(
+        "Source recordings in more than one split",
+        ("source", "known", "clips"),
+        list(_shared_sources(found)),
+    )
+    if found.suspects:
+        yield Table(
+            "Suspicious labels",
+            ("file", "label", "heard by the model as", "probability", "fold"),
+            [(s.file, s.target, s.predicted, f"{s.probability:.1%}", s.fold) for s in found.suspects],
+            "Models of a cross-validation, none of which saw the clip it judges, are sure of another class.",
+        )
+    yield Table("Recordings", ("rate", "channels", "format", "clips"), list(_kinds(measured.values())))
+    silent = sorted((c for c, m in measured.items() if m.silent >= 0.5), key=lambda c: -measured[c].silent)
+    yield Table(
+        "Clips that are mostly digital silence",
+        ("file", "label", "silent"),
+        [(c.file, c.label, f"{measured[c].silent:.1%}") for c in silent],
+    )
+    clipped = sorted((c for c, m in measured.items() if m.clipped >= 0.001), key=lambda c: -measured[c].clipped)
+    yield Table(
+        "Clipped clips",
+        ("file", "label", "clipped", "peak"),
+        [(c.file, c.label, f"{measured[c].clipped:.2%}", f"{measured[c].peak:.3f}") for c in clipped],
+    )
+
+
+def _pair_table(title: str, pairs: list[Pair], found: Survey, note: str) -> Table:
+    across = set(found.across_splits)
+    first = [*found.across_splits, *(p for p in pairs if p not in across)]
+    rows = [
+        (f"{p.likeness:.2f}", p.first.name, p.second.name, _both(p.first.label, p.second.label), _where(p, found))
+        for p in first[:MOST_ROWS]
+    ]
+    return Table(title, ("likeness", "clip", "and", "label", "where"), rows, note, total=len(pairs))
+
+
+def _both(first: str, second: str) -> str:
+    return first if first == second else f"{first} | {second}"
+
+
+def _where(pair: Pair, found: Survey) -> str:
+    """On which sides the two clips lie."""
+    text = _both(*(found.splits.get(clip, "unused") for clip in (pair.first, pair.second)))
+    if pair.first.fold is None:
+        return text
+    return f"{text} (fold {_both(str(pair.first.fold), str(pair.second.fold))})"
+
+
+def _shared_sources(found: Survey) -> Iterator[tuple[str, str, str]]:
+    by_source: dict[str, Counter[str]] = {}
+    for clip, split in found.splits.items():
+        by_source.setdefault(clip.source, Counter())[split] += 1
+    for known, sources in (("no", found.leaks.unknown), ("yes", found.leaks.known)):
+        for source in sources:
+            yield source, known, ", ".join(f"{number} {split}" for split, number in by_source[source].items())
+
+
+def _kinds(measured: Iterable[Measured]) -> Iterator[tuple[str, str, str, str]]:
+    kinds = Counter((m.sample_rate, m.channels, m.format) for m in measured)
+    for (rate, channels, kind), number in kinds.most_common():
+        yield f"{rate} Hz", str(channels), kind, f"{number:,}"
+
+
+def _galleries(found: Survey) -> list[tuple[str, list[Picture]]]:
+    examples: dict[str, Clip] = {}
+    for clip, measured in found.measured.items():
+        if clip.label not in examples or found.measured[examples[clip.label]].silent > 0.5 > measured.silent:
+            examples[clip.label] = clip  # the first that is not mostly silence, if there is one
+    shown = [examples[label] for label in found.counts if label in examples][:CLASS_PICTURES]
+    across = set(found.across_splits)
+    pairs = [*found.across_splits, *(p for p in found.near.pairs if p not in across)]
+    twins = [
+        (clip, f"pair {number}, {p.likeness:.2f}: {clip.label}, {found.splits.get(clip, 'unused')}")
+        for number, p in enumerate(pairs[:PAIR_PICTURES], 1)
+        for clip in (p.first, p.second)
+    ]
+    by_file = {clip.file: clip for clip in found.measured}
+    doubted = [
+        (by_file[s.file], f"{s.target}, or {s.predicted} ({s.probability:.0%})?")
+        for s in (found.suspects or [])[:SUSPECT_PICTURES]
+        if s.file in by_file
+    ]
+    return [
+        ("Duplicates side by side", list(_pictures(found, twins))),
+        ("Suspicious labels", list(_pictures(found, doubted))),
+        ("One clip of each class", [_titled(p) for p in _pictures(found, [(c, c.label) for c in shown])]),
+    ]
+
+
+def _pictures(found: Survey, clips: Iterable[tuple[Clip, str]]) -> Iterator[Picture]:
+    for clip, caption in clips:
+        try:
+            yield Picture(clip.name, caption, draw_clip(clip, found.spectrogram))
+        except (AudioError, OSError):  # vanished since it was measured
+            continue
+
+
+def _titled(picture: Picture) -> Picture:
+    """With the class above and the clip's name below."""
+    return Picture(picture.caption.replace("_", " "), picture.title, picture.image)

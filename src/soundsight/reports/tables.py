@@ -1,0 +1,215 @@
+"""Scores and predictions as JSON and CSV files, for people and for other programs; results.csv read.
+
+Every file appears whole or not at all: it is written beside its place and then renamed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundsight.errors import ConfigError
+from soundsight.files import write_text
+from soundsight.metrics import Scores, confused_pairs
+
+_DIGITS = 6  # decimals of every figure that is written
+
+
+@dataclass(frozen=True)
+class PredictionRow:
+    """One line of predictions.csv: what a clip is and what the model took it for."""
+
+    clip: str  # recording or picture, as the caller names it
+    source: str  # source recording the clip was cut from; empty if unknown
+    fold: int | str  # fold or split in which it was scored; empty if there is none
+    target: str  # true class
+    predicted: str  # most probable class
+    probability: float  # probability of the predicted class, 0 to 1
+    rank: int  # rank of the true class; 1 is right
+    start_seconds: float | None = 0.0  # where in its recording the clip begins; None: not known
+    end_seconds: float | None = None
+
+    @property
+    def correct(self) -> bool:
+        """Whether the most probable class is the true one."""
+        return self.rank == 1
+
+
+def prediction_rows(
+    scores: Scores,
+    clips: Sequence[str],
+    *,
+    sources: Sequence[str] | None = None,
+    folds: Sequence[int | str] | None = None,
+    starts: Sequence[float | None] | None = None,
+    ends: Sequence[float | None] | None = None,
+) -> list[PredictionRow]:
+    """One row for each scored clip, in the order of `scores`.
+
+    Args:
+        scores: What `score` returned.
+        clips: N names of recordings or pictures.
+        sources: N source recordings, if known.
+        folds: N folds or splits, if there are any.
+        starts: N starts of the clips in their recordings, in seconds; `None` takes every clip as a whole recording.
+        ends: N ends of the clips, likewise, where they are known.
+
+    Raises:
+        ConfigError: A list has another length than `scores`.
+    """
+    columns: dict[str, Sequence[Any]] = {
+        "clips": clips,
+        "sources": [""] * scores.count if sources is None else sources,
+        "folds": [""] * scores.count if folds is None else folds,
+        "starts": [0.0] * scores.count if starts is None else starts,
+        "ends": [None] * scores.count if ends is None else ends,
+    }
+    for name, column in columns.items():
+        if len(column) != scores.count:
+            raise ConfigError(
+                f"{len(column)} {name} were given for {scores.count} scored clips; give one a clip, in order."
+            )
+    return [
+        PredictionRow(
+            clip=str(columns["clips"][i]),
+            source=str(columns["sources"][i]),
+            fold=columns["folds"][i],
+            target=scores.names[scores.targets[i]],
+            predicted=scores.names[scores.predictions[i]],
+            probability=float(scores.probabilities[i, scores.predictions[i]]),
+            rank=int(scores.ranks[i]),
+            start_seconds=columns["starts"][i],
+            end_seconds=columns["ends"][i],
+        )
+        for i in range(scores.count)
+    ]
+
+
+def write_predictions(path: str | Path, rows: Iterable[PredictionRow]) -> Path:
+    """Write one CSV line a clip, with its stretch of the recording, its true class and what was predicted."""
+    header = ("clip", "start_seconds", "end_seconds", "source", "fold", "target", "predicted", "probability", "rank")
+    lines = [
+        (
+            row.clip,
+            "" if row.start_seconds is None else _figure(row.start_seconds),
+            "" if row.end_seconds is None else _figure(row.end_seconds),
+            row.source,
+            row.fold,
+            row.target,
+            row.predicted,
+            _figure(row.probability),
+            row.rank,
+            str(row.correct).lower(),
+        )
+        for row in rows
+    ]
+    return write_text(path, _csv((*header, "correct"), lines))
+
+
+def write_scores(scores: Scores, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> list[Path]:
+    """Write per_class.csv, confused_pairs.csv and, last, metrics.json into `folder`.
+
+    Args:
+        scores: What `score` returned.
+        folder: Made if it does not exist; older files of these names are replaced.
+        extra: Further entries of metrics.json, such as the model or the split.
+
+    Raises:
+        ConfigError: A key of `extra` is already a figure, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    figures: dict[str, Any] = {
+        "clips": scores.count,
+        "classes": len(scores.names),
+        "top1": scores.top1,
+        "top1_interval_95": scores.interval,
+        "top5": scores.top5,
+        "macro_f1": scores.macro_f1,
+        "ece": scores.ece,
+        "nll": scores.nll,
+        "brier": scores.brier,
+    }
+    for key in extra or {}:
+        if key in figures or key == "per_class":
+            raise ConfigError(f"{key!r} is a figure of metrics.json already; name the extra entry otherwise.")
+    table = [
+        {"class": name, "support": int(n), "precision": float(p), "recall": float(r), "f1": float(f)}
+        for name, n, p, r, f in zip(
+            scores.names, scores.support, scores.precision, scores.recall, scores.f1, strict=True
+        )
+    ]
+    pairs = confused_pairs(scores.confusion, scores.names, limit=len(scores.names) ** 2)
+    header = ("class", "support", "precision", "recall", "f1")
+    per_class = _csv(header, [[_figure(row[key]) for key in header] for row in table])
+    confused = _csv(("true", "predicted", "count", "share"), [[_figure(v) for v in pair] for pair in pairs])
+    everything = _plain({**figures, **(extra or {}), "per_class": table})
+    return [
+        write_text(folder / "per_class.csv", per_class),
+        write_text(folder / "confused_pairs.csv", confused),
+        write_text(
+            folder / "metrics.json",
+            json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        ),
+    ]
+
+
+def read_results(results_csv: str | Path) -> dict[str, list[float]]:
+    """Columns of results.csv by name; cells that are no number, and rows cut short, become NaN.
+
+    Raises:
+        ConfigError: The file cannot be read, or holds no epochs.
+    """
+    try:
+        text = Path(results_csv).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(f"{results_csv} cannot be read ({reason}); name the results.csv of a run.") from error
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
+    if len(rows) < 2 or "epoch" not in rows[0]:
+        raise ConfigError(
+            f"{results_csv} holds no epochs; Ultralytics writes a header with a column `epoch` and a line "
+            "an epoch, so wait for the first epoch to end."
+        )
+
+    def number(row: list[str], column: int) -> float:
+        try:
+            return float(row[column])
+        except (IndexError, ValueError):
+            return math.nan
+
+    return {name: [number(row, column) for row in rows[1:]] for column, name in enumerate(rows[0])}
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _figure(value: Any) -> Any:
+    return f"{value:.{_DIGITS}f}" if isinstance(value, float) else value
+
+
+def _plain(value: Any) -> Any:
+    """JSON types only: arrays become lists, paths text, figures rounded, what is not finite null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, _DIGITS) if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

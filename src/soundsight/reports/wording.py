@@ -1,0 +1,61 @@
+"""Sentences about a score that the card, the report and the command line share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from soundsight.metrics import FEWEST_CLIPS, FEWEST_RIGHT, FEWEST_WRONG, KEPT_SHARE
+
+
+def calibration_lines(ears: Mapping[str, Any]) -> list[str]:
+    """What a temperature and a threshold rest on, or why there is none; of what `calibrate_checkpoint` stored."""
+    basis = ears.get("calibration")
+    temperature, threshold = ears.get("temperature", 1.0), ears.get("threshold", 0.0)
+    if basis is None:
+        clips = "on how many clips it was fitted is not known" if temperature != 1 else "none was fitted"
+        lines = [f"Temperature of its probabilities: {temperature:.3f}; {clips}."]
+    else:
+        clips = f"the {basis['clips']} clips of `val`, {basis['wrong']} of them predicted wrong"
+        if basis["interval"]:
+            low, high = basis["interval"]
+            lines = [
+                f"Temperature of its probabilities: {temperature:.3f} (95 % interval {low:.2f} to {high:.2f}), fitted "
+                f"on {clips}."
+            ]
+        else:
+            lines = [
+                f"No temperature was fitted on {clips}: {FEWEST_CLIPS} clips and {FEWEST_WRONG} wrong ones are needed. "
+                "Its probabilities are as the network gives them."
+            ]
+    if threshold:
+        lines.append(f"A best class below {threshold:.2f} is `unknown`: {KEPT_SHARE:.0%} of the right ones reach that.")
+    else:
+        few = f" ({FEWEST_RIGHT} right predictions on `val` are needed)" if basis else ""
+        lines.append(f"It has no threshold{few}, so it names a class for every sound, unless --threshold is given.")
+    return lines
+
+
+def seen_sentence(seen: Mapping[str, Any] | None) -> str:
+    """What a score is worth, of a `Seen` as metrics.json holds it."""
+    if seen is None:
+        return (
+            "Whether the model was trained on any of these clips is not known: it does not say what it was trained on."
+        )
+    said = []
+    if seen["clips"] or seen["siblings"]:
+        said.append(
+            f"The model was trained on {seen['clips']} of these {seen['scored']} clips, and on the recordings of "
+            f"{seen['siblings']} more, so their score flatters."
+        )
+    else:
+        said.append(
+            f"The model was trained on none of these {seen['scored']} clips, nor on others of their recordings."
+        )
+    if seen["published"]:
+        said.append(
+            f"{seen['published']} have siblings in its training: their publisher put the recordings into several folds."
+        )
+    if seen["tuned"]:
+        said.append(f"{seen['tuned']} of these clips {' and '.join(seen['uses'])}, so the figures flatter a little.")
+    return " ".join(said)

@@ -1,0 +1,262 @@
+"""The routes: the page, the JSON service, and what both need."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from soundsight import __version__, audio
+from soundsight.errors import ConfigError, SoundsightError
+from soundsight.files import scratch
+from soundsight.inference.explain import can_explain
+from soundsight.inference.predictor import Listener
+from soundsight.serve import examples
+from soundsight.serve import predictions as answers
+from soundsight.serve.guard import Guard, TooLarge, TooSlow
+from soundsight.serve.jobs import Busy, Jobs
+from soundsight.serve.uploads import Upload, received
+
+T = TypeVar("T")
+
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_STATUS: dict[type[Exception], int] = {TooLarge: 413, TooSlow: 408, Busy: 503, ConfigError: 400}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+        },
+    }
+}
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    400: {"model": answers.Failure, "description": "An option is not allowed."},
+    408: {"model": answers.Failure, "description": "The recording did not arrive in time."},
+    413: {"model": answers.Failure, "description": "The recording is larger than allowed."},
+    422: {"model": answers.Failure, "description": "The recording cannot be read, or is too long."},
+    503: {"model": answers.Failure, "description": "The queue is full; Retry-After says when to ask again."},
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one upload may be, and how many may wait."""
+
+    max_seconds: float = 600.0
+    max_megabytes: float = 50.0
+    queue: int = 16
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("max_seconds", 1, 86_400), ("max_megabytes", 0.1, 4096), ("queue", 1, 1000)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ConfigError(f"{name}={value:g} is out of range: {low:g} to {high:g} is allowed.")
+
+    @property
+    def max_bytes(self) -> int:
+        """`max_megabytes` in bytes."""
+        return int(self.max_megabytes * 1e6)
+
+
+def create_app(listener: Listener, limits: Limits | None = None, *, host: str = "127.0.0.1") -> FastAPI:
+    """The whole service as an ASGI application.
+
+    Args:
+        listener: The model.
+        limits: Size, length and number of uploads.
+        host: The address it will be bound to; loopback answers to local names only.
+    """
+    limits = limits or Limits()
+    jobs = Jobs(limits.queue)
+
+    @asynccontextmanager
+    async def lifespan(service: FastAPI) -> AsyncIterator[None]:
+        with scratch() as service.state.uploads:
+            yield
+            await run_in_threadpool(jobs.close)
+
+    app = FastAPI(
+        title="Soundsight",
+        summary="What is this sound, and when?",
+        description="Send a recording, get timed answers. Nothing that is sent is kept.",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.jobs = jobs
+    app.add_middleware(Guard, host=host, max_bytes=limits.max_bytes)
+    _add_answers(app, listener, limits, jobs)
+    _add_files(app, listener)
+    _add_failures(app)
+    return app
+
+
+def _add_answers(app: FastAPI, listener: Listener, limits: Limits, jobs: Jobs) -> None:
+    @app.post("/api/predict", openapi_extra=_BODY, responses=_FAILURES, tags=["answers"])
+    async def predict(
+        request: Request,
+        name: Annotated[str, Query(max_length=500, description="what to call a body of bytes")] = "",
+        hop_seconds: Annotated[float | None, Query(gt=0, description="default: the model's clip")] = None,
+        top_k: Annotated[int, Query(ge=1, le=1000)] = 5,
+        picture: Annotated[bool, Query(description="with the spectrogram and class tracks")] = False,
+    ) -> answers.Answer:
+        """Say what is in a recording: WAV, FLAC, OGG, MP3 and others, as a body of bytes or a form."""
+        async with received(request, name) as upload:
+            work = partial(
+                answers.predict, listener, upload, max_seconds=limits.max_seconds, hop_seconds=hop_seconds,
+                top_k=top_k, picture=picture,
+            )  # fmt: skip
+            return await _queued(request, jobs, _named(upload, work))
+
+    @app.post("/api/explain", openapi_extra=_BODY, responses=_FAILURES, tags=["answers"])
+    async def explain(
+        request: Request,
+        name: Annotated[str, Query(max_length=500)] = "",
+        start: Annotated[float, Query(ge=0, description="where the window begins, in seconds")] = 0.0,
+        label: Annotated[
+            str | None, Query(max_length=500, description="default, and for `unknown`: the best class")
+        ] = None,
+    ) -> answers.Reason:
+        """Say which sounds spoke for a class: a heat map over time and frequency."""
+        async with received(request, name) as upload:
+            work = partial(answers.reason, listener, upload, max_seconds=limits.max_seconds, start=start, label=label)
+            return await _queued(request, jobs, _named(upload, work))
+
+    @app.get("/api/model", tags=["service"])
+    def model() -> answers.ModelInfo:
+        """What listens here, and within which limits."""
+        ears = listener.spectrogram
+        return answers.ModelInfo(
+            names=list(listener.names),
+            fingerprint=listener.fingerprint,
+            clip_seconds=ears.clip_seconds,
+            sample_rate=ears.sample_rate,
+            fmin_hz=ears.fmin_hz,
+            fmax_hz=ears.fmax,
+            reference=ears.reference,
+            settings=listener.model.settings,  # type: ignore[arg-type]
+            explains=can_explain(listener.classifier),
+            max_seconds=limits.max_seconds,
+            max_bytes=limits.max_bytes,
+            formats=sorted(audio.EXTENSIONS),
+            examples=examples.listing(listener.names),
+        )
+
+    @app.get("/health", tags=["service"])
+    def health() -> dict[str, Any]:
+        """Whether the service is up, and how many recordings wait."""
+        return {"status": "ok", "model": listener.fingerprint, "waiting": jobs.waiting}
+
+
+def _named(upload: Upload, work: Callable[[], T]) -> Callable[[], T]:
+    """Work whose errors call the upload by its sender's name, not by the temporary file's."""
+
+    def run() -> T:
+        try:
+            return work()
+        except SoundsightError as error:
+            raise type(error)(str(error).replace(str(upload.path), upload.name)) from error
+
+    return run
+
+
+async def _queued(request: Request, jobs: Jobs, work: Callable[[], T]) -> T:
+    """Wait for a job; take it out of the queue if its sender goes away."""
+    future = jobs.submit(work)
+    waiting = asyncio.ensure_future(asyncio.wrap_future(future))
+    while not (await asyncio.wait([waiting], timeout=1.0))[0]:
+        if await request.is_disconnected() and future.cancel():
+            raise HTTPException(499, "The sender went away.")
+    result: T = await waiting
+    return result
+
+
+def _add_files(app: FastAPI, listener: Listener) -> None:
+    files = load_static()
+
+    @app.get("/", include_in_schema=False)
+    def page(request: Request) -> Response:
+        return _file(request, *files["index.html"])
+
+    @app.get("/static/{name}", include_in_schema=False)
+    def static(request: Request, name: str) -> Response:
+        if name not in files:
+            raise HTTPException(404, f"There is no file {name[:80]!r} here.")
+        return _file(request, *files[name])
+
+    @app.get("/api/examples/{name}.flac", tags=["service"], response_class=Response)
+    def example(name: str) -> Response:
+        """A synthesised recording to try; /api/model lists them."""
+        data = examples.clip(name)
+        if data is None:
+            raise HTTPException(404, f"There is no example {name[:80]!r}; /api/model lists them.")
+        return Response(data, media_type="audio/flac", headers={"cache-control": "max-age=3600"})
+
+
+def load_static() -> dict[str, tuple[bytes, bytes, str]]:
+    """Name of each file of the page: its bytes, the same compressed, its media type."""
+    shared = resources.files("soundsight.reports") / "static" / "draw.js"
+    found = {}
+    for item in (*(resources.files("soundsight.serve") / "static").iterdir(), shared):
+        kind = TYPES.get("." + item.name.rpartition(".")[2])
+        if kind:
+            data = item.read_bytes()
+            found[item.name] = (data, gzip.compress(data, 9, mtime=0), kind)
+    return found
+
+
+def _file(request: Request, data: bytes, packed: bytes, kind: str) -> Response:
+    tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+    headers = {"etag": tag, "cache-control": "no-cache", "vary": "accept-encoding"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        data, headers["content-encoding"] = packed, "gzip"
+    return Response(data, media_type=f"{kind}; charset=utf-8", headers=headers)
+
+
+def _add_failures(app: FastAPI) -> None:
+    @app.exception_handler(SoundsightError)
+    async def refused(_: Request, error: Exception) -> JSONResponse:
+        status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
+        headers = {"retry-after": str(error.retry_seconds)} if isinstance(error, Busy) else {}
+        if status in (408, 413):
+            headers["connection"] = "close"
+        return JSONResponse({"error": str(error)}, status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        return JSONResponse({"error": str(error.detail)}, error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where, problem = first["loc"][-1], first["msg"]
+        return JSONResponse({"error": f"The option {where} is not allowed: {problem}."}, 400)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> JSONResponse:
+        text = f"The service failed ({type(error).__name__}); its terminal says why."
+        return JSONResponse({"error": text}, 500)

@@ -1,0 +1,274 @@
+"""What the service says, as JSON; and how it finds it out."""
+
+from __future__ import annotations
+
+import base64
+import math
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, Field
+
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import AudioError, ConfigError
+from soundsight.inference.explain import class_index, explain
+from soundsight.inference.options import Options, resolve
+from soundsight.inference.predictor import Listener
+from soundsight.inference.results import Summary, Window
+from soundsight.inference.segments import Source, cut, draw
+from soundsight.inference.timeline import COLUMNS, Timeline
+from soundsight.reports.spectrograms import hertz_label, hertz_ticks, probability_strips
+from soundsight.serve.uploads import Upload, check, opened
+from soundsight.spectrogram import hz_to_mel, mel_to_hz
+
+MAX_COLUMNS = 4096  # of a picture for the page
+MIN_HOP_SECONDS = 0.1
+MAX_WINDOWS = 6000
+
+
+class Heard(BaseModel):
+    """A class and its probability."""
+
+    label: str
+    probability: float = Field(ge=0, le=1)
+
+
+class TimedAnswer(BaseModel):
+    """What was heard in one stretch."""
+
+    start: float = Field(description="seconds")
+    end: float = Field(description="seconds")
+    label: str = Field(description="a class, `unknown` below its threshold, or `silence`")
+    probability: float
+    top: list[Heard]
+
+
+class Tick(BaseModel):
+    """A mark on the frequency axis."""
+
+    label: str
+    position: float = Field(description="share of the height, from the bottom")
+
+
+class Picture(BaseModel):
+    """The spectrogram, on one scale over the whole recording."""
+
+    png: str = Field(
+        description="data URI of a grey PNG: 0 is db_floor, 255 db_ceiling, one scale throughout; low frequencies below"
+    )
+    seconds: float = Field(description="what its width spans")
+    db_floor: float
+    db_ceiling: float
+    ticks: list[Tick]
+
+
+class Tracks(BaseModel):
+    """Classes over time."""
+
+    classes: list[str]
+    edges: list[float] = Field(description="borders of the stretches, in seconds")
+    strips: list[list[float | None]] = Field(description="for each class its probability in each stretch")
+
+
+class Answer(BaseModel):
+    """What is in a recording, and when."""
+
+    recording: str
+    duration_seconds: float
+    label: str = Field(description="of the whole: a class, `unknown`, or `silence`")
+    probability: float = Field(description="mean over the windows that were not silent")
+    top: list[Heard]
+    windows: list[TimedAnswer]
+    model: str = Field(description="twelve hexadecimal digits of the model file")
+    picture: Picture | None = None
+    tracks: Tracks | None = None
+
+
+class Reason(BaseModel):
+    """Which sounds spoke for a class in one stretch."""
+
+    label: str
+    probability: float
+    start: float
+    end: float
+    seconds: float = Field(description="what the width of the map spans")
+    png: str = Field(description="data URI of a grey PNG of the picture's height: 255 spoke most")
+    peak_seconds: float
+    peak_hz: float
+
+
+class Failure(BaseModel):
+    """Why there is no answer."""
+
+    error: str = Field(description="one sentence: what was found, what is allowed, what to do next")
+
+
+class ModelInfo(BaseModel):
+    """What listens here, and within which limits."""
+
+    names: list[str]
+    fingerprint: str
+    clip_seconds: float
+    sample_rate: int
+    fmin_hz: float
+    fmax_hz: float
+    reference: Literal["clip", "full_scale"]
+    settings: Literal["own", "override"]
+    explains: bool
+    max_seconds: float
+    max_bytes: int
+    formats: list[str]
+    examples: list[dict[str, str]]
+
+
+def predict(
+    listener: Listener,
+    upload: Upload,
+    *,
+    max_seconds: float,
+    hop_seconds: float | None = None,
+    top_k: int = 5,
+    picture: bool = False,
+) -> Answer:
+    """Answer one upload.
+
+    Raises:
+        AudioError: It cannot be read, or is too long.
+        ConfigError: An option is not allowed.
+    """
+    options = Options(hop_seconds=hop_seconds, top_k=top_k)
+    how = resolve(options, listener.spectrogram, listener.names)
+    info = check(upload, max_seconds)
+    if how.hop_seconds < MIN_HOP_SECONDS or info.duration_seconds / how.hop_seconds > MAX_WINDOWS:
+        raise ConfigError(
+            f"hop_seconds={how.hop_seconds:g} makes too many windows; {MIN_HOP_SECONDS:g} s or more, and "
+            f"{MAX_WINDOWS} windows at most are allowed."
+        )
+    timeline = Timeline(listener.spectrogram)
+    windows: list[Window] = []
+    summary: Summary | None = None
+    for event in listener.stream(
+        [Source(str(upload.path), lambda: opened(upload, max_seconds))],
+        options,
+        watch=timeline.add if picture else None,
+    ):
+        if isinstance(event, Summary):
+            summary = event
+        else:
+            windows.append(event)
+            if len(windows) > MAX_WINDOWS:  # of a length that was not known before
+                raise ConfigError(f"hop_seconds={how.hop_seconds:g} makes more than {MAX_WINDOWS} windows.")
+    assert summary is not None
+    if summary.failure:
+        raise AudioError(summary.failure)
+    whole = summary.as_window()
+    return Answer(
+        recording=upload.name,
+        duration_seconds=round(summary.duration_seconds, 3),
+        label=summary.label,
+        probability=_round(summary.probability),
+        top=_heard(whole, top_k),
+        windows=[
+            TimedAnswer(
+                start=round(w.start_seconds, 3),
+                end=round(w.end_seconds, 3),
+                label=w.label,
+                probability=_round(w.probability),
+                top=_heard(w, top_k),
+            )
+            for w in windows
+        ],
+        model=listener.fingerprint,
+        picture=_picture(timeline, listener.spectrogram, summary.duration_seconds) if picture else None,
+        tracks=_tracks(timeline, summary.duration_seconds) if picture and len(windows) > 1 else None,
+    )
+
+
+def reason(
+    listener: Listener, upload: Upload, *, max_seconds: float, start: float = 0.0, label: str | None = None
+) -> Reason:
+    """Say what spoke for a class in the window that begins at `start`; see `explain` for the label.
+
+    Raises:
+        AudioError: The upload cannot be read, is over by then, or silent there.
+        ConfigError: There is no such class.
+        ModelError: The model is an export.
+    """
+    info, config = check(upload, max_seconds), listener.spectrogram
+    class_index(listener.names, label)
+    if start < 0 or (info.frames and start >= info.duration_seconds):
+        raise AudioError(f"{upload.name} ends at {info.duration_seconds:.1f} s, so nothing begins at {start:g} s.")
+    found = None
+    with opened(upload, max_seconds) as (info, blocks):
+        stretches = cut(
+            blocks, info.sample_rate, config, window_seconds=config.clip_seconds,
+            hop_seconds=start or max_seconds + config.clip_seconds,
+        )  # fmt: skip
+        for stretch in stretches:  # windows begin at 0, start, 2 start ...
+            if stretch.start_seconds >= start - 1e-6:
+                found = stretch
+                break
+    if found is None:
+        raise AudioError(f"{upload.name} holds no window that begins at {start:g} s.")
+    (image,), silent, _ = draw(found, config)
+    if silent:
+        raise AudioError(f"{upload.name} is silent from {start:g} s on, so there is nothing to explain.")
+    why = explain(listener.classifier, image, label)
+    across, down = why.peak()
+    span = config.image_size * config.hop_length / config.sample_rate
+    low, high = float(hz_to_mel(config.fmin_hz)), float(hz_to_mel(config.fmax))
+    return Reason(
+        label=why.label,
+        probability=_round(why.probability),
+        start=found.start_seconds,
+        end=found.end_seconds,
+        seconds=span,
+        png=_png(np.rint(255 * why.heat).astype(np.uint8)),
+        peak_seconds=round(found.start_seconds + across * span, 2),
+        peak_hz=round(float(mel_to_hz(high - down * (high - low)))),
+    )
+
+
+def _heard(window: Window, top_k: int) -> list[Heard]:
+    return [Heard(label=label, probability=_round(value)) for label, value in window.top(top_k)]
+
+
+def _picture(timeline: Timeline, config: SpectrogramConfig, duration: float) -> Picture:
+    columns = max(1, min(COLUMNS, math.ceil(duration / timeline.column_seconds - 1e-6)))
+    grey, step = timeline.grey(columns), timeline.column_seconds
+    while grey.shape[1] > MAX_COLUMNS:
+        even = grey[:, : grey.shape[1] // 2 * 2]
+        grey, step = np.maximum(even[:, ::2], even[:, 1::2]), step * 2
+    low, high = float(hz_to_mel(config.fmin_hz)), float(hz_to_mel(config.fmax))
+    return Picture(
+        png=_png(grey),
+        seconds=round(grey.shape[1] * step, 6),
+        db_floor=config.db_floor,
+        db_ceiling=config.db_ceiling,
+        ticks=[
+            Tick(label=hertz_label(hz), position=round((float(hz_to_mel(hz)) - low) / (high - low), 4))
+            for hz in hertz_ticks(config, room=0.06)
+        ],
+    )
+
+
+def _tracks(timeline: Timeline, duration: float) -> Tracks:
+    classes = timeline.classes()
+    edges, strips = probability_strips(timeline.scores(classes), classes, duration)
+    return Tracks(
+        classes=classes,
+        edges=[round(float(edge), 3) for edge in edges],
+        strips=[[None if math.isnan(v) else round(float(v), 3) for v in strip] for strip in strips],
+    )
+
+
+def _png(grey: npt.NDArray[np.uint8]) -> str:
+    done, data = cv2.imencode(".png", np.ascontiguousarray(grey), [cv2.IMWRITE_PNG_COMPRESSION, 6])
+    assert done
+    return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def _round(value: float) -> float:
+    return round(min(1.0, max(0.0, float(value))), 6)

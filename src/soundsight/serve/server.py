@@ -1,0 +1,100 @@
+"""Binds a port and serves, with patience for slow work and none for slow senders."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from soundsight.errors import ConfigError
+from soundsight.inference.predictor import Listener
+from soundsight.serve.app import Limits, create_app
+
+HEADER_SECONDS = 15  # from the connection, or the last answer, to the end of the next request's headers
+CONNECTIONS = 256  # open at once; more are told to come back
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP that hangs up on those who connect and say nothing, or never end the headers of any request."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.loop.call_later(HEADER_SECONDS, self._hang_up_unless_after, self.cycle)
+
+    def on_response_complete(self) -> None:
+        before = self.cycle
+        super().on_response_complete()
+        self.loop.call_later(HEADER_SECONDS, self._hang_up_unless_after, before)
+
+    def _hang_up_unless_after(self, before: Any) -> None:
+        """Close the connection if no request followed `before`."""
+        if self.cycle is before and not self.transport.is_closing():
+            self.transport.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one.
+
+    Raises:
+        ConfigError: The address cannot be had.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"{host} port {port} cannot be used ({reason}); choose another with --host and --port."
+        ) from error
+    return listening
+
+
+class _Server(uvicorn.Server):
+    """Says when it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def without_query(record: logging.LogRecord) -> bool:
+    """Cut what follows `?` off the path of a logged request: names of recordings, and whatever else a client adds."""
+    if isinstance(record.args, tuple) and len(record.args) >= 3:
+        client, method, path, *rest = record.args
+        record.args = (client, method, str(path).partition("?")[0], *rest)
+    return True
+
+
+def make_server(
+    listener: Listener,
+    *,
+    host: str,
+    limits: Limits | None = None,
+    log: bool = False,
+    ready: Callable[[], None] = lambda: None,
+) -> uvicorn.Server:
+    """A server that is not running yet; `ready` is called when it accepts connections."""
+    config = uvicorn.Config(
+        create_app(listener, limits, host=host),
+        http=PatientProtocol,
+        ws="none",
+        lifespan="on",
+        log_level="info" if log else "warning",
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=10,
+    )
+    logging.getLogger("uvicorn.access").addFilter(without_query)
+    return _Server(config, ready)
