@@ -442,7 +442,7 @@ def test_words_name_recordings(tmp_path: Path) -> None:
 def test_the_package_offers_it(listener: Listener, clip: Path) -> None:
     assert soundsight.load is load
     for _ in range(2):  # the name is that of a room, too
-        assert [answer.recording for answer in soundsight.inference(listener, [clip])] == [str(clip)]
+        assert [answer.recording for answer in soundsight.predict(listener, [clip])] == [str(clip)]
     assert isinstance(SpectrogramConfig(), soundsight.SpectrogramConfig)
 
 

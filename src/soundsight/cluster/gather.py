@@ -55,7 +55,7 @@ def gather_vectors(store: Shards, stream: IO[bytes]) -> None:
     for table in _tables(store):
         if writer is None:
             said = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-            model = Model((), said["soundsight.model"], said["soundsight.config.files"])
+            model = Model((), said["soundsight.model"], said["soundsight.settings"])
             writer = VectorWriter(stream, model, size=table.schema.field("vector").type.list_size)
         flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         vectors = np.asarray(flat, np.float32).reshape(table.num_rows, -1) if table.num_rows else flat

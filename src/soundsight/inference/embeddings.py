@@ -49,7 +49,7 @@ class VectorWriter:
             schema = pyarrow.schema([*types, ("vector", pyarrow.list_(pyarrow.float32(), size))])
             metadata = {
                 "soundsight.model": self.model.fingerprint,
-                "soundsight.config.files": self.model.settings,
+                "soundsight.settings": self.model.settings,
             }
             self.schema = schema.with_metadata(metadata)
             self.file = parquet.ParquetWriter(self.stream, self.schema)
