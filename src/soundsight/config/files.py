@@ -59,8 +59,8 @@ def _shipped(path: Path) -> Path | None:
 
 def packaged_configs() -> Path:
     """The folder of the settings files that come with the package, or lie beside its sources."""
-    inside = Path(__file__).parent / "configs"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "configs"
+    package = Path(__file__).parents[1]
+    return inside if (inside := package / "configs").is_dir() else package.parents[1] / "configs"
 
 
 def versions() -> dict[str, str]:
