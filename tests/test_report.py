@@ -269,7 +269,7 @@ def test_the_room_is_light_and_never_starts_pyplot():
         "[getattr(r, name) for name in r.__all__]; "
         "print(light, not {'matplotlib.pyplot', 'sklearn', 'torch', 'ultralytics'} & set(sys.modules))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(metrics.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(metrics.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["True", "True"]
 

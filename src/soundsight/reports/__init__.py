@@ -1,7 +1,7 @@
 """What came out: figures of merit, tables, plots and readable spectrograms.
 
-`metrics` counts, `tables` writes JSON and CSV, `plots` draws the figures of a run, `pictures` draws
-spectrograms with axes. Names are resolved on first use, so that importing this room stays light.
+`tables` writes JSON and CSV, `plots` draws the figures of a run, `spectrograms` draws spectrograms with axes. Names
+are resolved on first use, so that importing this package stays light.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from soundsight.reports.tables import PredictionRow, prediction_rows, write_predictions, write_scores
 
 _HOMES = {
-    "metrics": (
+    "soundsight.metrics": (
         "ConfusedPair", "ReliabilityBins", "Scores", "Spread", "Temperature", "confused_pairs",
         "fit_temperature", "mean_and_spread", "reliability_bins", "score",
     ),
-    "pictures": ("draw_gallery", "draw_spectrogram", "draw_timeline"),
-    "plots": ("draw_confusion", "draw_per_class", "draw_reliability", "draw_training_curves"),
-    "tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_scores"),
+    "soundsight.reports.spectrograms": ("draw_gallery", "draw_spectrogram", "draw_timeline"),
+    "soundsight.reports.plots": ("draw_confusion", "draw_per_class", "draw_reliability", "draw_training_curves"),
+    "soundsight.reports.tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_scores"),
 }  # fmt: skip
 
 __all__ = [
@@ -64,7 +64,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+            return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
