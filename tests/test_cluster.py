@@ -29,6 +29,7 @@ from soundsight.cluster.shards import Shards, commit, metadata, shard_name
 from soundsight.cluster.storage import Place, is_address
 from soundsight.config import ClusterConfig
 from soundsight.errors import ConfigError
+from soundsight.files import replacing
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
@@ -106,10 +107,13 @@ def test_storage_writes_whole_files_and_says_what_it_cannot(tmp_path):
     place = Place(tmp_path / "out")
     assert place.sizes("shards") == {} and not place.has("a")
     place.write("shards/a", b"12")
-    (tmp_path / "out" / "shards" / ".tmp-left").write_bytes(b"half")
+    with replacing(tmp_path / "out" / "shards" / "a") as left:
+        left.write_bytes(b"12")
+    left.write_bytes(b"half")  # as a killed worker leaves it
+    (other := left.with_name(".tmp-mine")).write_bytes(b"somebody's")
     assert place.sizes("shards") == {"a": 2} and place.read("shards/a") == b"12"
     place.clean("shards")
-    assert not (tmp_path / "out" / "shards" / ".tmp-left").exists()
+    assert not left.exists() and other.exists()
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written .File exists"):
         Place(tmp_path / "file").write("b", b"")

@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -50,7 +51,7 @@ def claimed(
         inputs: Files, folders of files, or `None`.
     """
     given = [Path(word) for word in (*inputs, *filter(is_audio, map(Path, paths))) if word is not None]
-    within = [file for folder in given if folder.is_dir() for file in folder.iterdir()]
+    within = [file for folder in given if isdir(folder) for file in folder.iterdir()]
     return files.claimed(paths, made, inputs=[*given, *within], overwrite=arguments.overwrite)
 
 

@@ -181,7 +181,10 @@ def _system(scheme: str, bucket: str, query: str) -> Any:
             'run pip install "soundsight[ray]".'
         ) from error
     if scheme in ("s3", "gs", "hdfs", "abfs"):
-        return fs.FileSystem.from_uri(f"{scheme}://{bucket}" + (f"?{query}" if query else ""))[0]
+        settings = [query] if query else []
+        if scheme == "s3" and "allow_delayed_open" not in query:
+            settings.append("allow_delayed_open=true")  # a small file is one request instead of three
+        return fs.FileSystem.from_uri(f"{scheme}://{bucket}?{'&'.join(settings)}".rstrip("?"))[0]
     try:
         import fsspec
 

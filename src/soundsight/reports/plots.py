@@ -220,8 +220,8 @@ def draw_reliability(scores: Scores, path: str | Path) -> Path:
     used = bins.count > 0
     width = np.diff(bins.edges)[used]
     left = bins.edges[:-1][used]
-    figure = new_figure(4.2, 6.0)
-    grid = figure.add_gridspec(2, 1, height_ratios=(3, 1), hspace=0.09, left=0.18, right=0.93, top=0.95, bottom=0.19)
+    figure = new_figure(4.2, 5.4)
+    grid = figure.add_gridspec(2, 1, height_ratios=(3, 1), hspace=0.09, left=0.18, right=0.93, top=0.94, bottom=0.21)
     upper = figure.add_subplot(grid[0])
     lower = figure.add_subplot(grid[1], sharex=upper)
     gap = bins.confidence[used] - bins.accuracy[used]
