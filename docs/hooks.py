@@ -1,4 +1,4 @@
-"""What the documentation site takes from the program itself: the help of each command."""
+"""What the documentation site takes from the program itself: the help of each command, the table of formats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import os
 from typing import Any
 
-MARK = "<!-- commands -->"
+COMMANDS, FORMATS = "<!-- commands -->", "<!-- formats -->"
 
 
 def command_help() -> str:
@@ -29,6 +29,17 @@ def command_help() -> str:
     return "\n".join(sections)
 
 
+def format_table() -> str:
+    """The output formats of `predict`, a row each."""
+    from soundsight.inference.formats import FORMATS
+
+    rows = [f"| `{writer.name}` | {writer.purpose} | {writer.content} |" for writer in FORMATS.values()]
+    return "\n".join(["| `--format` | for | what it holds |", "|---|---|---|", *rows])
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by MkDocs for every page."""
-    return markdown.replace(MARK, command_help()) if MARK in markdown else markdown
+    for mark, make in ((COMMANDS, command_help), (FORMATS, format_table)):
+        if mark in markdown:
+            markdown = markdown.replace(mark, make())
+    return markdown

@@ -24,12 +24,13 @@ from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.images import draw_clip
 from soundsight.errors import AudioError, ConfigError, ModelError
 from soundsight.inference import Listener, Options, Summary, Window, load, predict
+from soundsight.inference.formats.audacity import Audacity
+from soundsight.inference.formats.base import Context
 from soundsight.inference.pipeline import Ended, compute
 from soundsight.inference.results import Tally, merge
 from soundsight.inference.segments import Source, array_source, cut, file_source
 from soundsight.inference.sources import expand
 from soundsight.inference.timeline import Timeline
-from soundsight.inference.writers import AudacityWriter
 from soundsight.models.classifier import softmax
 
 RATE = TINY_EARS.sample_rate
@@ -246,7 +247,7 @@ def test_a_class_may_be_called_silence(listener: Listener) -> None:
     assert len(list(merge([heard, quiet]))) == 2
     track = io.BytesIO()
     for window in (heard, quiet):
-        AudacityWriter(track).write(window)
+        Audacity(track, Context()).write(window)
     assert track.getvalue() == b"0.000000\t1.000000\tsilence\n"
 
 
@@ -261,7 +262,7 @@ def test_a_class_named_unknown_is_reported(tiny_model: Path, clip: Path, listene
     assert (unsure.label, unsure.named) == ("unknown", False)
     track = io.BytesIO()
     for found in (window, unsure):
-        AudacityWriter(track).write(found)
+        Audacity(track, Context()).write(found)
     assert track.getvalue() == b"0.000000\t1.000000\tunknown\n"
     later = replace(unsure, recording=window.recording, start_seconds=1.0, end_seconds=2.0)
     assert len(list(merge([window, later]))) == 2

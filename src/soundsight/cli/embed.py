@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Embed."""
     from soundsight.inference.embeddings import VectorWriter
+    from soundsight.inference.formats.base import load_pyarrow, writing
     from soundsight.inference.results import Vector
-    from soundsight.inference.writers import load_pyarrow, writing
 
     load_pyarrow()
     cluster = engine.cluster_settings(arguments)

@@ -120,14 +120,14 @@ def answer(
     from soundsight.cluster.listing import write_listing
     from soundsight.cluster.shards import Shards
     from soundsight.cluster.storage import Place, is_address
+    from soundsight.inference.formats.base import load_pyarrow, writing
     from soundsight.inference.options import GPU_BATCH
-    from soundsight.inference.writers import load_pyarrow, writing
 
     load_pyarrow()
     if "-" in words:
         raise ConfigError("Standard input cannot be read by a cluster; name files, folders or a list @FILE.")
     out, one_file = _places(arguments.out)
-    made = outputs.VECTORS if arguments.words[0] == "embed" else outputs.PREDICTIONS
+    made = outputs.VECTORS if arguments.words[0] == "embed" else outputs.predictions()
     inputs = [arguments.model, *(word.removeprefix("@") for word in words)]
     if one_file:  # before all work
         files.check_output(arguments.out, made, inputs=inputs, overwrite=arguments.overwrite)

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
 def show(heard: Heard, form: str) -> None:
     """Print one answer."""
     if form == "jsonl":
-        from soundsight.inference.writers import json_line
+        from soundsight.inference.formats.base import json_line
 
         row = {
             "seconds": round(heard.seconds, 3),

@@ -8,30 +8,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from os.path import isdir
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from soundsight import files
-from soundsight.audio import is_audio
 from soundsight.cli import console
 from soundsight.files import folded
 
 if TYPE_CHECKING:
     from soundsight.inference import Listener, Summary, Window
+    from soundsight.inference.formats.base import Writer
     from soundsight.inference.pipeline import Drawn
     from soundsight.inference.segments import Source
-    from soundsight.inference.writers import Writer
 
 
 # What may lie in the place of an output and be replaced: an earlier output of the same command, by its content.
-PREDICTIONS = re.compile(
-    rb"\A(?:recording,start,end,label,probability,|recording +start s +end s +label|"
-    rb'\{"recording": ".*"probability": .*"settings": "|PAR1.*recording.*probability.*rank.*settings.*PAR1\Z)',
-    re.DOTALL,
-)
 VECTORS = re.compile(rb"\APAR1.*soundsight\.model.*PAR1\Z", re.DOTALL)
 FIGURE = re.compile(rb"\A(?:\x89PNG.*Software\0|%PDF.*/Creator \(|<\?xml.*<dc:title>)Soundsight", re.DOTALL)
 PAGE = re.compile(rb'\A<!doctype html>.*<meta name="generator" content="Soundsight">', re.DOTALL)
-BY_HAND = None  # label tracks and selection tables, which people correct in place
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +43,8 @@ def claimed(
         made: See `files.check_output`.
         inputs: Files, folders of files, or `None`.
     """
+    from soundsight.audio import is_audio
+
     given = [Path(word) for word in (*inputs, *filter(is_audio, map(Path, paths))) if word is not None]
     within = [file for folder in given if isdir(folder) for file in folder.iterdir()]
     return files.claimed(paths, made, inputs=[*given, *within], overwrite=arguments.overwrite)
@@ -63,11 +58,13 @@ def own_files(place: str | Path, sources: Sequence[Source], suffix: str) -> dict
     return {source.name: Path(place) / own_name(source.name, suffix, taken) for source in sources}
 
 
-def suffix_of(chosen: str) -> str:
-    """The ending of a label track or selection table; empty for formats of one file."""
-    from soundsight.inference import writers
+def predictions() -> re.Pattern[bytes]:
+    """What predictions that may be replaced begin with, in whatever format; see `Writer.made`."""
+    from soundsight.inference.formats import FORMATS
 
-    return {"raven": writers.RavenWriter.suffix, "audacity": writers.AudacityWriter.suffix}.get(chosen, "")
+    return re.compile(
+        rb"\A(?:" + rb"|".join(writer.made for writer in FORMATS.values() if writer.made) + rb")", re.DOTALL
+    )
 
 
 class Timelines:
@@ -108,7 +105,7 @@ class Timelines:
 
 
 class _OneEach:
-    """A label track or selection table of its own for each recording, in a folder."""
+    """A `Writer` that gives each recording a file of its own, in a folder."""
 
     def __init__(self, paths: dict[str, Path], make: Callable[[Any], Writer]) -> None:
         self.paths, self.make = paths, make
@@ -127,7 +124,7 @@ class _OneEach:
         self.stack.close()
 
     def _open(self, recording: str) -> Writer:
-        from soundsight.inference.writers import writing
+        from soundsight.inference.formats.base import writing
 
         if self.writer is None:
             self.writer = self.make(self.stack.enter_context(writing(self.paths[recording])))
@@ -139,32 +136,20 @@ def open_writer(
     chosen: str, arguments: argparse.Namespace, sources: list[Source], listener: Listener, stdout: TextIO
 ) -> Iterator[Writer]:
     """The writer of a format, on standard output, a file or a folder."""
-    from soundsight.inference import writers
+    from soundsight.inference.formats import FORMATS
+    from soundsight.inference.formats.base import Context, output
 
     out = Path(arguments.out) if arguments.out else None
-    top_k = arguments.top_k
-    if chosen in ("audacity", "raven"):
-        make: Any = writers.AudacityWriter
-        if chosen == "raven":
-            make = lambda stream: writers.RavenWriter(stream, listener.spectrogram)  # noqa: E731
-        if out is not None and (len(sources) > 1 or out.is_dir()):
-            each = _OneEach(own_files(out, sources, suffix_of(chosen)), make)
-            with each.stack:
-                yield each
-            return
-        with writers.output(out, stdout) as stream:
-            yield make(stream)
+    widest = max(len(source.name) for source in sources)
+    context = Context(arguments.top_k, listener.names, listener.spectrogram, widest)
+    make = FORMATS[chosen]
+    if make.per_recording and out is not None and (len(sources) > 1 or out.is_dir()):
+        each = _OneEach(own_files(out, sources, make.per_recording), lambda stream: make(stream, context))
+        with each.stack:
+            yield cast("Writer", each)
         return
-    with writers.output(out, stdout) as stream:
-        if chosen == "csv":
-            yield writers.CsvWriter(stream, top_k)
-        elif chosen == "jsonl":
-            yield writers.JsonLinesWriter(stream, top_k)
-        elif chosen == "parquet":
-            yield writers.ParquetWriter(stream, top_k)
-        else:
-            widest = max(len(source.name) for source in sources)
-            yield writers.TableWriter(stream, top_k, widest=widest, names=listener.names)
+    with output(out, stdout) as stream:
+        yield make(stream, context)
 
 
 def own_name(recording: str, suffix: str, taken: set[str]) -> str:

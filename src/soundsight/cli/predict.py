@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from soundsight.cli import console, engine, outputs
 from soundsight.cli.outputs import Timelines, open_writer
 from soundsight.errors import AudioError, ConfigError
+from soundsight.inference.formats import BY_ENDING, FORMATS
 
 if TYPE_CHECKING:
     from soundsight.config import ClusterConfig
@@ -35,14 +36,12 @@ EXAMPLES = [
     "soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out answers/",
     "nc -l 5000 | soundsight predict last.pt - --raw 16000 --format jsonl      # 16-bit mono, no header",
 ]
-FORMATS = ("table", "csv", "jsonl", "parquet", "audacity", "raven")
-_BY_SUFFIX = {".csv": "csv", ".jsonl": "jsonl", ".parquet": "parquet"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     add_source_arguments(parser)
-    parser.add_argument("--format", choices=FORMATS, help="default: by the ending of --out, or else table")
+    parser.add_argument("--format", choices=tuple(FORMATS), help="default: by the ending of --out, or else table")
     parser.add_argument("--out", metavar="FILE", help="write here instead of standard output; whole or not at all")
     parser.add_argument("--top-k", type=int, metavar="K", help="classes per segment (default: 1; of a table 5)")
     parser.add_argument(
@@ -111,13 +110,13 @@ def add_members(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answer."""
+    from soundsight.inference.formats.base import write_answers
     from soundsight.inference.results import merge
-    from soundsight.inference.writers import write_answers
 
     chosen = format_of(arguments.format, arguments.out)
     cluster = engine.cluster_settings(arguments)
     if arguments.top_k is None:
-        arguments.top_k = 5 if chosen == "table" and cluster.engine == "local" else 1
+        arguments.top_k = FORMATS[chosen].top_k if cluster.engine == "local" else 1
     if cluster.engine == "ray":
         return run_on_cluster(arguments, cluster, chosen)
     sources = list_sources(source_words(arguments), arguments.raw)
@@ -156,17 +155,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_on_cluster(arguments: argparse.Namespace, cluster: ClusterConfig, chosen: str) -> int:
     """Answer on a Ray cluster, in shards."""
-    from soundsight.cluster.gather import FORMATS as WRITTEN
-    from soundsight.cluster.gather import gather_answers
+    from soundsight.cluster.gather import SHARDED, gather_answers
 
     if arguments.members:
         raise ConfigError("The engine ray answers with one model; leave --with out, or use the local engine.")
     code = engine.outlive(arguments, cluster)
     if code is not None:
         return code
-    if arguments.timeline or (arguments.format and chosen not in WRITTEN):
+    if arguments.timeline or (arguments.format and chosen not in SHARDED):
         raise ConfigError(
-            f"The engine ray writes {', '.join(WRITTEN)}, and no timelines; use the local engine for them."
+            f"The engine ray writes {', '.join(SHARDED)}, and no timelines; use the local engine for them."
         )
     options = make_options(
         arguments,
@@ -188,22 +186,23 @@ def run_on_cluster(arguments: argparse.Namespace, cluster: ClusterConfig, chosen
 
 def format_of(chosen: str | None, out: str | None) -> str:
     """The format asked for, or the one that the ending of the file means."""
-    return chosen or _BY_SUFFIX.get(Path(out or "").suffix.lower(), "table")
+    ending = Path(out or "").suffix.lower()
+    return chosen or (BY_ENDING[ending].name if ending in BY_ENDING else "table")
 
 
 def check_output(chosen: str, arguments: argparse.Namespace, count: int) -> None:
     """Raise `ConfigError` before any work if the answers have nowhere to go."""
     if not arguments.format and not os.path.isdir(arguments.out or ""):
-        console.check_ending(arguments.out, *_BY_SUFFIX, ".txt", "", instead="name the format with --format")
+        console.check_ending(arguments.out, *BY_ENDING, instead="name the format with --format")
     if not arguments.out and getattr(sys.stdout, "name", "") == os.devnull:
         raise ConfigError("Standard output is closed, so the predictions have nowhere to go; name a file with --out.")
-    if chosen == "parquet":
-        from soundsight.inference.writers import load_pyarrow
-
-        load_pyarrow()
-        if not arguments.out and sys.stdout.isatty():
-            raise ConfigError("Parquet is not for terminals; name a file with --out FILE.parquet.")
-    if chosen in ("audacity", "raven"):
+    writer = FORMATS[chosen]
+    writer.check()
+    if writer.binary and not arguments.out and sys.stdout.isatty():
+        raise ConfigError(
+            f"{chosen.capitalize()} is not for terminals; name a file with --out FILE{writer.endings[0]}."
+        )
+    if writer.per_recording:
         if count > 1 and not arguments.out:
             raise ConfigError(f"Format {chosen} makes one file a recording; name a folder for all {count} with --out.")
         if count > 1 and Path(arguments.out).is_file():
@@ -222,9 +221,9 @@ def claim_outputs(
     """
     inputs = input_files(arguments, sources)
     if arguments.out:
-        suffix = outputs.suffix_of(chosen)
+        suffix = FORMATS[chosen].per_recording
         paths = list(outputs.own_files(arguments.out, sources, suffix).values()) if suffix else [Path(arguments.out)]
-        made = outputs.BY_HAND if suffix else outputs.PREDICTIONS
+        made = outputs.predictions() if FORMATS[chosen].made else None
         stack.enter_context(outputs.claimed(arguments, paths, made, inputs))
     stack.enter_context(outputs.claimed(arguments, timelines, outputs.FIGURE, inputs))
 

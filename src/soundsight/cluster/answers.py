@@ -196,11 +196,12 @@ def _answer(work: Work, place: Place, make: Callable[..., int], job: Job) -> Ent
 def _predict(
     work: Work, listener: Any, sources: Iterator[Source], stream: io.BytesIO, failures: list[Any], part: Part
 ) -> int:
+    from soundsight.inference.formats.base import Context, write_answers
+    from soundsight.inference.formats.parquet import Parquet
     from soundsight.inference.results import merge
-    from soundsight.inference.writers import ParquetWriter, write_answers
 
     events = listener.stream(sources, work.options)
-    writer = ParquetWriter(stream, work.options.top_k or 1)
+    writer = Parquet(stream, Context(work.options.top_k or 1))
 
     def failed(recording: str, reason: str) -> None:
         failures.append((recording, reason))

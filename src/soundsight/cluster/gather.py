@@ -9,10 +9,11 @@ from typing import IO, Any
 from soundsight.cluster.shards import Shards, shard_name
 from soundsight.errors import ConfigError
 from soundsight.inference.embeddings import VectorWriter
+from soundsight.inference.formats import FORMATS
+from soundsight.inference.formats.base import Context
 from soundsight.inference.results import Model, Vector
-from soundsight.inference.writers import CsvWriter, JsonLinesWriter, ParquetWriter
 
-FORMATS = ("csv", "jsonl", "parquet")
+SHARDED = tuple(name for name, writer in FORMATS.items() if writer.sharded)
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,15 @@ def gather_answers(store: Shards, stream: IO[bytes], chosen: str, top_k: int) ->
     Args:
         store: A finished job.
         stream: Where to.
-        chosen: One of `FORMATS`.
+        chosen: One of `SHARDED`.
         top_k: Ranks a window.
 
     Raises:
         ConfigError: The format is another one, or a shard cannot be read.
     """
-    writers = {"csv": CsvWriter, "jsonl": JsonLinesWriter, "parquet": ParquetWriter}
-    if chosen not in writers:
-        raise ConfigError(f"Format {chosen} is not written by the engine ray; {', '.join(FORMATS)} are.")
-    writer: Any = writers[chosen](stream, top_k)
+    if chosen not in SHARDED:
+        raise ConfigError(f"Format {chosen} is not written by the engine ray; {', '.join(SHARDED)} are.")
+    writer: Any = FORMATS[chosen](stream, Context(top_k))
     for window in _windows(store):
         writer.write(window)
     writer.close()

@@ -7,8 +7,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from soundsight.inference.formats.base import load_pyarrow
 from soundsight.inference.results import Model, Vector
-from soundsight.inference.writers import load_pyarrow
 
 ROW_GROUP = 1024  # vectors that are written at once
 

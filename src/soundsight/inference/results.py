@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from soundsight.errors import ConfigError
 from soundsight.files import printable
+from soundsight.inference.formats.base import COLUMNS
 from soundsight.inference.options import SHOWN_CLASSES, SILENCE, UNKNOWN, decide
 
 if TYPE_CHECKING:
@@ -158,12 +159,12 @@ class Answer:
     def to_pandas(self, top_k: int | None = None) -> pandas.DataFrame:
         """The rows as a pandas frame."""
         pandas = _package("pandas")
-        return pandas.DataFrame(self.to_rows(top_k), columns=list(ROW_COLUMNS))
+        return pandas.DataFrame(self.to_rows(top_k), columns=list(COLUMNS))
 
     def to_polars(self, top_k: int | None = None) -> polars.DataFrame:
         """The rows as a polars frame."""
         polars = _package("polars")
-        return polars.DataFrame(self.to_rows(top_k), schema=list(ROW_COLUMNS))
+        return polars.DataFrame(self.to_rows(top_k), schema=list(COLUMNS))
 
     def __repr__(self) -> str:
         lines = [
@@ -196,9 +197,6 @@ class Answer:
         return ([f"  ... and {more} more windows"] if more > 0 else []) + (
             [printable(self.failure)] if self.failure else []
         )
-
-
-ROW_COLUMNS = ("recording", "start", "end", "label", "probability", "rank", "model", "settings")
 
 
 class Tally:

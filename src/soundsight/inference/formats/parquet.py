@@ -1,0 +1,61 @@
+"""Parquet; needs pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+from soundsight.inference.formats.base import COLUMNS, Context, Writer, load_pyarrow
+
+if TYPE_CHECKING:
+    from soundsight.inference.results import Window
+
+ROW_GROUP = 20_000  # rows that are written at once
+
+
+class Parquet(Writer):
+    """Columns as in CSV; needs pyarrow."""
+
+    name = "parquet"
+    purpose = "data frames"
+    content = "the columns of the CSV"
+    endings = (".parquet",)
+    sharded = True
+    binary = True
+    made = rb"PAR1.*recording.*probability.*rank.*settings.*PAR1\Z"
+
+    @classmethod
+    def check(cls) -> None:
+        """See `Writer`."""
+        load_pyarrow()
+
+    def __init__(self, stream: IO[bytes], context: Context) -> None:
+        super().__init__(stream, context)
+        pyarrow, parquet = load_pyarrow()
+        types = {"start": pyarrow.float64(), "end": pyarrow.float64(), "probability": pyarrow.float32()}
+        types["rank"] = pyarrow.int32()
+        self.schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in COLUMNS])
+        self.table = pyarrow.Table
+        self.file = parquet.ParquetWriter(stream, self.schema, compression="zstd")
+        self.rows: list[dict[str, Any]] = []
+        self.count = 0  # of all rows
+
+    def write(self, window: Window) -> None:
+        """See `Writer`."""
+        rows = window.rows(self.context.top_k)
+        self.rows += rows
+        self.count += len(rows)
+        if len(self.rows) >= ROW_GROUP:
+            self._flush()
+
+    def close(self, metadata: Mapping[bytes, bytes] | None = None) -> None:
+        """See `Writer`; `metadata` goes into the file's own."""
+        self._flush()
+        if metadata:
+            self.file.add_key_value_metadata(metadata)
+        self.file.close()
+
+    def _flush(self) -> None:
+        if self.rows:
+            self.file.write_table(self.table.from_pylist(self.rows, schema=self.schema))
+        self.rows = []

@@ -1,0 +1,61 @@
+"""Selection tables of Raven."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from soundsight.inference.formats.base import Context, Writer, plain
+
+if TYPE_CHECKING:
+    from soundsight.inference.results import Window
+
+
+class Raven(Writer):
+    """A selection table as Raven opens it; as a label track, of one recording and its classes only."""
+
+    name = "raven"
+    purpose = "Raven: File, Open Sound Selection Table"
+    content = "a selection per segment, with the recording's path; in a folder with `--out`, one file per recording"
+    per_recording = ".selections.txt"
+    COLUMNS = (
+        "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)",
+        "Begin Path", "Begin File", "File Offset (s)", "Label", "Score",
+    )  # fmt: skip
+
+    def __init__(self, stream: IO[bytes], context: Context) -> None:
+        super().__init__(stream, context)
+        config = context.spectrogram
+        self.band = (f"{config.fmin_hz:.1f}", f"{config.fmax:.1f}") if config else ("", "")
+        self.count = 0
+        self._line(self.COLUMNS)
+
+    def write(self, window: Window) -> None:
+        """See `Writer`."""
+        if not window.named:
+            return
+        self.count += 1
+        start, end = f"{window.start_seconds:.6f}", f"{window.end_seconds:.6f}"
+        path = plain(os.path.abspath(window.recording))
+        file = plain(Path(window.recording).name)
+        score = f"{window.probability:.4f}"
+        self._line(
+            (
+                str(self.count),
+                "Spectrogram 1",
+                "1",
+                start,
+                end,
+                *self.band,
+                path,
+                file,
+                start,
+                plain(window.label),
+                score,
+            )
+        )
+
+    def _line(self, values: Sequence[str]) -> None:
+        self.stream.write(("\t".join(values) + "\n").encode())
