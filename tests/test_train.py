@@ -1,7 +1,9 @@
 """Training: three doors with the same arguments, ears in every checkpoint, one sentence for what is wrong."""
 
 import importlib.util
+import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -103,6 +105,45 @@ def test_a_training_says_little_and_its_matrix_has_true_rows(tiny_data, tmp_path
     else:
         assert list(run.glob("events.out.tfevents*"))
     assert (run / "confusion_matrix.png").is_file()
+
+
+def test_trainings_follow_and_contain_one_another_in_one_process(tiny_data, tmp_path):
+    """Whatever happens in one; handlers of others on Ultralytics' logger stay as they were, and still write."""
+    from ultralytics.utils import LOGGER
+
+    def run(name, **more):
+        return train(
+            None, data=str(tiny_data), project=str(tmp_path), name=name, workers=0, calibrate=False, **words_, **more
+        )
+
+    words_ = {**QUICK, "val": False}
+    file, printed = logging.FileHandler(tmp_path / "mine.log", delay=True), io.StringIO()
+    shown = logging.StreamHandler(printed)
+    for handler in (file, shown):
+        LOGGER.addHandler(handler)
+    before, streams = list(LOGGER.handlers), [getattr(handler, "stream", None) for handler in LOGGER.handlers]
+    try:
+        with pytest.raises(LookupError, match="of the user"):
+            run("a", watch=lambda *_: {}["of the user"])
+        run("b", watch=lambda *_: run("c"))
+        with pytest.raises(ConfigError, match="optimizer"):
+            run("d", optimizer="Lion")
+        run("e")
+        assert LOGGER.handlers == before and sys.stdout.writable()
+        after = [getattr(handler, "stream", None) for handler in LOGGER.handlers]
+        assert [a for a, b in zip(after, before, strict=True) if b is not file] == [
+            a for a, b in zip(streams, before, strict=True) if b is not file
+        ]
+        LOGGER.info("after all")
+    finally:
+        for handler in (file, shown):
+            LOGGER.removeHandler(handler)
+            handler.close()
+    assert printed.getvalue() == "after all\n"
+    assert "after all" in (tmp_path / "mine.log").read_text(encoding="utf-8")
+    for name in "abce":
+        log = (tmp_path / name / "ultralytics.log").read_text(encoding="utf-8")
+        assert f"name={name}," in log and log.count("engine/trainer") == 1 and "after all" not in log
 
 
 def test_the_matrix_of_a_training_has_a_row_per_true_class(tiny_data, tmp_path):

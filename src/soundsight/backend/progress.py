@@ -101,22 +101,28 @@ class Progress:
 
 
 @contextmanager
-def reported(model: Any) -> Iterator[None]:
-    """Report the training in this block, and keep what Ultralytics prints in a file of the run."""
+def reported() -> Iterator[Progress]:
+    """Report the training in this block, once attached, and keep what Ultralytics prints in a file of the run."""
     from ultralytics.utils import LOGGER
 
     log = Log()
     progress = Progress(log)
-    progress.attach(model)
-    handlers = [handler for handler in LOGGER.handlers if isinstance(handler, logging.StreamHandler)]
-    former = [handler.setStream(log) for handler in handlers]
+    own = logging.StreamHandler(log)
+
+    def mute(_: logging.LogRecord) -> bool:  # one per training, as one may run inside another
+        return False
+
+    shown = [handler for handler in LOGGER.handlers if type(handler) is logging.StreamHandler]  # no file, no test's
+    for handler in shown:
+        handler.addFilter(mute)
+    LOGGER.addHandler(own)
     try:
         with redirect_stdout(log):
-            yield
+            yield progress
     finally:
-        for handler, stream in zip(handlers, former, strict=True):
-            if stream is not None:
-                handler.setStream(stream)
+        LOGGER.removeHandler(own)
+        for handler in shown:
+            handler.removeFilter(mute)
         if progress.bar is not None:
             progress.bar.close()
         log.close()

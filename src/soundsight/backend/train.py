@@ -77,14 +77,13 @@ def train(
     soundsight.backend.quiet.switch_on_tensorboard()
 
     options = dict(arguments) if stock else {**OFF, **arguments}
-    options.pop("mode", None)
-    options.pop("task", None)
     if "," not in str(options.get("device") or ""):
         options["device"] = _device_argument(choose_device(options.get("device")))
     _check_machine(options, stock=stock)
     resume = options.get("resume")
-    start = str(resume) if isinstance(resume, str | Path) and resume else str(options.pop("model", "yolov8n-cls.pt"))
-    options.pop("model", None)
+    start = str(resume if resume and resume is not True else options.get("model", "yolov8n-cls.pt"))
+    for key in ("mode", "task", "model"):
+        options.pop(key, None)
     options["project"] = str(Path(options.get("project") or "runs/classify").absolute())
     weights = find_weights(start)
     for key in (key for key in LOADED if isinstance(options.get(key), str | Path) and not resume):
@@ -97,15 +96,16 @@ def train(
     ours = partial(SpectrogramTrainer.configured, seen=seen, labels=labels or {})
     trainer = StockTrainer if stock else ours(spectrogram, augment or no_augment())
     try:
-        with guarded():
+        with guarded(), reported() if "," not in str(options["device"]) else nullcontext() as progress:
             model = YOLO(weights, task="classify")
             if watch is not None:
                 model.add_callback("on_fit_epoch_end", partial(_tell, watch))
             for tell in (begun.append, started):
                 if tell is not None:
                     model.add_callback("on_train_start", partial(_tell_folder, tell))
-            with reported(model) if "," not in str(options["device"]) else nullcontext():
-                model.train(trainer=trainer, **options)
+            if progress is not None:
+                progress.attach(model)
+            model.train(trainer=trainer, **options)
     except subprocess.CalledProcessError as error:
         raise SoundsightError(
             f"One of the training processes for device={options['device']} failed; its messages are above."
@@ -113,7 +113,7 @@ def train(
     except _FAILURES as error:
         if begun:
             raise SoundsightError(f"The training failed: {plain(error)}") from error
-        raise ConfigError(f"Ultralytics does not accept the training arguments: {plain(error)}") from error
+        raise ConfigError(f"The training did not begin; check its arguments: {plain(error)}") from error
     return _run_of(model.trainer)
 
 

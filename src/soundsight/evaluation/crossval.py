@@ -19,7 +19,6 @@ from typing import Any, Literal
 import numpy as np
 
 from soundsight import parallel
-from soundsight import reports as report
 from soundsight.backend.device import choose_device
 from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.config.files import versions
@@ -35,7 +34,7 @@ from soundsight.evaluation.scoring import Views
 from soundsight.evaluation.train import resolve
 from soundsight.evaluation.val import write_results
 from soundsight.files import locked, write_text
-from soundsight.metrics import Scores, Spread
+from soundsight.metrics import Scores, Spread, mean_and_spread, score
 
 # Arguments of Ultralytics that a cross-validation sets itself, and what to say instead.
 GIVEN = {
@@ -272,12 +271,12 @@ def _summarise(
         for fold, several in done.items()
     }
     per_fold = {fold: (scores_of(s).top1, scores_of(s).top5) for fold, s in merged.items()}
-    pooled = report.score(
+    pooled = score(
         np.concatenate([s.targets for s in merged.values()]),
         np.concatenate([s.probabilities for s in merged.values()]),
         next(iter(merged.values())).names,
     )
-    spreads = [report.mean_and_spread([scores[k] for scores in per_fold.values()]) for k in (0, 1)]
+    spreads = [mean_and_spread([scores[k] for scores in per_fold.values()]) for k in (0, 1)]
     row_of = {row.image: row for row in plan.rows}
     rows = [row_of[image] for s in merged.values() for image in s.images]
     extra = {

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from soundsight import parallel
-from soundsight import reports as report
 from soundsight.backend.train import train as train_pictures
 from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.datasets.images import read_key, settings_key
@@ -26,7 +25,7 @@ from soundsight.errors import DatasetError, SoundsightError
 from soundsight.evaluation import seen
 from soundsight.evaluation.scoring import Views, clips_of, list_pictures, logits_of
 from soundsight.files import locked, write_bytes, write_text
-from soundsight.metrics import Scores
+from soundsight.metrics import Scores, score
 
 Say = Callable[[str], None]
 TRAINED = "trained"  # marks a model that needs no more training
@@ -219,4 +218,4 @@ def read_scored(path: Path) -> Scored:
 
 
 def scores_of(scored: Scored) -> Scores:
-    return report.score(scored.targets, scored.probabilities, scored.names)
+    return score(scored.targets, scored.probabilities, scored.names)

@@ -13,7 +13,7 @@ from soundsight.datasets import manifest
 from soundsight.errors import ConfigError, ModelError
 from soundsight.evaluation.scoring import Views, check_ears, clips_of, list_pictures, logits_of
 from soundsight.evaluation.seen import Seen, compare, refuse
-from soundsight.metrics import Scores
+from soundsight.metrics import Scores, score
 from soundsight.models.classifier import Classifier, softmax
 from soundsight.models.load import load_classifier
 from soundsight.reports.card import CARD, read_record, write_card
@@ -75,7 +75,7 @@ def val(
     clips = clips_of(found.rows, manifest.read_settings(data)["dataset"]["root"]) if speeds else []
     logits = logits_of(classifier, found.files, batch=batch, views=views, clips=clips)
     probabilities = softmax(logits, classifier.ears.temperature)
-    scores = report.score(found.targets, probabilities, classifier.ears.names)
+    scores = score(found.targets, probabilities, classifier.ears.names)
     target = Path(folder) if folder else new_folder(Path("runs/classify"), f"val-{split}")
     target.mkdir(parents=True, exist_ok=True)
     rows, seconds = found.rows, classifier.ears.spectrogram.clip_seconds

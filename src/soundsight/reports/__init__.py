@@ -1,7 +1,7 @@
-"""What came out: figures of merit, tables, plots and readable spectrograms.
+"""What came out: tables, plots and readable spectrograms.
 
-`tables` writes JSON and CSV, `plots` draws the figures of a run, `spectrograms` draws spectrograms with axes. Names
-are resolved on first use, so that importing this package stays light.
+`tables` writes JSON and CSV, `plots` draws the figures of a run, `spectrograms` draws
+spectrograms with axes. Names are resolved on first use, so that importing this package stays light.
 """
 
 from __future__ import annotations
@@ -10,40 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from soundsight.metrics import (
-        ConfusedPair,
-        ReliabilityBins,
-        Scores,
-        Spread,
-        Temperature,
-        confused_pairs,
-        fit_temperature,
-        mean_and_spread,
-        reliability_bins,
-        score,
-    )
     from soundsight.reports.plots import draw_confusion, draw_per_class, draw_reliability, draw_training_curves
     from soundsight.reports.spectrograms import draw_gallery, draw_spectrogram, draw_timeline
     from soundsight.reports.tables import PredictionRow, prediction_rows, write_predictions, write_scores
 
 _HOMES = {
-    "soundsight.metrics": (
-        "ConfusedPair", "ReliabilityBins", "Scores", "Spread", "Temperature", "confused_pairs",
-        "fit_temperature", "mean_and_spread", "reliability_bins", "score",
-    ),
-    "soundsight.reports.spectrograms": ("draw_gallery", "draw_spectrogram", "draw_timeline"),
-    "soundsight.reports.plots": ("draw_confusion", "draw_per_class", "draw_reliability", "draw_training_curves"),
-    "soundsight.reports.tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_scores"),
+    "spectrograms": ("draw_gallery", "draw_spectrogram", "draw_timeline"),
+    "plots": ("draw_confusion", "draw_per_class", "draw_reliability", "draw_training_curves"),
+    "tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_scores"),
 }  # fmt: skip
 
 __all__ = [
-    "ConfusedPair",
     "PredictionRow",
-    "ReliabilityBins",
-    "Scores",
-    "Spread",
-    "Temperature",
-    "confused_pairs",
     "draw_confusion",
     "draw_gallery",
     "draw_per_class",
@@ -51,11 +29,7 @@ __all__ = [
     "draw_spectrogram",
     "draw_timeline",
     "draw_training_curves",
-    "fit_temperature",
-    "mean_and_spread",
     "prediction_rows",
-    "reliability_bins",
-    "score",
     "write_predictions",
     "write_scores",
 ]
@@ -64,7 +38,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(module), name)
+            return getattr(import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
