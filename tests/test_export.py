@@ -117,6 +117,23 @@ def test_openvino_reports_nothing(tiny_model: Path, tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-2:] == ["4", "[]"]
 
 
+def test_openvino_computes_what_was_read(tiny_model: Path, tmp_path: Path) -> None:
+    """From memory: neither does a later change of the files reach the model, nor is another format read as .xml."""
+    pytest.importorskip("openvino")
+    folder = export(tiny_model, "openvino", out=tmp_path / "model")
+    (plan,), (weights,) = folder.glob("*.xml"), folder.glob("*.bin")
+    loaded = load(folder).classifier
+    picture = np.full((1, 64, 64, 3), 90, np.uint8)
+    before = loaded.probabilities(picture)
+    with open(weights, "r+b") as file:  # in place, as a mapped file would show
+        file.write(bytes(weights.stat().st_size))
+    np.testing.assert_array_equal(loaded.probabilities(picture), before)
+    assert loaded.fingerprint != checkpoint.file_fingerprint(folder)
+    plan.write_bytes(export(tiny_model, "onnx", out=tmp_path / "x.onnx").read_bytes())
+    with pytest.raises(ModelError, match="is no OpenVINO model"):
+        load(folder)
+
+
 def test_an_export_replaces_exports_only(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     folder = tmp_path / "model"
@@ -126,7 +143,7 @@ def test_an_export_replaces_exports_only(tiny_model: Path, tmp_path: Path) -> No
     thesis = tmp_path / "thesis"
     thesis.mkdir()
     (thesis / "chapter.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="is there already and is no export"):
+    with pytest.raises(ConfigError, match=r"is there already and holds chapter\.txt, which is no part of the export"):
         export(tiny_model, "openvino", out=thesis)
     assert (thesis / "chapter.txt").exists()
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torture import models
 
 import soundsight
 from conftest import TINY_EARS
 from soundsight.backend import quiet
 from soundsight.backend.checkpoint import FORMAT, file_fingerprint, hash_of
-from soundsight.errors import ConfigError
+from soundsight.errors import ConfigError, ModelError
 from soundsight.inference import load, predict
 from soundsight.inference.explain import can_explain, explain
 from soundsight.models import converted
@@ -87,6 +89,18 @@ def test_damaged_conversions_are_made_again(tiny_model: Path, cache: Path) -> No
         assert isinstance(load(tiny_model, device="cpu").classifier, Converted)
         (made,) = cache.iterdir()
         assert made.read_bytes() != damaged and made.stem.endswith(hash_of(made.read_bytes()))
+
+
+def test_a_checkpoint_that_changes_meanwhile_is_no_longer_the_same(
+    tiny_model: Path, cache: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pt"
+    shutil.copy(tiny_model, path)
+    fast = load(path, device="cpu").classifier
+    assert isinstance(fast, Converted)
+    models.make_checkpoint(path)
+    with pytest.raises(ModelError, match="changed since it was loaded"):
+        fast.features(np.zeros((1, 64, 64, 3), np.uint8))
 
 
 def test_only_some_conversions_are_kept(tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

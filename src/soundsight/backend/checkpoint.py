@@ -241,9 +241,12 @@ def update_ears(path: str | Path, **values: Any) -> None:
 
 def file_hash(path: str | Path) -> str:
     """`hash_of` a model file, or of the files in a model folder."""
-    path = Path(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return hash_of(*(file.read_bytes() for file in files))
+    return hash_of(*(file.read_bytes() for file in model_files(Path(path))))
+
+
+def model_files(path: Path) -> list[Path]:
+    """The files of a model, in the order of their names."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def hash_of(*parts: bytes) -> str:

@@ -45,8 +45,15 @@ class Converted(Classifier):
 
     @cached_property
     def slow(self) -> Classifier:
-        """The same model in PyTorch."""
-        return self.load()
+        """The same model in PyTorch.
+
+        Raises:
+            ModelError: The file has changed since the fast one was made of it.
+        """
+        loaded = self.load()
+        if loaded.fingerprint != self.fingerprint:
+            raise ModelError("The model's file has changed since it was loaded; load it again.")
+        return loaded
 
     @property
     def network(self) -> Any:  # type: ignore[override]

@@ -36,9 +36,13 @@ def read(
 ) -> Classifier:
     """Open a folder with an OpenVINO model, on the CPU unless `device` is "gpu" or another of OpenVINO's."""
     folder = path if path.is_dir() else path.parent
-    files = sorted(folder.glob("*.xml"))
-    if len(files) != 1 or not files[0].with_suffix(".bin").is_file():
+    files = checkpoint.model_files(folder)
+    plan = next((file for file in files if file.suffix == ".xml"), folder)
+    if plan.with_suffix(".bin") not in files or sum(file.suffix == ".xml" for file in files) != 1:
         raise ModelError(f"The folder {folder} holds no OpenVINO model: one .xml and one .bin file are needed.")
+    parts = {file: checkpoint.read_file(file) for file in files}
+    if not parts[plan].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):  # OpenVINO would go by the content
+        raise ModelError(f"{plan} is no OpenVINO model; export the checkpoint again.")
     openvino = require_openvino()
     place = (device or "cpu").upper()
     core = openvino.Core()
@@ -48,7 +52,7 @@ def read(
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     try:
-        model = core.read_model(files[0])
+        model = core.read_model(parts[plan], parts[plan.with_suffix(".bin")])
         info = model.get_rt_info()
         own = str(info[checkpoint.KEY].value) if checkpoint.KEY in info else None
         network = core.compile_model(model, place, settings)
@@ -57,5 +61,5 @@ def read(
     batch = model.inputs[0].partial_shape[0] if model.inputs else None
     check_step(0 if batch is None else "any" if batch.is_dynamic else batch.get_length(), folder)
     ears = read_metadata(own, None, folder, spectrogram)
-    fingerprint = checkpoint.file_fingerprint(folder)
+    fingerprint = checkpoint.hash_of(*parts.values())[:12]
     return checked(OpenVinoClassifier(network, ears, device=place.lower(), fingerprint=fingerprint), folder)
