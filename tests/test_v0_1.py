@@ -1,0 +1,64 @@
+"""What Soundsight 0.1 left goes on working: `fixtures/v0_1` was made by its commit f6e5ac3, on eight sounds.
+
+    soundsight prepare sounds cache=cache data=data split.strategy=group split.fractions=[0.5,0.25,0.25] \
+        sample_rate=8000 clip_seconds=0.25 image_size=32 n_fft=512 windows_ms=[8,16,32] fmin_hz=50
+    soundsight train data=data model=(three convolutions and a classifier) epochs=4 imgsz=32 batch=4 plots=False
+    soundsight export model.pt --out model.onnx
+    soundsight predict model.pt sounds --out predictions.jsonl
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from soundsight import config
+from soundsight.cli import main
+from soundsight.config import DatasetConfig, SpectrogramConfig
+from soundsight.datasets import manifest
+from soundsight.datasets.prepare import prepare
+
+OLD = Path(__file__).parent / "fixtures" / "v0_1"
+SPECTROGRAM = SpectrogramConfig(
+    sample_rate=8000, clip_seconds=0.25, image_size=32, n_fft=512, windows_ms=(8, 16, 32), fmin_hz=50
+)
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+    shutil.copytree(OLD, tmp_path / "old")
+    monkeypatch.chdir(tmp_path / "old")
+
+
+def test_images_are_kept(old):
+    assert manifest.read_spectrogram("data") == SPECTROGRAM
+    dataset = config.from_dict(
+        DatasetConfig, {k: v for k, v in manifest.read_settings("data")["dataset"].items() if k != "name"}
+    )
+    before = {path: path.read_bytes() for path in Path().glob("*/**/*.png")}
+    done = prepare(dataset, SPECTROGRAM, workers=1)
+    assert (done.drawn, done.kept, done.failures) == (0, 8, [])
+    assert {path: path.read_bytes() for path in Path().glob("*/**/*.png")} == before
+    for name in ("data", "cache"):
+        theirs = json.loads((OLD / name / "settings.json").read_text())["spectrogram"]
+        assert json.loads(Path(name, "settings.json").read_text())["spectrogram"] == theirs
+
+
+@pytest.mark.parametrize("model", ["model.pt", "model.onnx"])
+def test_models_predict_what_they_predicted(old, model):
+    if model.endswith(".onnx"):
+        pytest.importorskip("onnxruntime", reason="the extra soundsight[export] is not installed")
+    assert main(["predict", model, "sounds", "--out", "now.jsonl", "--device", "cpu"]) == 0
+    now, then = (
+        {(row["recording"], row["label"]): row for row in map(json.loads, Path(name).read_text().splitlines())}
+        for name in ("now.jsonl", "predictions.jsonl")
+    )
+    assert len({recording for recording, _ in now}) == 8
+    for key, row in now.items():
+        assert (row["start"], row["end"], row["rank"]) == (then[key]["start"], then[key]["end"], then[key]["rank"])
+        assert row["probability"] == pytest.approx(then[key]["probability"], abs=1e-4)
+
+
+def test_a_model_is_scored_on_its_data(old):
+    assert main(["val", "model.pt", "--data", "data", "--split", "test", "--device", "cpu", "--out", "scored"]) == 0
