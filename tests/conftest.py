@@ -87,14 +87,22 @@ def tiny_model(tiny_data: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_thresholded_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model with the temperature and threshold of a calibrated training: 2.0, 0.9; noise is "unknown"."""
+    """The tiny model with a temperature, and a threshold between what it says of a siren and of noise: "unknown"."""
     import shutil
 
     from soundsight.backend.checkpoint import update_ears
+    from soundsight.inference import load
 
     path = tmp_path_factory.mktemp("thresholded") / "last.pt"
     shutil.copyfile(tiny_model, path)
-    update_ears(path, temperature=2.0, threshold=0.9)
+    update_ears(path, temperature=2.0)
+    predictor = load(path, device="cpu", threads=1)
+    siren, other = (
+        float(predictor(sound, TINY_EARS.sample_rate).windows[0].probabilities.max())
+        for sound in (demo.synthesise("siren", seed=4, seconds=1.0), noise(1.0))
+    )
+    assert siren > other
+    update_ears(path, temperature=2.0, threshold=(siren + other) / 2)
     return path
 
 
