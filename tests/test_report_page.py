@@ -42,8 +42,9 @@ def data_of(page: str) -> dict:
 
 
 @pytest.fixture(scope="module")
-def page(scored: Path, tmp_path_factory) -> str:
-    return report(scored, out=tmp_path_factory.mktemp("page") / "a.html", device="cpu").read_text(encoding="utf-8")
+def page(scored: Path, tiny_sounds: Path, tmp_path_factory) -> str:
+    out = tmp_path_factory.mktemp("page") / "a.html"
+    return report(scored, out=out, root=tiny_sounds, device="cpu").read_text(encoding="utf-8")
 
 
 def test_the_page_holds_all_it_shows(page):
@@ -76,7 +77,7 @@ def test_clips_can_be_seen_heard_and_explained(page, scored, tiny_sounds):
     assert {i for pair in data["pairs"] for i in pair["shown"]} <= {int(i) for i in data["clips"]}
 
 
-def test_of_a_labelled_stretch_no_more_is_shown_than_was_scored(scored, tmp_path):
+def test_of_a_labelled_stretch_no_more_is_shown_than_was_scored(scored, tmp_path, tiny_sounds):
     folder = tmp_path / "val"
     shutil.copytree(scored, folder)
     rows = list(csv.DictReader(open(folder / "predictions.csv", encoding="utf-8", newline="")))
@@ -86,7 +87,7 @@ def test_of_a_labelled_stretch_no_more_is_shown_than_was_scored(scored, tmp_path
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    data = data_of(report(folder, heat=False, device="cpu").read_text(encoding="utf-8"))
+    data = data_of(report(folder, root=tiny_sounds, heat=False, device="cpu").read_text(encoding="utf-8"))
     assert {clip["seconds"] for clip in data["clips"].values()} == {0.25}
 
 
@@ -139,7 +140,7 @@ def test_another_projects_data_of_the_same_name_is_not_taken(scored, tiny_data, 
         assert config is None if "two" in str(folder) else config.fmin_hz == own["fmin_hz"]
 
 
-def test_only_recordings_below_the_data_sets_root_are_embedded(scored, tmp_path, tiny_sounds):
+def test_only_recordings_below_the_data_sets_root_are_embedded(scored, tmp_path, tiny_sounds, monkeypatch):
     """A stranger's predictions.csv names other recordings of this computer, by every kind of path."""
     private = tmp_path / "private.wav"
     shutil.copy(next((tiny_sounds / "audio").glob("*.wav")), private)
@@ -156,6 +157,13 @@ def test_only_recordings_below_the_data_sets_root_are_embedded(scored, tmp_path,
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+    monkeypatch.chdir(tmp_path / "moved")
+    for settings in ({"settings": {"source": ".."}}, {"dataset": {"root": str(tmp_path)}}):  # nor by another root
+        metrics = json.loads((scored / "metrics.json").read_text(encoding="utf-8")) | settings
+        (moved / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+        assert read_run(moved).root() is None
+    monkeypatch.chdir(tmp_path)
+    assert read_run(moved).root() == tmp_path
     clips = collect(read_run(moved), root=root, heat=False).clips
     assert clips and not any(clip.audio or clip.picture is not None for clip in clips.values())
     assert all(f"lies outside {root}" in clip.note for clip in clips.values())
@@ -183,7 +191,7 @@ def test_names_cannot_break_out_of_the_page(scored, tmp_path, tiny_sounds):
     assert "&lt;script&gt;" in text
 
 
-def test_a_cross_validation_is_reported_with_its_folds(scored, tmp_path, tiny_sounds, tiny_model):
+def test_a_cross_validation_is_reported_with_its_folds(scored, tmp_path, tiny_sounds, tiny_model, monkeypatch):
     run = tmp_path / "cv"
     for fold in (1, 2, 3):
         work = run / f"fold{fold}-seed0" / "run"
@@ -207,6 +215,7 @@ def test_a_cross_validation_is_reported_with_its_folds(scored, tmp_path, tiny_so
         "settings": settings,
     }
     (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    monkeypatch.chdir(tiny_sounds.parent)  # below which recordings are found
     text = report(run, device="cpu").read_text(encoding="utf-8")
     assert "Mean of folds" in text and "± 1.0%" in text and "Top-1 of each fold" in text
     assert text.count("<polyline") >= 3
@@ -220,9 +229,10 @@ def test_sounds_stay_within_their_budget(scored, monkeypatch, tiny_sounds):
     assert any("too large" in note for note in material.notes)
 
 
-def test_the_command_writes_page_and_figures(scored, tmp_path, capsys):
+def test_the_command_writes_page_and_figures(scored, tmp_path, tiny_sounds, capsys):
     out, figures = tmp_path / "a.html", tmp_path / "figures"
     words = ["report", str(scored), "--out", str(out), "--folder", str(figures), "--pdf", "--svg", "--device", "cpu"]
+    words += ["--root", str(tiny_sounds)]
     assert cli.main(words) == 0
     assert f"Page: {out}" in capsys.readouterr().out
     for stem in (

@@ -185,6 +185,9 @@ def test_the_model_card_gets_the_figures_of_the_test_split(tiny_data, tmp_path):
     assert val(run.last, data=tiny_data, split="val", folder=tmp_path / "v").card is None
     scored = val(run.last, data=tiny_data, split="test", folder=tmp_path / "t")
     assert scored.card == card and f"{scored.scores.top1:.2%}" in card.read_text(encoding="utf-8")
+    card.write_text(card.read_text(encoding="utf-8") + "Not for medical use.\n", encoding="utf-8")
+    again = val(run.last, data=tiny_data, split="test", folder=tmp_path / "u").card
+    assert again == run.folder / "model-card-new.md" and "medical" in card.read_text(encoding="utf-8")
 
 
 def test_a_card_gets_no_figures_of_other_data_and_no_augmentation_that_was_not(tiny_data, tmp_path):

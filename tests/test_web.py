@@ -346,4 +346,4 @@ def test_limits_and_ports_are_checked(tiny_model, capsys):
 
 
 def test_the_page_is_package_data():
-    assert (Path(__file__).parents[1] / "src" / "soundsight" / "web" / "static" / "index.html").is_file()
+    assert (Path(__file__).parents[1] / "src" / "soundsight" / "serve" / "static" / "index.html").is_file()

@@ -234,7 +234,7 @@ def test_the_description_page_opens(visit):
     page.wait_for_selector("h1:has-text('The same answers as JSON')")
 
 
-def test_the_report_opens_from_disk(visit, tmp_path, tiny_model, tiny_data):
+def test_the_report_opens_from_disk(visit, tmp_path, tiny_model, tiny_sounds, tiny_data):
     from soundsight.evaluation.val import val
     from soundsight.reports.run_report import report
 
@@ -246,7 +246,7 @@ def test_the_report_opens_from_disk(visit, tmp_path, tiny_model, tiny_data):
     for column, value in {"predicted": wrong, "probability": "0.900000", "rank": "2", "correct": "false"}.items():
         first[header.index(column)] = value
     (folder / "predictions.csv").write_text("\n".join([text[0], ",".join(first), *text[2:]]) + "\n", encoding="utf-8")
-    page = visit(report(folder, device="cpu").as_uri(), viewport=DESK)
+    page = visit(report(folder, root=tiny_sounds, device="cpu").as_uri(), viewport=DESK)
     assert inked(page, "#matrix") > 3
     page.click("#classes thead button >> nth=4")
     assert page.get_attribute("#classes thead th:nth-child(5)", "aria-sort") == "descending"

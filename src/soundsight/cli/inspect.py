@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     console.refuse_unknown(rest)
     pages = [arguments.page] if arguments.page else []
     inputs = [arguments.dataset, arguments.spectrogram, arguments.crossval]
-    with outputs.claimed(arguments, pages, outputs.PAGE, inputs), stages() as show:
+    with outputs.claimed(arguments, pages, outputs.SURVEY, inputs), stages() as show:
         found = inspect(
             config,
             spectrogram,

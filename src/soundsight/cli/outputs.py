@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 # What may lie in the place of an output and be replaced: an earlier output of the same command, by its content.
 VECTORS = re.compile(rb"\APAR1.*soundsight\.model.*PAR1\Z", re.DOTALL)
 FIGURE = re.compile(rb"\A(?:\x89PNG.*Software\0|%PDF.*/Creator \(|<\?xml.*<dc:title>)Soundsight", re.DOTALL)
-PAGE = re.compile(rb'\A<!doctype html>.*<meta name="generator" content="Soundsight">', re.DOTALL)
+REPORT, SURVEY = (
+    re.compile(rb'\A<!doctype html>.*<meta name="generator" content="Soundsight %b">' % command, re.DOTALL)
+    for command in (b"report", b"inspect")
+)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

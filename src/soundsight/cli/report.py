@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out or found.folder / "report.html"
     if arguments.folder:
         check_folder(arguments.folder, "mistakes.csv", overwrite=arguments.overwrite)
-    with outputs.claimed(arguments, [out], outputs.PAGE, [arguments.run]):
+    with outputs.claimed(arguments, [out], outputs.REPORT, [arguments.run]):
         material = collect(
             found,
             root=arguments.root,

@@ -6,6 +6,7 @@ good it is and on what, its limits, how to load it. Nothing is claimed that the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from collections.abc import Mapping
@@ -29,7 +30,7 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
         scored: A folder that `val` wrote for this model; `None` says that there are no figures yet.
 
     Returns:
-        The card, `model-card.md` in `run`.
+        The card: `model-card.md` in `run`, or `model-card-new.md` beside one that was edited by hand.
 
     Raises:
         ConfigError: The folder is no training, or the scores are of another model.
@@ -59,7 +60,20 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
         _loading(model, ears),
         _versions(record),
     ]
-    return write_text(folder / CARD, "\n\n".join(sections) + "\n")
+    text = "\n\n".join(sections) + "\n"
+    edited = (folder / CARD).exists() and not _is_as_made((folder / CARD).read_bytes())
+    return write_text(folder / ("model-card-new.md" if edited else CARD), text + _stamp(text.encode()).decode())
+
+
+def _stamp(text: bytes) -> bytes:
+    """The last line of a card, by which it is known whether somebody has edited it."""
+    return b"\n<!-- as made by soundsight: %b -->\n" % hashlib.sha256(text).hexdigest().encode()
+
+
+def _is_as_made(card: bytes) -> bool:
+    card = card.replace(b"\r\n", b"\n")  # as git may have it
+    text = card[: -len(_stamp(b""))]
+    return card == text + _stamp(text)
 
 
 def read_record(last: Path) -> dict[str, Any]:

@@ -53,9 +53,10 @@ class Run:
         above = [self.folder, *self.folder.absolute().parents[:2]]  # looks and ensembles have folders of their own
         return next((folder for folder in above if (folder / "settings.json").is_file()), self.folder)
 
-    def found(self, path: str | Path | None) -> Path | None:
-        """A path of the record, seen from a folder above the run or as it stands; `None` if it is gone."""
-        return next(self._candidates(path), None)
+    def root(self) -> Path | None:
+        """The recorded folder of the recordings if it is below the working directory: a stranger may have named it."""
+        here = Path.cwd().resolve()
+        return next((p for p in self._candidates(_root(self.metrics)) if p.resolve().is_relative_to(here)), None)
 
     def _candidates(self, path: str | Path | None) -> Iterator[Path]:
         bases = [*self.folder.absolute().parents, Path.cwd()] if path else []
@@ -239,10 +240,13 @@ def _clips(
     device: str | None,
     trust: bool,
 ) -> dict[int, Clip]:
-    recordings = Path(root) if root else run.found(_root(run.metrics))
+    recordings = Path(root) if root else run.root()
     if recordings is None or not recordings.is_dir():
         where = root or _root(run.metrics) or "a folder that was not recorded"
-        run.notes.append(f"There are no sounds and no spectrograms of clips: {where} is gone; name it with --root.")
+        run.notes.append(
+            f"There are no sounds and no spectrograms of clips: {where} is gone or lies outside this folder; if the "
+            "recordings are there, name it with --root."
+        )
         recordings = None
     models = _Models(run, device, trust, wanted=heat)
     budget, clips = AUDIO_BYTES, {}
