@@ -30,7 +30,7 @@ endef
 check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	for system in linux darwin win32; do $(BIN)/mypy --platform $$system || exit 1; done
 	$(BIN)/python -m pytest tests/test_packages.py
 	$(MAKE) docs
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,10 +146,10 @@ def free_memory(groups: str | Path = CONTROL_GROUPS) -> int:
 
     Control groups: version 2 and 1 as the Linux kernel documents them. Where the system tells nothing, 2 GiB.
     """
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        free = 2 << 30
+    free = 2 << 30
+    if sys.platform != "win32":
+        with suppress(ValueError, OSError):
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     old = Path("memory")
     second, first = ("memory.max", "memory.current"), (old / "memory.limit_in_bytes", old / "memory.usage_in_bytes")
     for limit, used in (second, first):

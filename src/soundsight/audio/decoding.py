@@ -217,7 +217,7 @@ def _part(file: IO[bytes], path: Path | None, part: Part | None) -> soundfile.So
     if os.name != "posix":
         return soundfile.SoundFile(path)
     # Without a name, libsndfile guesses nothing from the ending, and takes no `._a.mp3` of macOS for a part of `a.mp3`.
-    return soundfile.SoundFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    return soundfile.SoundFile(os.open(path, os.O_RDONLY))
 
 
 def _stream(

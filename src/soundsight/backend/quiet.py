@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from soundsight import interrupts
+from soundsight import interrupts, parallel
 from soundsight.checks import require
 from soundsight.files import write_bytes
 
@@ -69,7 +69,7 @@ os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_folder()))
 os.environ.setdefault("YOLO_OFFLINE", "true")  # no update checks, no usage reporting
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # no pip at run time
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime 1.29 and later reports its use otherwise
-os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))
+os.environ.setdefault("OMP_NUM_THREADS", str(parallel.cores()))
 
 
 def require_openvino() -> Any:

@@ -26,7 +26,7 @@ from ultralytics.data import build_dataloader
 from ultralytics.data.augment import classify_transforms
 from ultralytics.utils import LOGGER, RANK, IterableSimpleNamespace
 
-from soundsight import checks
+from soundsight import checks, parallel
 from soundsight.augment import Augmenter
 from soundsight.backend import graphs
 from soundsight.backend.guard import StockTrainer
@@ -338,7 +338,7 @@ def _fits(images: torch.Tensor, device: torch.device) -> bool:
 
 def _cores() -> int:
     """Processors of this process, or fewer if it shares them with other workers of a cluster."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    here = parallel.cores()
     said = os.environ.get("OMP_NUM_THREADS", "")
     return min(here, int(said)) if said.isdecimal() and int(said) else here
 

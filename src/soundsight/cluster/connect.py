@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -222,6 +223,8 @@ def _watch_head(ray: Any, address: str) -> None:
 
 
 def _listens(path: str) -> bool:
+    if sys.platform == "win32":  # no such sockets
+        return True
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -330,7 +331,9 @@ _HOW_LOST = {
 
 
 def _end_process(pid: int) -> None:
-    """On a node: kill a worker, unless its number means another process by now."""
+    """On a node with /proc: kill a worker, unless its number means another process by now."""
+    if sys.platform == "win32":
+        return
     with suppress(OSError):
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             if not file.read().startswith(b"ray::Hands"):

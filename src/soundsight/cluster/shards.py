@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from soundsight.cluster.listing import Listing, Part
 from soundsight.cluster.storage import Place
@@ -136,7 +136,7 @@ class Shards:
             writer.writerows(self.failures())
             text.flush()
             draft.seek(0)
-            self.place.copy(FAILURES, draft)
+            self.place.copy(FAILURES, cast(BinaryIO, draft))
             text.detach()
 
     def _save(self, *, complete: bool) -> dict[str, Any]:

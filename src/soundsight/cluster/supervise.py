@@ -94,7 +94,7 @@ def _child(words: Sequence[str]) -> tuple[int, bool]:
         raise
     finally:
         own = False
-        if child.poll() is not None:
+        if child.poll() is not None and sys.platform != "win32":
             os.set_blocking(reading, False)
             with suppress(BlockingIOError):
                 own = os.read(reading, 1) == b"x"
