@@ -345,6 +345,9 @@ def test_a_recording_read_in_parts_is_the_one_read_at_once(tmp_path_factory, dat
     assert stretches
     for number, stretch in enumerate(stretches):
         at = round(number * hop * rate) / rate
+        length = math.ceil(round(seconds, 6) * rate - 1e-6)
+        if count - at * rate < length / 2 and count >= length and number:  # a short rest is seen by a whole clip
+            at = (count - length) / rate
         heard = audio.read(path, sample_rate=config.sample_rate, start_seconds=at, duration_seconds=seconds)
         assert np.array_equal(draw(stretch, config)[0][0], render(heard, config))
 

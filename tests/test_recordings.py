@@ -435,13 +435,25 @@ def test_prepare_and_predict_cut_the_same_samples(tmp_path: Path, seconds: float
         np.testing.assert_array_equal(own, part.waveform[: part.samples])
 
 
+@needs_ffmpeg
+def test_damage_is_told_whoever_decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libsndfile takes a file `._` for a part of any recording without a name; then ffmpeg reads an MP3."""
+    monkeypatch.chdir(tmp_path)
+    data = written("MP3", seconds=20.0)
+    Path("a.mp3").write_bytes(data[: len(data) // 2])
+    told = read(Path("a.mp3"))[1]
+    Path("._").touch()
+    assert "a.mp3 is cut off" in told and read(Path("a.mp3"))[1] == told
+
+
 # -- F. Arrays -------------------------------------------------------------------------------------------------------
 
 
-def test_the_longer_side_of_an_array_is_time() -> None:
+def test_a_plausible_side_of_an_array_is_time() -> None:
     mono = sound(1)
     for array in (mono, mono[:, None], mono[None], np.stack([mono, mono]), np.stack([mono, mono], axis=1)):
         np.testing.assert_allclose(audio.to_mono(array), mono, atol=1e-7)
+    assert audio.to_mono(np.zeros((1, 2))).shape == (1,) and audio.to_mono(np.zeros((3, 50))).shape == (50,)
     with pytest.raises(AudioError, match="it has 300 channels"):
         audio.to_mono(np.zeros((300, 400)))
 

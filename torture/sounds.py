@@ -117,7 +117,9 @@ def _odd_formats() -> Iterator[Case]:
         yield Case(f"rate-{rate}.au", encode(noise(600), "AU", rate=rate))
     for channels in (*range(1, 65), 127, 128, 255, 256, 257, 1024):
         yield Case(f"channels-{channels}.wav", encode(noise(64, channels)))
-    for kind in soundfile.available_formats():
+    for kind in sorted(
+        soundfile.available_formats().keys() - {"SD2"}
+    ):  # which leaves its header in the current directory
         ending = kind.lower() if f".{kind.lower()}" in EXTENSIONS else "wav"  # the content tells the format
         for subtype in soundfile.available_subtypes(kind):
             for channels in (1, 2, 8):

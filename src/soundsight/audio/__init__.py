@@ -33,6 +33,8 @@ BLOCK_SECONDS = 10.0
 MARGIN_SAMPLES = 4096
 # The share of a clip that a recording's end, or what is good of it, must fill to be a clip of its own.
 LEAST_SHARE = 0.5
+# Channels of an array with fewer samples than channels; more are implausible, and the other side is taken for time.
+MOST_COLUMNS = 16
 _KEPT_SAMPLES = 1 << 22  # of a recording of unknown length that are kept while it is measured: 16 MB
 
 EXTENSIONS = frozenset(
@@ -313,8 +315,8 @@ def to_mono(samples: npt.ArrayLike) -> Waveform:
     """Turn an array of samples into a waveform.
 
     Args:
-        samples: `(samples,)`, `(samples, channels)` or `(channels, samples)`: the longer side is time. Integers are
-            scaled by their type's range, floats must lie in [-1, 1].
+        samples: `(samples,)` or `(samples, channels)`. More than `MOST_COLUMNS` columns and fewer rows are taken for
+            `(channels, samples)`. Integers are scaled by their type's range, floats must lie in [-1, 1].
 
     Returns:
         Mono float32 `(samples,)`.
@@ -325,7 +327,7 @@ def to_mono(samples: npt.ArrayLike) -> Waveform:
     array = np.asarray(samples)
     if array.ndim not in (1, 2) or array.size == 0:
         raise AudioError(f"An array of shape {array.shape} is no recording: (samples,) or (samples, channels) is.")
-    if array.ndim == 2 and array.shape[0] < array.shape[1]:  # as librosa and torchaudio give it
+    if array.ndim == 2 and array.shape[1] > max(MOST_COLUMNS, array.shape[0]):  # as librosa and torchaudio give it
         array = array.T
     if array.ndim == 2 and array.shape[1] > MAX_CHANNELS:
         raise AudioError(

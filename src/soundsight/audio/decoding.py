@@ -100,7 +100,7 @@ class Stream:
                     if len(mono):
                         yield mono
                 if failed is not None and not problem:
-                    problem = f"is damaged: it cannot be decoded after {total / self.info.sample_rate:.1f} s"
+                    problem = f"cannot be decoded after {total / self.info.sample_rate:.1f} s"
                 if len(block) < size or failed is not None:
                     break
             if problem:
@@ -196,7 +196,7 @@ def _open_file(file: IO[bytes], name: str | Path, path: Path | None) -> Iterator
             return
     suffix = path.suffix.lower() if path else ""
     if not size or not (suffix in ffmpeg.EXTENSIONS or container.known(head)):
-        raise AudioError(f"{name} is no recording that can be read ({_reason(reason)}).") from reason
+        raise _unreadable(name, path, reason) from reason
     with ExitStack() as stack:
         if path is None:
             spool = stack.enter_context(tempfile.TemporaryFile())
@@ -205,7 +205,7 @@ def _open_file(file: IO[bytes], name: str | Path, path: Path | None) -> Iterator
             spool.seek(0)
         decoded, lost = stack.enter_context(ffmpeg.streaming(name, None if path else spool))
         info = _check(AudioInfo(decoded.samplerate, decoded.channels, 0, f"{decoded.format}/{decoded.subtype}"), name)
-        yield Stream(name, [lambda: decoded], info, lost=lost)
+        yield Stream(name, [lambda: decoded], info, _told(name, contents), lost=lost)
 
 
 def _part(file: IO[bytes], path: Path | None, part: Part | None) -> soundfile.SoundFile:
@@ -234,11 +234,15 @@ def _stream(
     info = AudioInfo(
         first.samplerate, first.channels, 0 if frames >= _UNKNOWN else frames, f"{first.format}/{first.subtype}"
     )
-    damage = f"{name} {contents.damage}." if contents.damage else ""
+    damage = _told(name, contents)
     if not frames:
         raise AudioError(damage or f"{name} holds no samples; replace it or leave it out.")
     exact = len(parts) == 1 and first.subtype in _EXACT and first.format not in _PACKED and first.seekable()
     return Stream(name, [lambda: first, *parts[1:]], _check(info, name, size), damage, exact)
+
+
+def _told(name: str | Path, contents: Contents) -> str:
+    return f"{name} {contents.damage}." if contents.damage else ""
 
 
 class _Pipe:
@@ -313,9 +317,7 @@ def _replayed(pipe: _Pipe, name: str) -> Iterator[tuple[soundfile.SoundFile, Cal
         try:
             file = soundfile.SoundFile(reader, closefd=False)
         except _OPENING_ERRORS as error:
-            raise AudioError(
-                f"{name} is no recording that can be read from a pipe ({_reason(error)}); send WAV, or name a file."
-            ) from error
+            raise _unreadable(name, None, error) from error
         with file:
             yield file, lambda: "" if len(os.read(reader, 1 << 16).strip(b"\0")) < 1 << 12 else _GOES_ON
     finally:
@@ -334,7 +336,12 @@ def readable(path: Path) -> Path:
     return path
 
 
-def _reason(error: Exception | None) -> str:
+def _unreadable(name: str | Path, path: Path | None, error: Exception | None) -> AudioError:
     """The library's own words, without the file name that it repeats."""
-    text = getattr(error, "error_string", None) or str(error or "Format not recognised")
-    return text.strip().rstrip(".")
+    reason = str(getattr(error, "error_string", None) or error or "Format not recognised").strip().rstrip(".")
+    if path:
+        return AudioError(f"{name} is no recording that can be read ({reason}).")
+    return AudioError(
+        f"{name} is no recording that can be read from a pipe ({reason}); send WAV, name a file, or give the rate of "
+        "samples without a header (--raw)."
+    )

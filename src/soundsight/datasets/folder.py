@@ -5,6 +5,7 @@ The class folders may also lie in folders train, valid and test, and all of that
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -61,9 +62,7 @@ def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
                 (f"{printable(folder.relative_to(root).as_posix())}/", "the class folder holds no recordings")
             )
     beside = {root, top, *(folder.parent for folder, _ in classes)}
-    for path in sorted(
-        p for folder in beside for p in folder.iterdir() if p.is_file() and not is_litter(p.name) and is_audio(p)
-    ):
+    for path in sorted(p for folder in beside for p in _entries(folder) if os.path.isfile(p) and is_audio(p)):
         loose.append(
             (printable(path.relative_to(root).as_posix()), "lies beside the class folders, so it has no label")
         )
@@ -109,7 +108,7 @@ def class_folders(root: Path) -> tuple[list[tuple[Path, str]], list[str]]:
 
 
 def _holds_recordings(folder: Path) -> bool:
-    return any(path.is_file() and is_audio(path) and path.name[0] != "." for path in folder.iterdir())
+    return any(os.path.isfile(path) and is_audio(path) for path in _entries(folder))
 
 
 def _clip(path: Path, relative: str, below: Path, split: str, pattern: re.Pattern[str] | None) -> Clip:
@@ -141,7 +140,14 @@ def _compile(source_pattern: str) -> re.Pattern[str] | None:
     return pattern
 
 
+def _entries(folder: Path) -> list[Path]:
+    """What a folder holds, hidden things aside; nothing where it may not be read, which `files_below` tells."""
+    try:
+        return sorted(path for path in folder.iterdir() if not is_litter(path.name))
+    except PermissionError:
+        return []
+
+
 def _subfolders(root: Path) -> list[Path]:
     """Folders that are neither hidden nor a cache or a data folder of `prepare`."""
-    found = sorted(path for path in root.iterdir() if path.is_dir() and not is_litter(path.name))
-    return [path for path in found if not (path / SETTINGS).is_file()]
+    return [path for path in _entries(root) if os.path.isdir(path) and not os.path.isfile(path / SETTINGS)]

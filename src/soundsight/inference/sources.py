@@ -60,7 +60,7 @@ def _expand(path: Path) -> Iterator[Path]:
     elif not os.path.exists(path) and glob.has_magic(str(path)):
         matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
         for match in matches or [path]:
-            if match.is_dir():
+            if os.path.isdir(match):
                 yield from _recordings(match)
             else:
                 yield match
