@@ -11,8 +11,9 @@ INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c con
 demo: .venv/.run
 	$(BIN)/soundsight demo
 
+# One process per core, each with one thread: threads that spin against each other are many times slower.
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # The suite with the lowest versions that pyproject.toml allows, and with the newest that there are.
 test-lowest: .venv/bin/uv
@@ -24,7 +25,7 @@ test-newest: .venv/bin/uv
 define SUITE
 $(BIN)/python -m uv venv --quiet --clear --python $(1) $@.venv
 $(BIN)/python -m uv pip install --quiet --python $@.venv --resolution $(2) -e '.[dev]'
-$@.venv/bin/python -m pytest
+OMP_NUM_THREADS=1 $@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 endef
 
 check: .venv/.dev
