@@ -13,8 +13,10 @@ from soundsight.backend.checkpoint import load_checkpoint, update_ears
 from soundsight.backend.train import Run
 from soundsight.cli import main
 from soundsight.config import DatasetConfig, SplitConfig
+from soundsight.datasets import manifest
 from soundsight.datasets.prepare import prepare
 from soundsight.errors import ConfigError, DatasetError, ModelError
+from soundsight.evaluation.crossval import crossval
 from soundsight.evaluation.seen import record
 from soundsight.evaluation.train import train
 from soundsight.evaluation.val import val
@@ -59,6 +61,44 @@ def test_siblings_of_what_was_trained_on_are_refused(tiny_sounds, tmp_path):
     trained = train(**QUICK, data=str(data), project=str(tmp_path), name="r")
     with pytest.raises(ConfigError, match=r"trained on 0 of these \d+ clips, and on the recordings of [1-9]\d* more"):
         val(trained.last, data=data, split="test", folder=tmp_path / "v")
+    rows = [row for row in manifest.read_rows(data / "manifest.csv") if row.split == "test"]
+    manifest.write_rows(data / "manifest.csv", rows)  # the siblings alone
+    shutil.rmtree(data / "train")
+    with pytest.raises(ConfigError, match=r"trained on 0 of these \d+ clips, and on the recordings of [1-9]\d* more"):
+        val(trained.last, data=data, split="test", folder=tmp_path / "v")
+    update_ears(trained.last, seen={"train": "", "val": ""})  # as of 0.1.0, without groups
+    assert val(trained.last, data=data, split="test", folder=tmp_path / "v").seen.siblings == 0
+
+
+def test_no_fold_is_tested_on_what_its_starting_weights_know(run, tiny_sounds, tiny_model, tmp_path):
+    """The weights were trained on folds 1 to 3, and chosen on 4."""
+    config = DatasetConfig(root=str(tiny_sounds), cache=str(tmp_path / "cache"))
+
+    def fold(number: int, model: Path, lines: list) -> None:
+        words = {**QUICK, "model": str(model)}
+        del words["imgsz"], words["plots"]
+        crossval(config, TINY_EARS, runs=tmp_path / "runs", workers=1, only=[number], say=lines.append, **words)
+
+    with pytest.raises(ConfigError, match=r"last.pt were trained on 16 of the 16 tested clips"):
+        fold(1, run.last, [])
+    fold(5, run.last, known := [])
+    fold(5, tiny_model, unknown := [])
+    told = ["does not say what it was trained on" in "".join(lines) for lines in (known, unknown)]
+    assert told == [False, True]
+
+
+def test_the_stock_command_never_hands_on_settings_unawares(run, tiny_data, tmp_path):
+    """Trained on by `yolo`, on whatever data: a model says what it lost, and gets it by name only."""
+    from ultralytics import YOLO
+
+    words = {**QUICK, "data": str(tiny_data), "project": str(tmp_path), "name": "stock", "workers": 0, "val": False}
+    del words["model"]
+    YOLO(str(run.last)).train(**words)
+    last = tmp_path / "stock" / "weights" / "last.pt"
+    with pytest.raises(ModelError, match="does not say how .*supply the settings with --spectrogram"):
+        val(last, data=tiny_data, split="test", folder=tmp_path / "v")
+    done = val(last, data=tiny_data, split="test", folder=tmp_path / "v", spectrogram=TINY_EARS)
+    assert done.seen is None  # nor what it was trained on
 
 
 @pytest.mark.parametrize("fitted", [True, False])

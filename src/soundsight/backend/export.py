@@ -130,7 +130,7 @@ def _arguments(format: str, arguments: Mapping[str, Any], image_size: int) -> di
     if format == "-" or format not in allowed:
         formats = [name for name in allowed if name != "-"]
         raise ConfigError(f"format={format!r} is not allowed; choose one of {', '.join(formats)}.")
-    known = [*allowed[format], "device"]
+    known = [*(key for key in allowed[format] if key not in ("nms", "conf", "iou")), "device"]  # of detectors
     for key in arguments:
         if key not in known:
             raise ConfigError(unknown_key(key, known, f"the arguments of format {format}"))
@@ -155,8 +155,9 @@ def _check_calibration(format: str, arguments: Mapping[str, Any], possible: bool
             f"{found}: the ranges of integers are measured on spectrogram images; write data=FOLDER, one that "
             "`soundsight prepare` laid out."
         )
-    if data and not needed:
-        raise ConfigError(f"data={data} has no effect without quantize=8; leave it out.")
+    for key in ("data", "fraction"):
+        if arguments.get(key) and not needed:
+            raise ConfigError(f"{key}={arguments[key]} has no effect without quantize=8; leave it out.")
 
 
 def _run(path: Path, copy: Path, format: str, arguments: dict[str, Any], *, trust: bool) -> Path:

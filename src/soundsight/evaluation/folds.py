@@ -122,6 +122,8 @@ def _train(plan: Plan, work: Path, seed: int, protocol: str, *, say: Say) -> Non
         say("continuing.")
         arguments["resume"] = str(last)
     else:
+        for text in seen.check_start(work / "data" / "test", plan.arguments):
+            say(text)
         say("training.")
         shutil.rmtree(work / "run", ignore_errors=True)
     known = seen.with_start(seen.record(work / "data"), plan.arguments)

@@ -1,14 +1,14 @@
 """Seen: what a model was trained on travels inside it, so that a score can say which of its clips are no test.
 
 Of each image the recording and the clip are hashed: by the text inside the image, which holds the recording's SHA-256
-and the stretch, or by the file where another tool made it. A group counts as seen when one of its recordings was.
+and the stretch, or by the file where another tool made it. Groups are hashed by their name within their data set.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,26 +46,57 @@ def record(data: str | Path) -> dict[str, Any]:
     """
     held = next((name for name in (*VALIDATION, "test") if (Path(data) / name).is_dir()), "val")
     folders = {"train": "train", "val": held}
-    return {split: _encode(np.concatenate(_hashes(images_in(Path(data) / name)))) for split, name in folders.items()}
+    found = {split: _encode(np.concatenate(_hashes(images_in(Path(data) / name)))) for split, name in folders.items()}
+    rows = [row for row in manifest.read_rows(Path(data) / manifest.MANIFEST) if row.split == "train"]
+    return {**found, "groups": _encode(_groups(rows, data))}
 
 
 def with_start(found: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     """The same with what the starting weights were trained on; `None` if they are ours and do not say."""
-    from soundsight.backend.checkpoint import checkpoint_model, load_checkpoint
-
-    for key in ("model", "pretrained"):
-        path = Path(str(arguments.get(key)))
-        if path.suffix != ".pt" or not path.is_file():
-            continue
-        ears = getattr(checkpoint_model(load_checkpoint(path)), "soundsight", None)
-        if ears is None:
-            continue
-        before = ears.get("seen")
+    for path, before in _starts(arguments):
         if before is None:
             return None
         for split in found:
             found[split] = _encode(np.concatenate([_decode(before, split, path), _decode(found, split, path)]))
     return found
+
+
+def check_start(tested: Path, arguments: Mapping[str, Any]) -> list[str]:
+    """The starting weights that do not say what they were trained on, each in a sentence.
+
+    Args:
+        tested: Folder of the images that the trained model is to be scored on.
+        arguments: Ultralytics training arguments.
+
+    Raises:
+        ConfigError: Starting weights were trained on some of them, or on their recordings.
+    """
+    unknown = []
+    for path, before in _starts(arguments):
+        if before is None:
+            unknown.append(
+                f"{path} does not say what it was trained on; if it knows tested clips, their score flatters."
+            )
+            continue
+        clips, recordings = _hashes(images_in(tested))
+        if count := int(np.isin([clips, recordings], _decode(before, "train", path)).any(0).sum()):
+            raise ConfigError(
+                f"The starting weights {path} were trained on {count} of the {len(clips)} tested clips, or on their "
+                "recordings, so that the score would flatter; start from others, such as yolov8n-cls.pt."
+            )
+    return unknown
+
+
+def _starts(arguments: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """The starting weights of ours that training arguments name, and what each says that it was trained on."""
+    from soundsight.backend.checkpoint import checkpoint_model, load_checkpoint
+
+    for key in ("model", "pretrained"):
+        path = Path(str(arguments.get(key)))
+        if path.suffix == ".pt" and path.is_file():
+            ears = getattr(checkpoint_model(load_checkpoint(path)), "soundsight", None)
+            if ears is not None:
+                yield path, ears.get("seen")
 
 
 def compare(found: Pictures, data: str | Path, ears: Any, model: str | Path) -> Seen | None:
@@ -76,7 +107,7 @@ def compare(found: Pictures, data: str | Path, ears: Any, model: str | Path) -> 
     """
     if ears.seen is None:
         return None
-    known = {split: _decode(ears.seen, split, model) for split in ("train", "val")}
+    known = {split: _decode(ears.seen, split, model) for split in ("train", "val", "groups")}
     clips, recordings = _hashes(found.files)
     trained = np.isin(clips, known["train"])
     manifested = manifest.read_rows(Path(data) / manifest.MANIFEST)
@@ -84,9 +115,10 @@ def compare(found: Pictures, data: str | Path, ears: Any, model: str | Path) -> 
     groups = {row.source for row in manifested if _number(row.sha256) in used}
     kind = str((manifest.settings_of(data).get("dataset") or {}).get("kind"))
     named = [row.source if row else "" for row in found.rows]
-    published = np.array([group in groups and group in shared_groups(kind) for group in named])
     siblings = np.isin(recordings, known["train"]) | np.array([group in groups for group in named])
+    siblings |= np.isin(_groups(found.rows, data), known["groups"])
     siblings &= ~trained
+    published = siblings & np.isin(named, list(shared_groups(kind)))
     uses = ["chose its epoch"] * (Path(model).stem == "best")
     uses += ["fitted its temperature and threshold"] * (ears.temperature != 1 or ears.threshold > 0)
     tuned = np.isin(clips, known["val"]).sum() if uses else 0
@@ -94,7 +126,7 @@ def compare(found: Pictures, data: str | Path, ears: Any, model: str | Path) -> 
         scored=len(clips),
         clips=int(trained.sum()),
         siblings=int((siblings & ~published).sum()),
-        published=int((siblings & published).sum()),
+        published=int(published.sum()),
         tuned=int(tuned),
         uses=tuple(uses),
     )
@@ -125,17 +157,34 @@ def _hashes(files: Iterable[Path]) -> tuple[Hashes, Hashes]:
     return np.array(clips, np.uint64), np.array(recordings, np.uint64)
 
 
+def _groups(rows: Sequence[manifest.Row | None], data: str | Path) -> Hashes:
+    """Eight bytes of the SHA-256 of each row's group and its data set; 0 where a recording is its own group."""
+    dataset = manifest.settings_of(data).get("dataset") or {}
+    freesound = dataset.get("kind") in ("esc50", "esc10", "urbansound8k")  # their groups are numbers of its sounds
+    within = "freesound" if freesound else Path(str(dataset.get("root"))).resolve().as_posix()
+    return np.array(
+        [
+            _number(hashlib.sha256(f"{within} {row.source}".encode()).hexdigest())
+            if row and row.source and row.source != row.file
+            else 0
+            for row in rows
+        ],
+        np.uint64,
+    )
+
+
 def _number(digest: str) -> int:
     return int(digest[:16] or "0", 16)
 
 
 def _encode(hashes: Hashes) -> str:
     """Text rather than bytes, so that it travels in JSON and past every check of a checkpoint."""
-    return base64.b64encode(np.unique(hashes).astype("<u8").tobytes()).decode("ascii")
+    return base64.b64encode(np.unique(hashes[hashes > 0]).astype("<u8").tobytes()).decode("ascii")
 
 
 def _decode(seen: Mapping[str, str], split: str, path: str | Path) -> Hashes:
     try:
-        return np.frombuffer(base64.b64decode(seen[split], validate=True), "<u8")
+        text = seen[split] if split != "groups" or split in seen else ""  # 0.1.0 kept no groups
+        return np.frombuffer(base64.b64decode(text, validate=True), "<u8")
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"What {path} says of its training clips is damaged.") from error
