@@ -265,6 +265,7 @@ def test_pipes_and_devices_where_files_belong_are_one_message(capsys, tiny_onnx,
         for words, expected in (
             (["predict", str(tmp_path / "model.onnx"), "a.wav"], "is neither a file nor a folder"),
             (["predict", str(tiny_onnx), "@/dev/zero"], "/dev/zero is no list"),
+            (["predict", str(tiny_onnx), "@/dev/null"], "@/dev/null lists no recordings"),
             (["predict", str(tiny_onnx), "a.wav", "--spectrogram", str(tmp_path / "settings.yaml")], "does not exist"),
         ):
             code, _, err = run(capsys, *words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -12,7 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from torture import checkpoints, disks, hostile, kills, many, models, names, processes, recordings, settings, sounds
+from torture import (
+    checkpoints,
+    disks,
+    hostile,
+    kills,
+    many,
+    models,
+    names,
+    processes,
+    recordings,
+    settings,
+    sounds,
+    strangers,
+)
 from torture import files as outputs
 
 from soundsight import audio, files
@@ -39,6 +53,11 @@ def test_odd_names_and_things_that_are_no_files(tmp_path):
 def test_outputs_replace_neither_inputs_nor_the_work_of_others(tmp_path):
     found = outputs.run(tmp_path)
     assert found == {"outputs": 115, "repeated": 11, "problems": []}
+
+
+def test_a_stranger_s_folder_settings_run_and_environment_end_in_one_message(tmp_path):
+    found = strangers.run(tmp_path, random.Random(2), 12)
+    assert [part["problems"] for part in found.values()] == [[]] * 5
 
 
 def test_a_header_that_claims_more_than_the_file_can_hold(tmp_path):

@@ -32,6 +32,7 @@ def main() -> int:
         "recordings": ["--cases", part(20_000), "--seed", "1"],
         "names": [],
         "files": [],
+        "strangers": ["--cases", part(200)],
         "fuzz": ["--seconds", part(600)],
         "checkpoints": [],
         "kills": ["--prepare", part(200), "--download", part(50), "--train", part(30), "--crossval", part(30),

@@ -275,7 +275,7 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
     """The recordings that words mean.
 
     Raises:
-        ConfigError: Standard input is a terminal, or --raw is given without it.
+        ConfigError: Standard input is a terminal, --raw is given without it, or a list is empty.
     """
     from soundsight.audio import MAX_RATE, MIN_RATE
     from soundsight.inference.segments import file_source, pipe_source
@@ -288,6 +288,8 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
     if raw is not None and not MIN_RATE <= raw <= MAX_RATE:
         raise ConfigError(f"--raw {raw} is out of range: {MIN_RATE} to {MAX_RATE} Hz are allowed.")
     files = [file_source(path) for path in expand_words(word for word in words if word != "-")]
+    if not files and "-" not in words:
+        raise ConfigError(f"{', '.join(words)[:200]} lists no recordings; write the name of one on each line.")
     return [pipe_source(sys.stdin.buffer, raw_rate=raw), *files] if "-" in words else files
 
 
