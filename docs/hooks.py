@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
+import typing
 from typing import Any
 
 COMMANDS, FORMATS = "<!-- commands -->", "<!-- formats -->"
@@ -37,9 +39,37 @@ def format_table() -> str:
     return "\n".join(["| `--format` | for | what it holds |", "|---|---|---|", *rows])
 
 
+def settings_tables() -> str:
+    """One table per settings class: key, default, allowed values, meaning."""
+    from soundsight import config
+
+    sections = []
+    for name, cls in {
+        "spectrogram.yaml": config.SpectrogramConfig,
+        "esc50.yaml": config.DatasetConfig,
+        "Section split": config.SplitConfig,
+        "augment.yaml": config.AugmentConfig,
+        "cluster.yaml": config.ClusterConfig,
+    }.items():
+        rows = [
+            f"## {name}\n\n{cls.__doc__.splitlines()[0]}\n\n| key | default | allowed | meaning |\n|---|---|---|---|"
+        ]
+        for key, value in config.to_dict(cls()).items():
+            field = cls.__pydantic_fields__[key]
+            choices = [repr(choice) for choice in typing.get_args(field.annotation) if isinstance(choice, str)]
+            allowed = ", ".join(choices) or " to ".join(f"{end:,g}" for end in config.allowed_range(field))
+            default = "see below" if isinstance(value, dict) else f"`{json.dumps(value)}`"
+            rows.append(f"| `{key}` | {default} | {allowed} | {field.description or ''} |")
+        sections.append("\n".join(rows) + "\n")
+    return "\n".join(sections)
+
+
+PARTS = {"<!-- commands -->": command_help, "<!-- settings -->": settings_tables}
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by MkDocs for every page."""
-    for mark, make in ((COMMANDS, command_help), (FORMATS, format_table)):
+    for mark, part in PARTS.items():
         if mark in markdown:
-            markdown = markdown.replace(mark, make())
+            markdown = markdown.replace(mark, part())
     return markdown

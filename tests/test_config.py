@@ -1,5 +1,6 @@
 """Settings: every bad key, type and range is named; files, defaults and the command line agree."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,15 @@ import yaml
 
 from soundsight import config
 from soundsight.cli import key_values
-from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, SplitConfig, from_dict, load
+from soundsight.config import (
+    AugmentConfig,
+    ClusterConfig,
+    DatasetConfig,
+    SpectrogramConfig,
+    SplitConfig,
+    from_dict,
+    load,
+)
 from soundsight.config.files import find_config
 from soundsight.errors import ConfigError
 
@@ -74,6 +83,39 @@ def test_splits_that_share_a_fold_or_do_not_add_up_are_refused():
         SplitConfig(train=(1, 4), val=(4,))
     with pytest.raises(ConfigError, match="add up to 1"):
         SplitConfig(fractions=(0.5, 0.2, 0.2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    ("cls", "key", "many"),
+    [
+        (SpectrogramConfig, "clip_seconds", 0),
+        (SpectrogramConfig, "windows_ms", 3),
+        (SpectrogramConfig, "fmax_hz", 0),
+        (SpectrogramConfig, "db_floor", 0),
+        (SplitConfig, "fractions", 3),
+        (DatasetConfig, "speeds", 1),
+        (AugmentConfig, "gain_db", 0),
+        (ClusterConfig, "gpus", 0),
+    ],
+)
+def test_what_is_no_finite_number_is_refused_wherever_settings_are_made(cls, key, many, value):
+    values = {key: (value,) * many if many else value}
+    for make in (lambda: cls(**values), lambda: replace(cls(), **values), lambda: from_dict(cls, values)):
+        with pytest.raises(ConfigError, match=f"{key}=-?(nan|inf) in settings is not allowed: it must be a finite"):
+            make()
+
+
+def test_settings_are_validated_wherever_they_are_made():
+    with pytest.raises(ConfigError, match="reference='loud' in settings is not allowed: it must be one of clip, full"):
+        SpectrogramConfig(reference="loud")
+    with pytest.raises(ConfigError, match="image_size=16 is out of range: 32 to 1024"):
+        replace(SpectrogramConfig(), image_size=16)
+    with pytest.raises(ConfigError, match="Unknown key 'sample_rat' in settings. Did you mean 'sample_rate'"):
+        SpectrogramConfig(sample_rat=8000)
+    with pytest.raises(ConfigError, match="split='fold' in settings .* must be a section"):
+        DatasetConfig(split="fold")
+    assert SpectrogramConfig(windows_ms=[25, 50, 100]) == SpectrogramConfig()
 
 
 def test_augmentation_shares_cannot_exceed_the_batch():

@@ -181,6 +181,39 @@ def test_any_settings_render_any_signal_as_the_definition_says(other_process, da
     assert (image >= lowest - 1).all() and (image <= highest + 1).all()
 
 
+GUARDED = """\
+import ctypes, mmap, sys, types
+import numpy as np
+from soundsight import spectrogram
+from soundsight.config import SpectrogramConfig
+
+def guarded(shape, dtype=np.float32):
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, whole + mmap.PAGESIZE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + whole), mmap.PAGESIZE, 0)
+    return np.frombuffer(memory, dtype, int(np.prod(shape)), whole - size).reshape(shape)
+
+numpy = types.ModuleType("numpy"); numpy.__dict__.update(vars(np), zeros=guarded, empty=guarded)
+noise = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+for n_fft, windows in ((1024, (16, 32, 64)), (512, (32, 32, 32)), (1025, (1, 32, 64)), (2048, (25, 50, 100))):
+    config = SpectrogramConfig(n_fft=n_fft, windows_ms=windows, clip_seconds=1, image_size=64)
+    expected = spectrogram.render(noise, config)
+    spectrogram.np = numpy
+    assert np.array_equal(spectrogram.render(noise, config), expected)
+    spectrogram.np = np
+print("read nothing else")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect")
+def test_the_renderer_reads_nothing_past_the_end_of_its_arrays():
+    """Each is followed by a page that may not be read; renderer 1 ends with a segmentation fault."""
+    done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True)
+    assert done.stdout.strip() == "read nothing else", f"exit code {done.returncode}: {done.stderr[-500:]}"
+
+
 @examples(60)
 @given(st.data())
 def test_opencv_gets_whole_arrays_only(data):

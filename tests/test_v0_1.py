@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic.dataclasses import dataclass
 
 from soundsight import config
 from soundsight.cli import main
@@ -29,6 +30,18 @@ SPECTROGRAM = SpectrogramConfig(
 def old(tmp_path, monkeypatch):
     shutil.copytree(OLD, tmp_path / "old")
     monkeypatch.chdir(tmp_path / "old")
+
+
+def test_a_later_option_at_its_default_changes_no_hash():
+    @dataclass(frozen=True)
+    class Later(SpectrogramConfig):
+        gamma: float = config.option(1.0, since="0.2")
+
+    assert config.fingerprint(SPECTROGRAM) == "dd7cdab46d19"  # as in the images of 0.1
+    same, other = (Later(**config.to_dict(SPECTROGRAM), gamma=gamma) for gamma in (1.0, 2.0))
+    assert config.to_dict(same) == config.to_dict(SPECTROGRAM)
+    assert config.fingerprint(same) == config.fingerprint(SPECTROGRAM) != config.fingerprint(other)
+    assert config.from_dict(Later, config.to_dict(other)) == other
 
 
 def test_images_are_kept(old):

@@ -1,7 +1,7 @@
-"""Settings: frozen dataclasses, read from YAML, validated once at the door.
+"""Settings: frozen pydantic dataclasses, validated wherever they are made, also by `dataclasses.replace`.
 
-Each class is one YAML file in `configs/`. `load` merges a file with `key=value` words, checks every key,
-type and range, and names the key, the bad value and what is allowed. Nothing here touches audio or images.
+Each class is one YAML file in `configs/`. `load` merges a file with `key=value` words. An error is one message that
+names the key, the bad value and what is allowed. Nothing here touches audio or images.
 """
 
 from __future__ import annotations
@@ -10,56 +10,80 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, ValidationError
+from pydantic.dataclasses import dataclass
 
 from soundsight.config.files import LARGEST, read_yaml, shown
 from soundsight.errors import ConfigError
 
 T = TypeVar("T")
+_RULES = ConfigDict(allow_inf_nan=False, extra="forbid")
+Whole = Annotated[int, Strict()]
+Real = Annotated[float, Strict()]
+Text = Annotated[str, Strict()]
+_listed = BeforeValidator(lambda found: tuple(found) if isinstance(found, list | tuple) else (found,))
+Three = Annotated[tuple[Real, Real, Real], _listed]
+Numbers = Annotated[tuple[Real, ...], _listed]
+Folds = Annotated[tuple[Whole, ...], _listed]
 
 
-@dataclass(frozen=True)
+def option(default: Any, text: str = "", low: float | None = None, high: float | None = None, since: str = "") -> Any:
+    """A field of a settings class.
+
+    `since` names the version that brought it, if later than 0.1. At its default such an option is left out of
+    `to_dict`, and so of the hash: it makes no data, cache, checkpoint or run stale that was made before it.
+    """
+    return Field(default, description=text, ge=low, le=high, json_schema_extra={"since": since} if since else None)
+
+
+def _checked(cls: type[T]) -> type[T]:
+    """Raise `ConfigError` instead of pydantic's error where an object of `cls` is made."""
+    init = cls.__init__
+
+    @wraps(init)
+    def __init__(self: T, *values: Any, **named: Any) -> None:
+        try:
+            init(self, *values, **named)
+        except ValidationError as error:
+            raise _refusal(cls, error, "settings") from None
+
+    cls.__init__ = __init__  # type: ignore
+    return cls
+
+
+@_checked
+@dataclass(frozen=True, config=_RULES)
 class SpectrogramConfig:
-    """How a clip becomes a picture: the ears of a model.
+    """Preprocessing: how a clip becomes an image.
 
     The time step is `hop_length` samples, chosen so that `image_size` frames span the clip. All windows
     share one FFT length, so that no mel band is narrower than an FFT bin.
     """
 
-    sample_rate: int = 16000  # Hz; every recording is resampled to it
-    clip_seconds: float = 5.0  # length of one picture
-    image_size: int = 224  # pixels, square: time left to right, low frequencies at the bottom
-    windows_ms: tuple[float, float, float] = (25.0, 50.0, 100.0)  # Hann windows of the R, G, B channels
-    n_fft: int = 2048  # FFT length in samples, shared by all windows (shorter ones are zero-padded)
-    fmin_hz: float = 20.0  # lower edge of the lowest mel band
-    fmax_hz: float | None = None  # upper edge of the highest band; null is half the sample rate
-    db_floor: float = -80.0  # level drawn as 0, in dB re `reference`
-    db_ceiling: float = 0.0  # level drawn as 255, in dB re `reference`
-    reference: Literal["clip", "full_scale"] = "clip"  # 0 dB: loudest point of the clip, or a fixed level
-    padding: Literal["silence", "repeat"] = "silence"  # how a clip shorter than clip_seconds is filled
+    sample_rate: Whole = option(16000, "Hz; every recording is resampled to it", 1000, 384000)
+    clip_seconds: Real = option(5.0, "length of one image", 0.1, 60)
+    image_size: Whole = option(224, "pixels, square: time left to right, low frequencies at the bottom", 32, 1024)
+    windows_ms: Three = option((25.0, 50.0, 100.0), "Hann windows of the R, G, B channels")
+    n_fft: Whole = option(2048, "FFT length in samples of all windows; shorter ones are zero-padded", 64, 65536)
+    fmin_hz: Real = option(20.0, "lower edge of the lowest mel band", 0, 192_000)
+    fmax_hz: Real | None = option(None, "upper edge of the highest band; null is half the sample rate", 1, 192_000)
+    db_floor: Real = option(-80.0, "level of pixel value 0, in dB re `reference`", -200, 100)
+    db_ceiling: Real = option(0.0, "level of pixel value 255, in dB re `reference`", -200, 100)
+    reference: Literal["clip", "full_scale"] = option("clip", "0 dB: loudest point of the clip, or a fixed level")
+    padding: Literal["silence", "repeat"] = option("silence", "how a clip shorter than clip_seconds is filled")
 
     def __post_init__(self) -> None:
-        for name in ("clip_seconds", "fmin_hz", "fmax_hz", "db_floor", "db_ceiling"):  # 25 and 25.0 are one setting,
-            value = getattr(self, name)  # and must have one fingerprint
-            object.__setattr__(self, name, None if value is None else float(value))
-        object.__setattr__(self, "windows_ms", tuple(float(value) for value in self.windows_ms))
-        _in_range(self, "sample_rate", 1000, 384000)
-        _in_range(self, "clip_seconds", 0.1, 60)
-        _in_range(self, "image_size", 32, 1024)
-        _in_range(self, "n_fft", 64, 65536)
         nyquist = self.sample_rate / 2
         if not (0 <= self.fmin_hz <= self.fmax - 1 and self.fmax <= nyquist):
             raise ConfigError(
                 f"fmin_hz={self.fmin_hz:g} and fmax_hz={self.fmax:g} do not fit: they must satisfy "
                 f"0 <= fmin_hz < fmax_hz <= {nyquist:g}, half of sample_rate, and lie 1 Hz apart or more."
             )
-        _in_range(self, "db_floor", -200, 100)
-        _in_range(self, "db_ceiling", -200, 100)
         if not self.db_floor <= self.db_ceiling - 1:
             raise ConfigError(
                 f"db_floor={self.db_floor:g} must lie below db_ceiling={self.db_ceiling:g}, by 1 dB or more."
@@ -103,16 +127,19 @@ class SpectrogramConfig:
         return self.clip_samples // self.image_size
 
 
-@dataclass(frozen=True)
+@_checked
+@dataclass(frozen=True, config=_RULES)
 class SplitConfig:
     """Which clips train, validate and test. Always decided before long recordings are cut."""
 
-    strategy: Literal["fold", "group", "random", "given"] = "fold"
-    train: tuple[int, ...] = (1, 2, 3)  # strategy `fold`: folds of each split
-    val: tuple[int, ...] = (4,)
-    test: tuple[int, ...] = (5,)
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)  # other strategies: train, val, test
-    seed: int = 0
+    strategy: Literal["fold", "group", "random", "given"] = option(
+        "fold", "by folds, by groups, at random, or as the folder gives them"
+    )
+    train: Folds = option((1, 2, 3), "strategy `fold`: folds of each split")
+    val: Folds = option((4,))
+    test: Folds = option((5,))
+    fractions: Three = option((0.6, 0.2, 0.2), "other strategies: train, val, test")
+    seed: Whole = option(0, "of the random choices", -LARGEST, LARGEST)
 
     def __post_init__(self) -> None:
         seen: dict[int, str] = {}
@@ -130,23 +157,24 @@ class SplitConfig:
             )
 
 
-@dataclass(frozen=True)
+@_checked
+@dataclass(frozen=True, config=_RULES)
 class DatasetConfig:
     """Where the recordings are and how they are labelled."""
 
-    kind: Literal["esc50", "esc10", "urbansound8k", "folder", "table"] = "esc50"
-    root: str = "dataset/ESC-50"  # the data set as its publisher lays it out; only ever read
-    cache: str = "dataset/ESC-50/spectrogram"  # pictures of all clips, one folder a class
-    data: str = "data"  # what training reads: {train,val,test}/<class>/*.png
-    table: str = ""  # kind `table`: CSV or TSV with one row a clip, relative to root
-    file_column: str = "file"
-    label_column: str = "label"
-    fold_column: str = ""  # optional columns; empty means there is none
-    group_column: str = ""
-    start_column: str = ""
-    end_column: str = ""
-    source_pattern: str = ""  # kind `folder`: regular expression; its first group is the source recording
-    speeds: tuple[float, ...] = ()  # training clips are drawn at these, too; 1.25 is a quarter faster and higher
+    kind: Literal["esc50", "esc10", "urbansound8k", "folder", "table"] = option("esc50", "layout of the data set")
+    root: Text = option("dataset/ESC-50", "the data set as its publisher lays it out; only ever read")
+    cache: Text = option("dataset/ESC-50/spectrogram", "images of all clips, one folder per class")
+    data: Text = option("data", "what training reads: {train,val,test}/<class>/*.png")
+    table: Text = option("", "kind `table`: CSV or TSV with one row per clip, relative to root")
+    file_column: Text = option("file", "column of file names")
+    label_column: Text = option("label", "column of labels")
+    fold_column: Text = option("", "optional columns; empty means there is none")
+    group_column: Text = option("")
+    start_column: Text = option("")
+    end_column: Text = option("")
+    source_pattern: Text = option("", "kind `folder`: regular expression; its first group is the source recording")
+    speeds: Numbers = option((), "training clips are rendered at these, too; 1.25 is a quarter faster and higher")
     split: SplitConfig = SplitConfig()
 
     def __post_init__(self) -> None:
@@ -162,35 +190,28 @@ def check_speeds(speeds: Sequence[float]) -> None:
             )
 
 
-@dataclass(frozen=True)
+@_checked
+@dataclass(frozen=True, config=_RULES)
 class AugmentConfig:
     """Spectrogram augmentation, drawn anew for every picture of every batch. Zero switches a part off."""
 
-    shift: float = 1.0  # circular time shift, up to this fraction of the clip
-    time_masks: int = 2  # number of masked stretches of time ...
-    time_mask_width: float = 0.1  # ... each up to this fraction of the clip
-    freq_masks: int = 2  # number of masked frequency bands ...
-    freq_mask_width: float = 0.1  # ... each up to this fraction of the bands
-    gain_db: float = 6.0  # louder or softer, up to this many dB
-    filter_db: float = 0.0  # some bands louder and others softer, up to this many dB
-    stretch: float = 0.0  # time stretch and frequency warp, up to this fraction
-    freq_shift: float = 0.0  # shift along the frequency axis, up to this fraction of the bands
-    mixup: float = 0.5  # probability that a picture is mixed with another of the batch
-    mixup_domain: Literal["power", "image"] = "power"  # add powers, as sounds do, or blend pixels
-    cutmix: float = 0.0  # probability that a stretch of time comes from another picture of the batch
-    erasing: float = 0.0  # probability that a rectangle is replaced by noise
-    label_smoothing: float = 0.1  # share of the target spread over all classes
-    balance: Literal["none", "sampler", "weights"] = "none"  # rare classes: seen more often, or counted more
+    shift: Real = option(1.0, "circular time shift, up to this fraction of the clip", 0, 1)
+    time_masks: Whole = option(2, "number of masked stretches of time ...", 0, 16)
+    time_mask_width: Real = option(0.1, "... each up to this fraction of the clip", 0, 1)
+    freq_masks: Whole = option(2, "number of masked frequency bands ...", 0, 16)
+    freq_mask_width: Real = option(0.1, "... each up to this fraction of the bands", 0, 1)
+    gain_db: Real = option(6.0, "louder or softer, up to this many dB", 0, 40)
+    filter_db: Real = option(0.0, "some bands louder and others softer, up to this many dB", 0, 40)
+    stretch: Real = option(0.0, "time stretch and frequency warp, up to this fraction", 0, 0.5)
+    freq_shift: Real = option(0.0, "shift along the frequency axis, up to this fraction of the bands", 0, 0.5)
+    mixup: Real = option(0.5, "probability that an image is mixed with another of the batch", 0, 1)
+    mixup_domain: Literal["power", "image"] = option("power", "add powers, as sounds do, or blend pixels")
+    cutmix: Real = option(0.0, "probability that a stretch of time comes from another image of the batch", 0, 1)
+    erasing: Real = option(0.0, "probability that a rectangle is replaced by noise", 0, 1)
+    label_smoothing: Real = option(0.1, "share of the target spread over all classes", 0, 0.5)
+    balance: Literal["none", "sampler", "weights"] = option("none", "rare classes: seen more often, or counted more")
 
     def __post_init__(self) -> None:
-        for name in ("shift", "time_mask_width", "freq_mask_width", "mixup", "cutmix", "erasing"):
-            _in_range(self, name, 0, 1)
-        for name in ("stretch", "freq_shift", "label_smoothing"):
-            _in_range(self, name, 0, 0.5)
-        for name in ("time_masks", "freq_masks"):
-            _in_range(self, name, 0, 16)
-        for name in ("gain_db", "filter_db"):
-            _in_range(self, name, 0, 40)
         if self.mixup + self.cutmix > 1:
             raise ConfigError(
                 f"mixup={self.mixup:g} and cutmix={self.cutmix:g} add up to more than 1; "
@@ -198,42 +219,27 @@ class AugmentConfig:
             )
 
 
-@dataclass(frozen=True)
+@_checked
+@dataclass(frozen=True, config=_RULES)
 class ClusterConfig:
     """Who works: this machine alone, or the nodes of a Ray cluster."""
 
-    engine: Literal["local", "ray"] = "local"
-    address: str | None = None  # HOST:PORT of the head; none: RAY_ADDRESS, or else a Ray on this machine alone
-    cpus: int = 1  # cores of one worker
-    gpus: float | None = None  # of one worker that computes; none: 1 on nodes that have GPUs
-    in_flight: int = 2  # jobs that a worker holds: one to work on, the others waiting
-    shard: int | None = None  # recordings in one file of answers; none: a 64th, at most 500
-    retries: int = 3  # how often a job may lose its worker before its recordings are tried one by one
-    job_seconds: float = 3600.0  # a job that takes longer hangs, and costs its worker
-    wait_seconds: float = 300.0  # how long to wait for a head, or for nodes, that went away
-
-    def __post_init__(self) -> None:
-        _in_range(self, "cpus", 1, 1024)
-        _in_range(self, "in_flight", 1, 64)
-        _in_range(self, "retries", 0, 100)
-        _in_range(self, "job_seconds", 1, 864_000)
-        _in_range(self, "wait_seconds", 0, 86400)
-        for name, high in (("gpus", 16), ("shard", 1_000_000)):
-            if getattr(self, name) is not None:
-                _in_range(self, name, 0 if name == "gpus" else 1, high)
-
-
-def _in_range(config: Any, name: str, low: float, high: float) -> None:
-    value = getattr(config, name)
-    if not low <= value <= high:
-        raise ConfigError(f"{name}={value:g} is out of range: {low:g} to {high:g} is allowed.")
+    engine: Literal["local", "ray"] = option("local", "this machine alone, or a Ray cluster")
+    address: Text | None = option(None, "HOST:PORT of the head; none: RAY_ADDRESS, or a Ray on this machine alone")
+    cpus: Whole = option(1, "cores of one worker", 1, 1024)
+    gpus: Real | None = option(None, "of one worker that computes; none: 1 on nodes that have GPUs", 0, 16)
+    in_flight: Whole = option(2, "jobs that a worker holds: one to work on, the others waiting", 1, 64)
+    shard: Whole | None = option(None, "recordings in one file of predictions; none: a 64th, at most 500", 1, 10**6)
+    retries: Whole = option(3, "lost workers of a job before its recordings are tried one by one", 0, 100)
+    job_seconds: Real = option(3600.0, "a job that takes longer hangs, and costs its worker", 1, 864_000)
+    wait_seconds: Real = option(300.0, "how long to wait for a head, or for nodes, that went away", 0, 86400)
 
 
 def load(cls: type[T], path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> T:
     """Read settings of type `cls` from a YAML file and `key=value` overrides.
 
     Args:
-        cls: One of the dataclasses of this module.
+        cls: One of the classes of this module.
         path: YAML file; `None` starts from the defaults.
         overrides: Values that win over the file; dotted keys reach into nested settings (`split.val`).
 
@@ -256,14 +262,41 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Mapping[str, A
 
 def from_dict(cls: type[T], data: Mapping[str, Any], *, where: str = "settings") -> T:
     """Build `cls` from plain data, checking keys and types; the inverse of `to_dict`."""
-    hints = typing.get_type_hints(cls)
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    values = {}
-    for key, value in data.items():
-        if key not in known:
-            raise ConfigError(unknown_key(str(key), known, where))
-        values[key] = _convert(value, hints[key], f"{key}", where)
-    return cls(**values)
+    try:
+        return cls.__pydantic_validator__.validate_python(dict(data))  # type: ignore[attr-defined, no-any-return]
+    except ValidationError as error:
+        raise _refusal(cls, error, where) from None
+
+
+def _refusal(cls: type, error: ValidationError, where: str) -> ConfigError:
+    """The first of pydantic's errors as one message."""
+    found = error.errors(include_url=False)
+    first = next((one for one in found if one["type"] == "unexpected_keyword_argument"), found[0])
+    *parents, key = [part for part in first["loc"] if isinstance(part, str)]
+    for parent in parents:
+        cls, where = cls.__pydantic_fields__[parent].annotation, f"{where}, section {parent!r}"  # type: ignore[attr-defined]
+    value, kind, context = first["input"], first["type"], first.get("ctx", {})
+    fields = cls.__pydantic_fields__  # type: ignore[attr-defined]
+    if kind == "unexpected_keyword_argument":
+        return ConfigError(unknown_key(key, fields, where))
+    if (isinstance(value, int | float) and abs(value) > LARGEST) or kind == "finite_number":
+        allowed = "a finite number up to 2^63"
+    elif kind in ("greater_than_equal", "less_than_equal"):
+        low, high = allowed_range(fields[key])
+        return ConfigError(f"{key}={value:g} is out of range: {low:g} to {high:g} is allowed.")
+    elif kind == "literal_error":
+        allowed = "one of " + context["expected"].replace("'", "").replace(" or ", ", ")
+    elif kind in ("missing", "too_long"):
+        value, allowed = first["input"], "3 values"
+    else:
+        names = {"int_type": "a whole number", "float_type": "a number", "string_type": "text"}
+        allowed = names.get(kind, "a section of `key: value` lines")
+    return ConfigError(f"{key}={shown(value)} in {where} is not allowed: it must be {allowed}.")
+
+
+def allowed_range(field: Any) -> list[float]:
+    """The smallest and the largest value of a field of a settings class; empty where there is none."""
+    return [getattr(rule, end) for end in ("ge", "le") for rule in field.metadata if hasattr(rule, end)]
 
 
 def unknown_key(key: str, known: Iterable[str], where: str) -> str:
@@ -277,54 +310,16 @@ def unknown_key(key: str, known: Iterable[str], where: str) -> str:
     return f"Unknown key {shown(key)} in {where}.{hint or f' None of the {len(known)} allowed keys is like it.'}"
 
 
-def _convert(value: Any, hint: Any, key: str, where: str) -> Any:
-    origin, args = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, Mapping):
-            return from_dict(typing.cast(type, hint), value, where=f"{where}, section {key!r}")
-        raise _wrong(key, value, "a section of `key: value` lines", where)
-    if origin is Literal:
-        if value in args and not isinstance(value, bool):
-            return value
-        raise _wrong(key, value, "one of " + ", ".join(map(str, args)), where)
-    if origin is types.UnionType:
-        if value is None:
-            return None
-        return _convert(value, next(a for a in args if a is not type(None)), key, where)
-    if origin is tuple:
-        return _convert_tuple(value, args, key, where)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not abs(value) <= LARGEST:
-            raise _wrong(key, value, "a finite number", where)
-        return float(value)
-    if hint is int and type(value) is int and abs(value) > LARGEST:
-        raise _wrong(key, value, "a number up to 2^63", where)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-    raise _wrong(key, value, names.get(hint, str(hint)), where)
-
-
-def _convert_tuple(value: Any, args: tuple[Any, ...], key: str, where: str) -> tuple[Any, ...]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        value = [value]
-    if args[-1] is Ellipsis:
-        return tuple(_convert(item, args[0], key, where) for item in value)
-    if len(value) != len(args):
-        raise _wrong(key, list(value), f"{len(args)} values", where)
-    return tuple(_convert(item, hint, key, where) for item, hint in zip(value, args, strict=True))
-
-
-def _wrong(key: str, value: Any, allowed: str, where: str) -> ConfigError:
-    return ConfigError(f"{key}={shown(value)} in {where} is not allowed: it must be {allowed}.")
-
-
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain data (JSON and YAML types only) of one of the dataclasses of this module."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """Plain data (JSON and YAML types only) of one of the classes of this module; see `option` for what is left out."""
+    data = dataclasses.asdict(config)
+    for name, field in type(config).__pydantic_fields__.items():
+        if field.json_schema_extra and data[name] == field.default:
+            del data[name]
+    return json.loads(json.dumps(data))
 
 
 def fingerprint(config: Any) -> str:
-    """Twelve hexadecimal digits that change whenever a setting changes."""
+    """The hash of settings, twelve hexadecimal digits: it changes whenever a setting changes."""
     text = json.dumps(to_dict(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
