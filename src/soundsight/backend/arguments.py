@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
+from soundsight.backend.compat import training_arguments
 from soundsight.config import unknown_key
 from soundsight.config.files import find_config, read_yaml
 from soundsight.errors import ConfigError
@@ -151,7 +152,7 @@ def resumed_arguments(last: Path, words: Mapping[str, Any]) -> tuple[dict[str, A
     checkpoint = load_checkpoint(last)
     ears = getattr(checkpoint_model(checkpoint), "soundsight", None)
     kept = DEFAULT_CFG_DICT.keys() if ears is None else HEEDED
-    before = {key: value for key, value in (checkpoint.get("train_args") or {}).items() if key in kept}
+    before = {key: value for key, value in training_arguments(checkpoint).items() if key in kept}
     if "cfg" in words:
         raise ConfigError(f"cfg={words['cfg']} has no effect on a training that is resumed; leave it out.")
     for key, value in resolve_arguments(None, words, stock=ears is None).items():

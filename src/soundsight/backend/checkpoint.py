@@ -15,7 +15,7 @@ from typing import Any
 
 import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
 from soundsight import checks
-from soundsight.backend import unpickle
+from soundsight.backend import compat, unpickle
 from soundsight.config import SpectrogramConfig, from_dict, to_dict
 from soundsight.errors import ConfigError, ModelError
 from soundsight.files import TEMP_PREFIX, write_bytes
@@ -23,12 +23,6 @@ from soundsight.files import TEMP_PREFIX, write_bytes
 KEY = "soundsight"  # of our settings in the metadata of an exported model
 FORMAT = 2  # 1, unless renderer 1 drew the settings wrong: then Soundsight 0.1.0 must refuse the model
 _MAX_BYTES = 1 << 32
-# What is taken from a checkpoint beside its network, as plain data; tensors only where a training goes on with them.
-_SETTINGS = (
-    "epoch", "best_fitness", "stopper", "updates", "optimizer", "scaler", "train_args", "train_metrics",
-    "train_results", "date", "version", "license", "docs",
-)  # fmt: skip
-_TENSORS = ("optimizer", "scaler", "best_fitness")
 
 
 @dataclass(frozen=True)
@@ -138,7 +132,7 @@ def load_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
         trust: Unpickle whatever it holds; a hostile file then runs code.
 
     Returns:
-        The checkpoint as Ultralytics lays it out: the network under `ema` or `model`, and what `_SETTINGS` names.
+        The checkpoint as Ultralytics lays it out: its network, and what `compat.CHECKPOINT` names.
 
     Raises:
         ModelError: The file is missing, damaged, no YOLO classifier, or holds more than data and known layers.
@@ -183,7 +177,9 @@ def _built(content: Any) -> dict[str, Any]:
     for name in ("names", "soundsight"):
         if name in found.state:
             setattr(network, name, unpickle.plain(found.state[name]))
-    settings = {name: unpickle.plain(content.get(name), tensors=name in _TENSORS) for name in _SETTINGS}
+    settings = {
+        name: unpickle.plain(content.get(name), tensors=name in compat.CHECKPOINT_TENSORS) for name in compat.CHECKPOINT
+    }
     arguments = settings["train_args"] = settings["train_args"] or {}
     if not isinstance(arguments, dict):
         raise ModelError("holds training arguments that are no settings; it is damaged.")
@@ -231,7 +227,7 @@ def update_ears(path: str | Path, **values: Any) -> None:
     import torch
 
     checkpoint = load_checkpoint(path)
-    for key in ("ema", "model"):
+    for key in compat.NETWORKS:
         if checkpoint.get(key) is not None:
             checkpoint[key].soundsight = {**getattr(checkpoint[key], "soundsight", {}), **values}
     buffer = io.BytesIO()

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 import soundsight.backend.quiet  # (before Ultralytics)
 from soundsight import checks
+from soundsight.backend import compat
 from soundsight.backend.arguments import OFF, plain
 from soundsight.backend.progress import reported
 from soundsight.config import AugmentConfig, SpectrogramConfig
@@ -120,8 +121,8 @@ def train(
 def _run_of(trainer: Any) -> Run:
     folder = Path(trainer.save_dir)
     matrix: Any = getattr(getattr(trainer, "validator", None), "confusion_matrix", None)
-    drawn = matrix is not None and (folder / "confusion_matrix.png").is_file()
-    run = Run(folder, folder / "weights" / "last.pt", folder / "weights" / "best.pt")
+    drawn = matrix is not None and (folder / compat.MATRIX).is_file()
+    run = Run(folder, compat.weights_of(folder), compat.weights_of(folder, best=True))
     if not drawn:
         return run
     names = tuple(str(name) for name in matrix.names.values())
@@ -130,7 +131,7 @@ def _run_of(trainer: Any) -> Run:
 
 def _run_folder(checkpoint: Path) -> Path:
     parent = checkpoint.absolute().parent
-    return parent.parent if parent.name == "weights" else parent
+    return parent.parent if parent.name == compat.WEIGHTS else parent
 
 
 def _forget_epochs(table: Path, done: int) -> None:
@@ -158,24 +159,24 @@ def _finished(last: Path) -> Run | None:
     from soundsight.backend.trainer import smaller
 
     found = load_checkpoint(last)
-    if (best := last.with_name("best.pt")).is_file():  # which the end of a training reads
+    if (best := last.with_name(compat.BEST)).is_file():  # which the end of a training reads
         load_checkpoint(best)
-    epochs, done = found.get("train_args", {}).get("epochs", 0), found.get("epoch", -1) + 1
+    epochs, done = compat.training_arguments(found).get("epochs", 0), found.get("epoch", -1) + 1
     if found.get("optimizer") is None or not isinstance(epochs, int) or done < 1:
         raise ConfigError(f"{last} is at the end of its training; train on from it with model={last}.")
     if done < epochs:
-        _forget_epochs(_run_folder(last) / "results.csv", done)
+        _forget_epochs(_run_folder(last) / compat.RESULTS, done)
         return None
     folder = last.absolute().parent
-    for name in ("last.pt", "best.pt"):
+    for name in (compat.LAST, compat.BEST):
         if (folder / name).is_file():
             with guarded(), smaller(folder / name) as draft:
                 strip_optimizer(draft)
-    return Run(_run_folder(last), folder / "last.pt", folder / "best.pt")
+    return Run(_run_folder(last), folder / compat.LAST, folder / compat.BEST)
 
 
 def _tell(watch: Callable[[int, float], None], trainer: Any) -> None:
-    top1 = (trainer.metrics or {}).get("metrics/accuracy_top1")
+    top1 = (trainer.metrics or {}).get(compat.TOP1)
     if top1 is not None and int(trainer.epoch) < int(trainer.epochs):  # at the end the best weights are scored again
         watch(int(trainer.epoch) + 1, float(top1))
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from soundsight.backend.compat import weights_of
 from soundsight.cli import console, key_values, outputs
 from soundsight.errors import ModelError
 from soundsight.files import check_folder
@@ -74,7 +75,7 @@ def learn(out: Path, words: dict[str, Any]) -> int:
         print(load(trained.last)(out / "sounds" / row.file))
     print(f"\nPictures for training: {out / 'data'}")
     print(f"Confusion matrix:      {out / 'test' / 'confusion_matrix.png'}")
-    print(f"Model with its ears:   {out / 'train' / 'weights' / 'last.pt'}")
+    print(f"Model with its ears:   {weights_of(out / 'train')}")
     return 0
 
 

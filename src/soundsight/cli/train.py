@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from soundsight.backend.compat import training_arguments
 from soundsight.cli import console, key_values
 
 SUMMARY = "Train a classifier on prepared pictures, with Ultralytics YOLO."
@@ -56,7 +57,7 @@ def advice(last: str, folder: Path) -> str:
     from soundsight.evaluation.train import SPECTROGRAM
 
     checkpoint = load_checkpoint(last)
-    data = Path(str((checkpoint.get("train_args") or {}).get("data") or "data"))
+    data = Path(str(training_arguments(checkpoint).get("data") or "data"))
     split = next((name for name in ("test", "val") if any((data / name).glob("*/*.png"))), "train")
     given = "" if str(data) == "data" else f" --data {shlex.quote(_near(data))}"
     settings = ""

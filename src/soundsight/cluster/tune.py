@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from soundsight.backend.compat import weights_of
 from soundsight.cluster.connect import Cluster
 from soundsight.config import ClusterConfig
 from soundsight.config.files import find_config, parse_yaml, read_yaml
@@ -221,7 +222,7 @@ def _trial(point: dict[str, Any], *, fixed: dict[str, Any], folder: str) -> None
     from soundsight.evaluation.train import train
 
     name = str(ray_tune.get_context().get_trial_id())
-    last = Path(folder, "trials", name, "weights", "last.pt")
+    last = weights_of(Path(folder, "trials", name))
     arguments = {**fixed, **point, "project": str(Path(folder, "trials")), "name": name, "exist_ok": True}
     arguments |= {"val": True, "plots": False}
     if resumable(last):

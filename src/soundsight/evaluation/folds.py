@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from soundsight import parallel
+from soundsight.backend.compat import is_unfinished, weights_of
 from soundsight.backend.train import train as train_pictures
 from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.datasets.images import read_key, settings_key
@@ -103,7 +104,7 @@ def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed:
 def _score_anew(plan: Plan, work: Path, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
     data = work / "data"
     _lay_out(plan, data, fold, all_folds, protocol)
-    model = work / "run" / "weights" / ("last.pt" if protocol == "last" else "best.pt")
+    model = weights_of(work / "run", best=protocol != "last")
     if not (work / TRAINED).is_file():
         _train(plan, work, seed, protocol, say=lambda text: say(f"Fold {fold}, seed {seed}: {text}"))
     scored = _score(plan, model, data)
@@ -115,7 +116,7 @@ def _score_anew(plan: Plan, work: Path, fold: int, all_folds: list[int], protoco
 
 def _train(plan: Plan, work: Path, seed: int, protocol: str, *, say: Say) -> None:
     """Train one model, from the start or from where a killed run left off; a marker file says it is whole."""
-    last = work / "run" / "weights" / "last.pt"
+    last = weights_of(work / "run")
     arguments = {**plan.arguments, "data": str(work / "data"), "seed": seed, "project": str(work), "name": "run"}
     arguments |= {"exist_ok": True, "val": protocol != "last", "plots": False}
     if resumable(last):
@@ -172,7 +173,7 @@ def resumable(last: Path) -> bool:
         checkpoint = load_checkpoint(last)
     except ModelError:  # half-written
         return False
-    return int(checkpoint.get("epoch", -1)) >= 0 and checkpoint.get("optimizer") is not None
+    return is_unfinished(checkpoint)
 
 
 def _score(plan: Plan, model: Path, data: Path) -> Scored:

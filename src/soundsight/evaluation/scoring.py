@@ -25,9 +25,6 @@ from soundsight.models.load import load_classifier
 Images = npt.NDArray[np.uint8]
 
 
-VALIDATION = ("val", "validation", "valid")  # folders of which Ultralytics takes the first; without one it takes test
-
-
 @dataclass(frozen=True)
 class Views:
     """Several looks at each clip, whose log-probabilities are averaged."""

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from soundsight.backend.compat import VALIDATION
 from soundsight.datasets import images as pictures
 from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import shared_groups
 from soundsight.errors import ConfigError, ModelError
-from soundsight.evaluation.scoring import VALIDATION, Pictures
+from soundsight.evaluation.scoring import Pictures
 from soundsight.files import images_in, sha256
 from soundsight.reports.wording import seen_sentence
 

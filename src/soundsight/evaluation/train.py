@@ -16,6 +16,7 @@ from soundsight import checks
 from soundsight import config as settings
 from soundsight import reports as report
 from soundsight.backend.arguments import resolve_arguments, resumed_arguments
+from soundsight.backend.compat import VALIDATION
 from soundsight.backend.train import Run, no_augment
 from soundsight.backend.train import train as train_pictures
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
@@ -27,7 +28,7 @@ from soundsight.datasets.split import lacking
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation import seen
 from soundsight.evaluation.calibration import calibrate_checkpoint
-from soundsight.evaluation.scoring import VALIDATION, classes_in
+from soundsight.evaluation.scoring import classes_in
 from soundsight.files import images_in, write_text
 from soundsight.reports.card import RUN_FILE, read_record, write_card
 from soundsight.reports.wording import calibration_lines

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from soundsight import reports as report
+from soundsight.backend.compat import LAST
 from soundsight.config import SpectrogramConfig
 from soundsight.config.files import versions
 from soundsight.datasets import manifest
@@ -105,7 +106,7 @@ def val(
 def _update_card(model: Path, scored: Path) -> Path | None:
     """Put test figures into the card beside a trained model; `None` where there is none, or it is of another model."""
     run = model.absolute().parent.parent
-    if not (run / CARD).is_file() or model.name != "last.pt":
+    if not (run / CARD).is_file() or model.name != LAST:
         return None
     return write_card(run, scored=scored)
 

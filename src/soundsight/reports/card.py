@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from soundsight.backend.compat import LAST, weights_of
 from soundsight.datasets.published import DATASETS, Published
 from soundsight.errors import ConfigError
 from soundsight.files import read_json, write_text
@@ -37,7 +38,7 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
     """
     folder = Path(run)
     record = _read(folder / RUN_FILE, "a training of `soundsight train`")
-    model = next((p for p in (folder / "weights" / name for name in ("last.pt", "best.pt")) if p.is_file()), None)
+    model = next((p for p in (weights_of(folder, best=best) for best in (False, True)) if p.is_file()), None)
     if model is None:
         raise ConfigError(f"{folder / 'weights'} holds no checkpoint, so there is no model to describe.")
     from soundsight.backend.checkpoint import checkpoint_model, file_fingerprint, load_checkpoint
@@ -141,7 +142,7 @@ def _protocol(record: Mapping[str, Any], ears: Mapping[str, Any], model: Path) -
         lines.append(f"- Split strategy `{split.get('strategy')}`, seed {split.get('seed')}.")
     else:
         lines.append("- How the data were split is not recorded.")
-    if model.name == "last.pt":
+    if model.name == LAST:
         lines.append("- The model is the last epoch: none was chosen by its score.")
     else:
         lines.append("- The epoch was chosen by its score on the split `val`.")

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from soundsight.backend import compat
 from soundsight.metrics import ReliabilityBins
 
 Curves = Mapping[str, Mapping[str, Sequence[float]]]  # run: column of results.csv: values
@@ -16,9 +17,9 @@ _WIDTH, _HEIGHT = 340, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 14, 34
 
 PANELS = {
-    "Loss": {"train/loss": "train", "val/loss": "val"},
-    "Accuracy": {"metrics/accuracy_top1": "top-1", "metrics/accuracy_top5": "top-5"},
-    "Learning rate": {"lr/pg0": ""},
+    "Loss": {compat.TRAIN_LOSS: "train", compat.VAL_LOSS: "val"},
+    "Accuracy": {compat.TOP1: "top-1", compat.TOP5: "top-5"},
+    "Learning rate": {compat.RATE: ""},
 }
 
 
@@ -32,7 +33,7 @@ def training_charts(curves: Curves) -> str:
                 known = _measured(column, table.get(column, ()))
                 if sum(map(math.isfinite, known)) > 1:
                     name = label if len(curves) == 1 else f"{run} {label}".strip()
-                    series.append((name, table["epoch"], known, kind))
+                    series.append((name, table[compat.EPOCH], known, kind))
         if series:
             charts.append(line_chart(title, series, share=title == "Accuracy", legend=list(columns.values())))
     return "".join(charts)
@@ -40,7 +41,7 @@ def training_charts(curves: Curves) -> str:
 
 def _measured(column: str, values: Sequence[float]) -> list[float]:
     """Values of a column; where an epoch was not validated, Ultralytics writes 0, which is no measurement."""
-    validated = column.startswith(("val/", "metrics/"))
+    validated = column.startswith(compat.VALIDATED)
     return [math.nan if validated and v == 0 else v for v in values]
 
 

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
+from soundsight.backend import compat
 from soundsight.errors import ConfigError
 from soundsight.files import printable, replacing
 from soundsight.metrics import Scores, reliability_bins
@@ -307,12 +308,12 @@ def draw_training_curves(results_csv: str | Path, path: str | Path) -> Path:
         ConfigError: The file cannot be read, or holds no epochs.
     """
     table = read_results(results_csv)
-    rates = [name for name in table if name.startswith("lr/")]
+    rates = [name for name in table if name.startswith(compat.RATES)]
     distinct = [n for i, n in enumerate(rates) if all(table[n] != table[m] for m in rates[:i])]
     panels = {
-        "loss": {"train/loss": "train", "val/loss": "val"},
-        "accuracy": {"metrics/accuracy_top1": "top-1", "metrics/accuracy_top5": "top-5"},
-        "learning rate": {n: n.removeprefix("lr/") if len(distinct) > 1 else "" for n in distinct},
+        "loss": {compat.TRAIN_LOSS: "train", compat.VAL_LOSS: "val"},
+        "accuracy": {compat.TOP1: "top-1", compat.TOP5: "top-5"},
+        "learning rate": {n: n.removeprefix(compat.RATES) if len(distinct) > 1 else "" for n in distinct},
     }
     drawn = {
         title: {n: label for n, label in lines.items() if any(map(math.isfinite, table.get(n, [])))}
@@ -321,15 +322,15 @@ def draw_training_curves(results_csv: str | Path, path: str | Path) -> Path:
     drawn = {title: lines for title, lines in drawn.items() if lines}
     if not drawn:
         raise ConfigError(
-            f"{results_csv} has no curve to draw: none of train/loss, val/loss, metrics/accuracy_top1 and "
-            "lr/pg0 holds a number; name the results.csv of a classifier."
+            f"{results_csv} has no curve to draw: none of {compat.TRAIN_LOSS}, {compat.VAL_LOSS}, {compat.TOP1} and "
+            f"{compat.RATE} holds a number; name the results.csv of a classifier."
         )
     figure = new_figure(3.1 * len(drawn), 2.7)
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
     for axes, (title, lines) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
         for (name, label), colour in zip(lines.items(), (BLUE, ORANGE, GREEN, INK) * len(lines), strict=False):
-            marker = "o" if len(table["epoch"]) <= 30 else ""
-            axes.plot(table["epoch"], table[name], color=colour, linewidth=1.3, marker=marker, ms=2.5, label=label)
+            marker = "o" if len(table[compat.EPOCH]) <= 30 else ""
+            axes.plot(table[compat.EPOCH], table[name], color=colour, linewidth=1.3, marker=marker, ms=2.5, label=label)
         axes.set_title(title, fontsize=10, color=INK)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from soundsight import audio
+from soundsight.backend.compat import RESULTS, weights_of
 from soundsight.config import SpectrogramConfig, from_dict
 from soundsight.datasets import manifest
 from soundsight.errors import AudioError, ConfigError, ModelError
@@ -194,9 +195,9 @@ def collect(
 def curve_files(run: Run) -> dict[str, Path]:
     """The results.csv of each training, by fold and seed; one without a name for a single model."""
     if run.crossed:
-        return {f.parent.parent.name: f for f in sorted(run.training.glob("fold*-seed*/run/results.csv"))}
+        return {f.parent.parent.name: f for f in sorted(run.training.glob(f"fold*-seed*/run/{RESULTS}"))}
     model = run.model()
-    file = model.parent.parent / "results.csv" if model else None
+    file = model.parent.parent / RESULTS if model else None
     return {"": file} if file and file.is_file() else {}
 
 
@@ -343,5 +344,5 @@ class _Models:
             return self.run.model()
         settings = self.run.metrics["settings"]
         seed = (settings.get("seeds") or [0])[0]
-        name = "last.pt" if settings.get("protocol", "last") == "last" else "best.pt"
-        return self.run.training / f"fold{fold}-seed{seed}" / "run" / "weights" / name
+        run = self.run.training / f"fold{fold}-seed{seed}" / "run"
+        return weights_of(run, best=settings.get("protocol", "last") != "last")

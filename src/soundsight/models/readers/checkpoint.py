@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from soundsight.backend import checkpoint
+from soundsight.backend.compat import training_arguments
 from soundsight.backend.device import choose_device
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ModelError
@@ -28,7 +29,7 @@ def read(
     ears = checkpoint.read_ears(
         getattr(model, "soundsight", None), path, checkpoint.class_names(model, path), supplied=spectrogram
     )
-    trained = (content.get("train_args") or {}).get("imgsz")
+    trained = training_arguments(content).get("imgsz")
     if ears.supplied and isinstance(trained, int) and trained != ears.spectrogram.image_size:
         raise ModelError(
             f"{path} was trained on images of {trained} pixels, but the given spectrogram settings have image_size="
