@@ -342,6 +342,8 @@ def test_bad_recordings_are_told_and_the_rest_is_answered(listener: Listener, cl
     assert "cut.flac cannot be decoded after 1" in texts[5] or "cut.flac cannot be decoded after 2" in texts[5]
     assert len(answers[5].windows) >= 16  # what came before the damage is answered
     assert repr(answers[5]).endswith(answers[5].failure)
+    with pytest.warns(UserWarning, match="cut.flac cannot be decoded after"):
+        assert len(listener(tmp_path / "cut.flac").windows) == len(answers[5].windows)
     with pytest.raises(AudioError, match="does not exist"):
         listener(tmp_path / "missing.wav")
     with pytest.raises(AudioError, match="no recording"):

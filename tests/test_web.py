@@ -85,6 +85,14 @@ def test_other_formats_are_known_by_their_bytes(client, kind):
     assert client.post("/api/predict", content=buffer.getvalue()).status_code == 200
 
 
+def test_the_good_part_of_a_damaged_upload_is_predicted_and_the_damage_said(client):
+    body = wav(3)[: 44 + 2 * 40_000]
+    said = client.post("/api/predict", params={"name": "x.wav"}, content=body).json()
+    assert said["damage"] == "x.wav is cut off: 0.500 s of 3.000 s are missing at its end."
+    assert said["duration_seconds"] == 2.5 and [part["label"] for part in said["windows"]] == 3 * ["siren"]
+    assert client.post("/api/predict", content=wav(3)).json()["damage"] == ""
+
+
 def test_the_picture_and_the_tracks_come_on_request(client):
     import cv2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -80,13 +81,16 @@ class Listener:
             how: Other fields of `Options`, such as `hop_seconds=1.0` or `threshold=0.5`.
 
         Raises:
-            AudioError: The recording cannot be read.
+            AudioError: Nothing of the recording can be read. Of a damaged one, the good part is predicted, and its
+                `failure`, also given as a warning, tells the damage.
             ConfigError: An option is not allowed.
         """
         options = _options({"top_k": top_k, **how})
         (answer,) = self.answers([_source(source, rate)], options)
-        if answer.failure:
+        if answer.failure and not answer.windows:
             raise AudioError(answer.failure)
+        if answer.failure:
+            warnings.warn(answer.failure, stacklevel=2)
         return answer
 
     def windows(self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any) -> Iterator[Window]:

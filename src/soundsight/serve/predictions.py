@@ -82,6 +82,7 @@ class Answer(BaseModel):
     top: list[Heard]
     windows: list[TimedAnswer]
     model: str = Field(description="twelve hexadecimal digits of the model file")
+    damage: str = Field("", description="what is wrong with the recording, of which only the good part was predicted")
     picture: Picture | None = None
     tracks: Tracks | None = None
 
@@ -161,8 +162,9 @@ def predict(
             if len(windows) > MAX_WINDOWS:  # of a length that was not known before
                 raise ConfigError(f"hop_seconds={how.hop_seconds:g} makes more than {MAX_WINDOWS} windows.")
     assert summary is not None
-    if summary.failure:
-        raise AudioError(summary.failure)
+    damage = summary.failure.replace(str(upload.path), upload.name)
+    if damage and not windows:
+        raise AudioError(damage)
     whole = summary.as_window()
     return Answer(
         recording=upload.name,
@@ -181,6 +183,7 @@ def predict(
             for w in windows
         ],
         model=listener.fingerprint,
+        damage=damage,
         picture=_picture(timeline, listener.spectrogram, summary.duration_seconds) if picture else None,
         tracks=_tracks(timeline, summary.duration_seconds) if picture and len(windows) > 1 else None,
     )

@@ -16,11 +16,15 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
 from soundsight import audio
-from soundsight.errors import AudioError
+from soundsight.errors import AudioError, SoundsightError
 
 MAX_CHANNELS = 16  # of an upload; what a few bytes claim must not take the memory
 MAX_RATE = 384_000  # Hz
 VALUES_A_SECOND = 2 * 48_000  # samples of all channels, for each second that the service takes
+
+
+class TooLong(SoundsightError):
+    """An upload holds more than this service takes; unlike one that is damaged, no part of it is predicted."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def opened(upload: Upload, max_seconds: float) -> Iterator[tuple[audio.AudioInfo
     """Open an upload as `audio.opened` does, and decode no more samples than `max_seconds` of ordinary sound have.
 
     Raises:
-        AudioError: It is no recording, or larger than this service takes.
+        AudioError: It is no recording.
+        TooLong: It holds more than this service takes.
     """
     with audio.opened(upload.path, block_seconds=2.0) as (info, blocks):
         if info.channels > MAX_CHANNELS or info.sample_rate > MAX_RATE:
@@ -118,12 +123,12 @@ def _bounded(
 def _bound(upload: Upload, info: audio.AudioInfo, frames: int, max_seconds: float) -> None:
     seconds = frames / info.sample_rate
     if seconds > max_seconds:
-        raise AudioError(
+        raise TooLong(
             f"{upload.name} is {seconds:.0f} s long, but this service takes {max_seconds:g} s "
             "at most; send a shorter stretch, or use `soundsight predict`, which has no limit."
         )
     if frames * info.channels > max_seconds * VALUES_A_SECOND:
-        raise AudioError(
+        raise TooLong(
             f"{upload.name} holds more samples than this service takes: {seconds:.0f} s of {info.channels} channels at "
             f"{info.sample_rate} Hz; send one channel, a lower rate or a shorter stretch."
         )

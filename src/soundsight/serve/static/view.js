@@ -23,6 +23,8 @@ export function show({ file, answer, sound }) {
   document.body.classList.add("answered");
   headline(answer);
   $("scope").hidden = answer.windows.length < 2;
+  $("damage").textContent = answer.damage;
+  $("damage").hidden = !answer.damage;
   $("stage").setAttribute("aria-valuemax", answer.duration_seconds);
   $("picture").setAttribute("aria-label", `Spectrogram of ${answer.recording}`);
   $("caption").textContent = usualCaption();
