@@ -67,6 +67,7 @@ def test_a_tail_of_less_than_one_column_is_no_window() -> None:
     assert spans(1 + 0.9 * column) == [(0, 1)]
     assert len(spans(1 + 1.1 * column)) == 2
     assert len(spans(1 + 1.1 * column, rate=44100)) == 2
+    assert spans(10.048, window=5, hop=5) == [(0, 5), (5, 10)]  # what AAC adds at the end
 
 
 def test_blocks_of_any_size_give_the_same_windows() -> None:
