@@ -158,6 +158,8 @@ def test_an_export_replaces_exports_only(tiny_model: Path, tmp_path: Path) -> No
         ("openvino", {"quantize": "int8"}, "needs data"),
         ("onnx", {"quantize": 8, "data": "coco8"}, "data=coco8 has no folder val"),
         ("onnx", {"data": "data"}, "data=data has no effect without quantize=8"),
+        ("onnx", {"fraction": 0.5}, "fraction=0.5 has no effect without quantize=8"),
+        ("onnx", {"nms": True}, "Unknown key 'nms' in the arguments of format onnx"),
     ],
 )
 def test_export_arguments_are_checked(tiny_model: Path, form: str, arguments: dict[str, Any], match: str) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -34,21 +35,31 @@ def words(settings: dict) -> list[str]:
     return [f"{key}={value}" for key, value in settings.items()]
 
 
-def test_the_stock_command_and_the_wrapper_train_with_the_same_arguments(tiny_data, tmp_path):
-    """`yolo cfg=configs/train.yaml`, `soundsight train` and `python -m soundsight train`, as a user types them."""
-    subprocess.run([sys.executable, "-m", "soundsight", "configs"], cwd=tmp_path, check=True, capture_output=True)
+def test_the_stock_command_and_the_wrapper_train_with_the_same_arguments(tiny_data, tmp_path, monkeypatch):
+    """`yolo cfg=configs/train.yaml`, `soundsight train` and `python -m soundsight train`, as a user types them.
+
+    The stock command has a process without Soundsight. The others run what theirs would, without loading PyTorch anew.
+    """
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["configs"]) == 0
     shared = words({**QUICK, "data": tiny_data, "epochs": 1})
     scripts = Path(sys.executable).parent
-    environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path), "YOLO_OFFLINE": "true"}
-    doors = {
-        "yolo": [str(scripts / "yolo"), "cfg=configs/train.yaml", *shared, f"project={tmp_path}/yolo"],
-        "soundsight": [str(scripts / "soundsight"), "train", *shared, f"project={tmp_path}/soundsight"],
-        "module": [sys.executable, "-m", "soundsight", "train", *shared, f"project={tmp_path}/module"],
-    }
+    doors = {"yolo": "cfg=configs/train.yaml", "soundsight": "train", "module": "train"}
     resolved = {}
-    for door, command in doors.items():
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
+    for door, first in doors.items():
+        command = [str(scripts / door), first, *shared, f"project={tmp_path}/{door}"]
+        if door == "yolo":
+            environment = {**os.environ, "YOLO_CONFIG_DIR": str(tmp_path), "YOLO_OFFLINE": "true"}
+            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-2000:]
+        else:
+            monkeypatch.setattr(sys, "argv", command)
+            with pytest.raises(SystemExit) as ended:
+                if door == "module":
+                    runpy.run_module("soundsight", run_name="__main__", alter_sys=True)
+                else:
+                    runpy.run_path(command[0], run_name="__main__")
+            assert not ended.value.code
         arguments = yaml.safe_load((tmp_path / door / "train" / "args.yaml").read_text(encoding="utf-8"))
         resolved[door] = {k: v for k, v in arguments.items() if k not in PLACES}
         assert (tmp_path / door / "train" / "weights" / "last.pt").is_file()
