@@ -16,6 +16,7 @@ import soundfile
 from torture import (
     checkpoints,
     disks,
+    gate,
     hostile,
     kills,
     many,
@@ -128,6 +129,13 @@ def test_no_command_believes_a_hostile_checkpoint():
     few = ("Ultralytics layer that downloads", "activation that is evaluated")
     found = checkpoints.run(only=few)
     assert found["problems"] == [] and found["cases"] == 2 * len(checkpoints.COMMANDS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux' memory figures")
+def test_no_way_leads_around_the_gate():
+    found = gate.run(5)
+    assert found["problems"] == [] and found["cases"] == 17
+    assert max(found["refusal_of_a_program_mb"], found["refusal_of_a_bomb_mb"]) <= 100
 
 
 def test_a_training_killed_just_before_its_end_is_finished(tmp_path):

@@ -35,6 +35,7 @@ def main() -> int:
         "strangers": ["--cases", part(200)],
         "fuzz": ["--seconds", part(600)],
         "checkpoints": [],
+        "gate": ["--swaps", part(100)],
         "kills": ["--prepare", part(200), "--download", part(50), "--train", part(30), "--crossval", part(30),
                   "--signals", part(3)],
         "disks": [],

@@ -74,6 +74,22 @@ def run(commands: tuple[str, ...] = COMMANDS, only: tuple[str, ...] = ()) -> dic
     }
 
 
+def ended(words: list[str]) -> tuple[int, str]:
+    """Run a command in this process: its exit code, and what it said on standard error."""
+    from soundsight.cli import main as soundsight
+    from soundsight.inference import live
+
+    out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
+    microphone = live.Microphone
+    live.Microphone = _NoMicrophone  # type: ignore[assignment,misc]
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = soundsight(words)
+    finally:
+        live.Microphone = microphone  # type: ignore[misc]
+    return code, err.getvalue()
+
+
 class _Bench:
     """Everything a command needs beside its model."""
 
@@ -116,20 +132,10 @@ class _Bench:
 
     def try_one(self, command: str, model: Path) -> str:
         """Run a command in this process; what is wrong with how it ended, or nothing."""
-        from soundsight.cli import main as soundsight
-        from soundsight.inference import live
-
-        out, err = io.TextIOWrapper(io.BytesIO()), io.StringIO()
-        microphone = live.Microphone
-        live.Microphone = _NoMicrophone  # type: ignore[assignment,misc]
         try:
-            with redirect_stdout(out), redirect_stderr(err):
-                code = soundsight(self.words(command, model))
+            code, said = ended(self.words(command, model))
         except BaseException as error:  # noqa: BLE001  (whatever escapes is what we look for)
             return f"{type(error).__name__}: {str(error)[:200]}"
-        finally:
-            live.Microphone = microphone  # type: ignore[misc]
-        said = err.getvalue()
         lines = [line for line in said.splitlines() if line.startswith("soundsight: ")]
         if code == 0:
             return "it was accepted"
