@@ -604,21 +604,19 @@ def aside(code: str, *words: object) -> str:
 
 
 @needs_ray
-def test_recordings_and_answers_in_s3(head, bucket, tiny_model, tiny_sounds, tmp_path):
+def test_recordings_and_answers_in_s3(head, bucket, tiny_model, tiny_onnx, tiny_sounds, tmp_path):
     base, query = bucket
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF")
     files = sorted((tiny_sounds / "audio").glob("*.wav"))[:12]
     aside(FILL, f"{base}/in{query}", broken, *files)
     options = ["--device", "cpu", "--engine", "ray", "--address", head, "--out"]
-    words = ["predict", tiny_model, f"{base}/in{query}", "--top-k", "1", *options, f"{base}/out{query}"]
+    words = ["predict", tiny_onnx, f"{base}/in{query}", "--top-k", "1", *options, f"{base}/out{query}"]
     done = run(*words)
     assert done.returncode == 1 and "failed: s3://sounds/in/broken.wav is no recording" in done.stderr, done.stderr
     whole, rows = json.loads(aside(SHARD, f"{base}/out{query}"))
     local = tmp_path / "local.csv"
-    assert (
-        cli.main([*map(str, ["predict", tiny_model, *files, "--device", "cpu", "--top-k", "1", "--out", local])]) == 0
-    )
+    assert cli.main([*map(str, ["predict", tiny_onnx, *files, "--device", "cpu", "--top-k", "1", "--out", local])]) == 0
     expected = [line.split(",")[3:5] for line in local.read_text().splitlines()[1:]]
     assert whole and [[row["label"], f"{row['probability']:.6f}"] for row in rows] == expected
     again = run(*words)

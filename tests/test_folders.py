@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tests.test_prepare import record  # noise that differs from file to file: equal recordings would be one group
 
 from soundsight.cli import main
 from soundsight.datasets import manifest
+from test_prepare import record  # noise that differs from file to file: equal recordings would be one group
 
 SMALL = ["clip_seconds=0.5", "image_size=32", "sample_rate=8000", "n_fft=1024", "--workers", "1"]
 

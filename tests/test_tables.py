@@ -7,13 +7,13 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from tests.test_catalogues import RAVEN, record
 
 from soundsight.config import DatasetConfig
 from soundsight.datasets.catalogue import Catalogue, read_catalogue
 from soundsight.datasets.segments import cut_windows
 from soundsight.datasets.tables.layout import LAYOUTS
 from soundsight.errors import DatasetError
+from test_catalogues import RAVEN, record
 
 
 def read(root: Path, table: str, content: str | bytes | None = None, **settings: str) -> Catalogue:
