@@ -17,6 +17,7 @@ import soundfile
 import torch
 
 from conftest import TINY_EARS
+from soundsight.backend.checkpoint import update_ears
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
 from soundsight.datasets.catalogue import Clip, read_catalogue
 from soundsight.datasets.images import draw_clip
@@ -285,9 +286,9 @@ def test_one_more_fold_leaves_finished_ones_in_the_summary(tones, tmp_path):
     start = tmp_path / "start.pt"
     shutil.copyfile(tmp_path / "a" / "fold1-seed0" / "run" / "weights" / "last.pt", start)
     first = crossval(tones, EARS, runs=tmp_path, workers=1, say=lambda _: None, only=[1], **{**QUICK, "model": start})
-    shutil.copyfile(tmp_path / "a" / "fold2-seed0" / "run" / "weights" / "last.pt", start)
+    update_ears(start, temperature=2.0)
     again = crossval(tones, EARS, runs=tmp_path, workers=1, say=lambda _: None, only=[1], **{**QUICK, "model": start})
-    assert first.folder != again.folder  # other weights under the same name
+    assert first.folder != again.folder  # another file under the same name
 
 
 def test_pictures_that_another_command_drew_meanwhile_are_refused(tones, tmp_path):

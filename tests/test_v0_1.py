@@ -75,3 +75,11 @@ def test_models_predict_what_they_predicted(old, model):
 
 def test_a_model_is_scored_on_its_data(old):
     assert main(["val", "model.pt", "--data", "data", "--split", "test", "--device", "cpu", "--out", "scored"]) == 0
+
+
+def test_modules_go_on_under_their_former_names() -> None:
+    import soundsight
+    from soundsight.synthesis import dataset
+
+    with pytest.warns(DeprecationWarning, match=r"soundsight.demo is now soundsight.synthesis.dataset"):
+        assert soundsight.demo is dataset

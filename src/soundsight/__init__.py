@@ -7,6 +7,7 @@ name is fetched when it is used.
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.1"
@@ -57,7 +58,14 @@ if TYPE_CHECKING:
     from soundsight.spectrogram import render
 
 
+# Modules by the names that they had in 0.1.0; they go on working for one release.
+_FORMER = {"demo": "soundsight.synthesis.dataset", "report": "soundsight.reports"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _FORMER:
+        warnings.warn(f"soundsight.{name} is now {_FORMER[name]}.", DeprecationWarning, stacklevel=2)
+        return importlib.import_module(_FORMER[name])
     if name not in _API:
         raise AttributeError(f"module 'soundsight' has no attribute {name!r}")
     return getattr(importlib.import_module(_API[name]), name)

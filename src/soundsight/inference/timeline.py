@@ -60,7 +60,8 @@ class Timeline:
     def grey(self, columns: int) -> npt.NDArray[np.uint8]:
         """The first columns as uint8 `(bands, columns)`, highest band first: 0 is `db_floor`, 255 `db_ceiling`."""
         low, high = self.config.db_floor, self.config.db_ceiling
-        level = np.nan_to_num(self.canvas[:, :columns] - np.float32(self.reference_db), nan=low, neginf=low)
+        with np.errstate(invalid="ignore"):  # silence beside silence
+            level = np.nan_to_num(self.canvas[:, :columns] - np.float32(self.reference_db), nan=low, neginf=low)
         return np.rint(255 * (np.clip(level, low, high) - low) / (high - low)).astype(np.uint8)
 
     def classes(self) -> list[str]:
