@@ -482,7 +482,7 @@ def test_ffmpeg_ends_with_who_started_it(tmp_path: Path) -> None:
 
 
 def test_the_page_decodes_no_more_samples_than_it_takes_seconds(tmp_path: Path) -> None:
-    from soundsight.serve.uploads import Upload, opened
+    from soundsight.serve.uploads import TooLong, Upload, opened
 
     path = tmp_path / "a.flac"
     soundfile.write(path, np.zeros((96_000 * 2, 8), np.int16), 96_000)
@@ -492,7 +492,7 @@ def test_the_page_decodes_no_more_samples_than_it_takes_seconds(tmp_path: Path) 
             data[21] &= 0xF0
             data[22:26] = bytes(4)
         path.write_bytes(data)
-        with pytest.raises(AudioError, match="a.flac holds more samples than this service takes"):  # noqa: SIM117
+        with pytest.raises(TooLong, match="a.flac holds more samples than this service takes"):  # noqa: SIM117
             with opened(Upload(path, "a.flac"), 10.0) as (_, blocks):
                 list(blocks)
     with opened(Upload(path, "a.flac"), 20.0) as (_, blocks):
