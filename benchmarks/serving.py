@@ -10,6 +10,7 @@ val` or `crossval`: its report is built as well, with heat maps.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import os
 import platform
@@ -22,6 +23,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +57,14 @@ def main() -> None:
 
 def page_weight() -> dict[str, int]:
     """Bytes of all files that the page loads, as they are and as they are sent."""
-    from soundsight.serve.app import load_static
+    from soundsight.serve.app import STATIC
 
-    files = {name: item for name, item in load_static().items() if name != "api.html"}
+    folders = [resources.files(package) / folder for package, folder in STATIC]
+    files = [item.read_bytes() for folder in folders for item in folder.iterdir() if item.name != "api.html"]
     return {
         "files": len(files),
-        "bytes": sum(len(data) for data, _, _ in files.values()),
-        "bytes_compressed": sum(len(packed) for _, packed, _ in files.values()),
+        "bytes": sum(map(len, files)),
+        "bytes_compressed": sum(len(gzip.compress(data)) for data in files),
     }
 
 

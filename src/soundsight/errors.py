@@ -1,8 +1,13 @@
-"""The exceptions that Soundsight raises on purpose.
+"""The exceptions that Soundsight raises on purpose, and the checks that many of them come from.
 
-Every one of them carries a single sentence for the user: what was found, what is allowed, what to do
-next. The command line prints that sentence and exits with `exit_code`; nothing here imports anything.
+Each carries one message for the user: what was found, what is allowed, what to do next. The command line
+prints it and exits with `exit_code`.
 """
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
 
 
 class SoundsightError(Exception):
@@ -31,3 +36,15 @@ class ModelError(ConfigError):
 
 class InputsFailed(SoundsightError):
     """Work finished, but some inputs failed; the sentence says how many and where they are listed."""
+
+
+def check_range(name: str, value: float, low: float, high: float, unit: str = "") -> None:
+    """Raise `ConfigError` unless `value` lies between `low` and `high`, both included."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name}={value:g}{unit} is out of range: {low:g} to {high:g}{unit} is allowed.")
+
+
+def did_you_mean(given: str, known: Sequence[str], otherwise: str = "") -> str:
+    """The end of a message about a name that does not exist: the nearest one that does, or `otherwise`."""
+    close = difflib.get_close_matches(given, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else otherwise

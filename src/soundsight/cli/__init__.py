@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from typing import NoReturn
 
 from soundsight import __version__, interrupts
-from soundsight.errors import SoundsightError
+from soundsight.errors import SoundsightError, did_you_mean
 from soundsight.files import printable
 
 MESSAGE = 4000  # characters at most
@@ -216,7 +216,6 @@ def _top_level(words: Sequence[str], command: str | None) -> int:
         print(text)
         return 0
     wanted = command or words[0]
-    close = difflib.get_close_matches(wanted, available(), n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"Commands: {', '.join(available())}."
-    print(f"soundsight: There is no command {wanted!r}. {hint}", file=sys.stderr)
+    hint = did_you_mean(wanted, available(), f" Commands: {', '.join(available())}.")
+    print(f"soundsight: There is no command {wanted!r}.{hint}", file=sys.stderr)
     return 2

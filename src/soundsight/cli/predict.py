@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from soundsight.cli import console, engine, outputs
 from soundsight.cli.outputs import Timelines, open_writer
-from soundsight.errors import AudioError, ConfigError
+from soundsight.errors import AudioError, ConfigError, check_range
 from soundsight.inference.formats import BY_ENDING, FORMATS
 
 if TYPE_CHECKING:
@@ -285,8 +285,8 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
         raise ConfigError("Standard input is a terminal; pipe a WAV into it, or name a file instead of -.")
     if raw is not None and "-" not in words:
         raise ConfigError("--raw describes standard input; add - to the sources.")
-    if raw is not None and not MIN_RATE <= raw <= MAX_RATE:
-        raise ConfigError(f"--raw {raw} is out of range: {MIN_RATE} to {MAX_RATE} Hz are allowed.")
+    if raw is not None:
+        check_range("--raw", raw, MIN_RATE, MAX_RATE, " Hz")
     files = [file_source(path) for path in expand_words(word for word in words if word != "-")]
     if not files and "-" not in words:
         raise ConfigError(f"{', '.join(words)[:200]} lists no recordings; write the name of one on each line.")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from soundsight.errors import ConfigError
+from soundsight.errors import ConfigError, did_you_mean
 from soundsight.inference.options import UNKNOWN
 from soundsight.spectrogram import Image
 
@@ -94,8 +94,5 @@ def class_index(names: Sequence[str], label: str | None) -> int | None:
         return list(names).index(label)
     if label is None or label == UNKNOWN:
         return None
-    import difflib
-
-    close = difflib.get_close_matches(label, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else f" It knows: {', '.join(sorted(names)[:60])}."
+    hint = did_you_mean(label, names, f" It knows: {', '.join(sorted(names)[:60])}.")
     raise ConfigError(f"This model knows no class {label!r}.{hint}")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight.audio import Waveform
-from soundsight.errors import AudioError, ConfigError
+from soundsight.errors import AudioError, ConfigError, check_range
 from soundsight.inference.options import Options, decide
 from soundsight.inference.predictor import Listener
 from soundsight.inference.segments import Stretch, draw
@@ -184,8 +184,7 @@ def listen(
     Raises:
         ConfigError: `every_seconds` or an option is out of range.
     """
-    if not 0.05 <= every_seconds <= 3600:
-        raise ConfigError(f"every={every_seconds:g} s is out of range: 0.05 to 3600 s are allowed.")
+    check_range("every", every_seconds, 0.05, 3600, " s")
     how = listener.resolve(options or Options())
     config, rate = listener.spectrogram, source.sample_rate
     ring = Ring(math.ceil(config.clip_seconds * rate))

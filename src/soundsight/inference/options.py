@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight.config import SpectrogramConfig, check_speeds
-from soundsight.errors import ConfigError
+from soundsight.errors import ConfigError, check_range, did_you_mean
 
 SILENCE, UNKNOWN = "silence", "unknown"
 SHOWN_CLASSES = 5  # of the most probable ones
@@ -75,12 +74,12 @@ def resolve(
             "use a shorter window (the hop sets how often one begins)."
         )
     hop = window if options.hop_seconds is None else options.hop_seconds
-    _check("window", window, MIN_SECONDS, config.clip_seconds, " s")
-    _check("hop", hop, MIN_SECONDS, 86400, " s")
-    _check("top_k", SHOWN_CLASSES if options.top_k is None else options.top_k, 1, 100_000)
-    _check("shifts", options.shifts, 1, config.image_size)
+    check_range("window", window, MIN_SECONDS, config.clip_seconds, " s")
+    check_range("hop", hop, MIN_SECONDS, 86400, " s")
+    check_range("top_k", SHOWN_CLASSES if options.top_k is None else options.top_k, 1, 100_000)
+    check_range("shifts", options.shifts, 1, config.image_size)
     check_speeds(options.speeds)
-    _check("batch", batch if options.batch is None else options.batch, 1, 4096)
+    check_range("batch", batch if options.batch is None else options.batch, 1, 4096)
     return Resolved(
         float(window),
         float(hop),
@@ -99,10 +98,9 @@ def thresholds(
     """Least probability of each class, float32 `(classes,)`; `own` for those that nothing is said about."""
     by_class = given if isinstance(given, Mapping) else {} if given is None else {"": given}
     for name, value in by_class.items():
-        _check(f"threshold of {name!r}" if name else "threshold", value, 0, 1)
+        check_range(f"threshold of {name!r}" if name else "threshold", value, 0, 1)
         if name and name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else f" It knows: {', '.join(sorted(names)[:60])}."
+            hint = did_you_mean(name, names, f" It knows: {', '.join(sorted(names)[:60])}.")
             raise ConfigError(f"This model knows no class {name!r}, so it can have no threshold.{hint}")
     return np.array([by_class.get(name, by_class.get("", own)) for name in names], np.float32)
 
@@ -116,8 +114,3 @@ def decide(
     top = int(probabilities.argmax())
     value = float(probabilities[top])
     return (names[top] if value >= least[top] else UNKNOWN), value
-
-
-def _check(name: str, value: float, low: float, high: float, unit: str = "") -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name}={value:g}{unit} is out of range: {low:g} to {high:g}{unit} is allowed.")

@@ -67,13 +67,13 @@ def write_html(material: Material, path: str | Path) -> Path:
     Raises:
         ConfigError: The file cannot be written.
     """
-    static = resources.files("soundsight.reports") / "static"
-    read = lambda name: (static / name).read_text(encoding="utf-8")  # noqa: E731
-    page = Template(read("report.html")).substitute(
+    package = resources.files("soundsight.reports")
+    read = lambda name: (package / name).read_text(encoding="utf-8")  # noqa: E731
+    page = Template(read("templates/report.html")).substitute(
         title=escape(material.title),
         kind=escape(material.kind.capitalize()),
-        style=read("report.css"),
-        script=read("draw.js") + read("report.js"),
+        style=read("templates/report.css"),
+        script=read("static/draw.js") + read("templates/report.js"),
         figures=_figures(material),
         notes="".join(f"<li>{escape(note)}</li>" for note in material.notes),
         charts=_charts(material),

@@ -1,15 +1,13 @@
-"""The routes: the page, the JSON service, and what both need."""
+"""The routes of the page and of the JSON service."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
+import mimetypes
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Query, Request
@@ -17,9 +15,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.staticfiles import StaticFiles
 
 from soundsight import __version__, audio
-from soundsight.errors import ConfigError, SoundsightError
+from soundsight.errors import ConfigError, SoundsightError, check_range
 from soundsight.files import scratch
 from soundsight.inference.explain import can_explain
 from soundsight.inference.predictor import Listener
@@ -31,7 +31,9 @@ from soundsight.serve.uploads import Upload, received
 
 T = TypeVar("T")
 
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+mimetypes.add_type("text/javascript", ".js")  # a Windows registry may say text/plain, which browsers do not run
+# Folders of the page's files. `draw.js` is shared with reports.
+STATIC = [("soundsight.serve", "static"), ("soundsight.reports", "static")]
 _STATUS: dict[type[Exception], int] = {TooLarge: 413, TooSlow: 408, Busy: 503, ConfigError: 400}
 _BODY = {
     "requestBody": {
@@ -66,10 +68,9 @@ class Limits:
     queue: int = 16
 
     def __post_init__(self) -> None:
-        for name, low, high in (("max_seconds", 1, 86_400), ("max_megabytes", 0.1, 4096), ("queue", 1, 1000)):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(f"{name}={value:g} is out of range: {low:g} to {high:g} is allowed.")
+        check_range("max_seconds", self.max_seconds, 1, 86_400)
+        check_range("max_megabytes", self.max_megabytes, 0.1, 4096)
+        check_range("queue", self.queue, 1, 1000)
 
     @property
     def max_bytes(self) -> int:
@@ -106,7 +107,7 @@ def create_app(listener: Listener, limits: Limits | None = None, *, host: str = 
     app.state.jobs = jobs
     app.add_middleware(Guard, host=host, max_bytes=limits.max_bytes)
     _add_answers(app, listener, limits, jobs)
-    _add_files(app, listener)
+    _add_files(app)
     _add_failures(app)
     return app
 
@@ -191,18 +192,13 @@ async def _queued(request: Request, jobs: Jobs, work: Callable[[], T]) -> T:
     return result
 
 
-def _add_files(app: FastAPI, listener: Listener) -> None:
-    files = load_static()
+def _add_files(app: FastAPI) -> None:
+    files = StaticFiles(packages=STATIC)  # type: ignore[arg-type]
+    app.mount("/static", GZipMiddleware(files))
 
     @app.get("/", include_in_schema=False)
-    def page(request: Request) -> Response:
-        return _file(request, *files["index.html"])
-
-    @app.get("/static/{name}", include_in_schema=False)
-    def static(request: Request, name: str) -> Response:
-        if name not in files:
-            raise HTTPException(404, f"There is no file {name[:80]!r} here.")
-        return _file(request, *files[name])
+    async def page(request: Request) -> Response:
+        return await files.get_response("index.html", request.scope)
 
     @app.get("/api/examples/{name}.flac", tags=["service"], response_class=Response)
     def example(name: str) -> Response:
@@ -211,28 +207,6 @@ def _add_files(app: FastAPI, listener: Listener) -> None:
         if data is None:
             raise HTTPException(404, f"There is no example {name[:80]!r}; /api/model lists them.")
         return Response(data, media_type="audio/flac", headers={"cache-control": "max-age=3600"})
-
-
-def load_static() -> dict[str, tuple[bytes, bytes, str]]:
-    """Name of each file of the page: its bytes, the same compressed, its media type."""
-    shared = resources.files("soundsight.reports") / "static" / "draw.js"
-    found = {}
-    for item in (*(resources.files("soundsight.serve") / "static").iterdir(), shared):
-        kind = TYPES.get("." + item.name.rpartition(".")[2])
-        if kind:
-            data = item.read_bytes()
-            found[item.name] = (data, gzip.compress(data, 9, mtime=0), kind)
-    return found
-
-
-def _file(request: Request, data: bytes, packed: bytes, kind: str) -> Response:
-    tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-    headers = {"etag": tag, "cache-control": "no-cache", "vary": "accept-encoding"}
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers)
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        data, headers["content-encoding"] = packed, "gzip"
-    return Response(data, media_type=f"{kind}; charset=utf-8", headers=headers)
 
 
 def _add_failures(app: FastAPI) -> None:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import scipy.signal
 import soundfile
 
-from soundsight.errors import ConfigError, DatasetError
+from soundsight.errors import ConfigError, DatasetError, check_range
 from soundsight.files import read_json, write_bytes
 from soundsight.synthesis.sounds import VOICES, background, foreground, generator
 
@@ -54,10 +54,10 @@ def synthesise(
         30 dB above the background noise. One clip in ten ends in digital silence, as many of ESC-50 do.
     """
     _check_classes([name])
-    _check("seed", seed, 0, 2**63)
-    _check("take", take, 0, 2**63)
-    _check("sample_rate", sample_rate, 16000, 48000)
-    _check("seconds", seconds, 0.1, 60)
+    check_range("seed", seed, 0, 2**63)
+    check_range("take", take, 0, 2**63)
+    check_range("sample_rate", sample_rate, 16000, 48000)
+    check_range("seconds", seconds, 0.1, 60)
     samples = round(seconds * sample_rate)
     source, moment = generator(name, seed, 1), generator(name, seed, 3, take)
     snr_db = source.uniform(11, 27) + moment.uniform(-3, 3)
@@ -217,16 +217,16 @@ def write_soundscape(
     """
     path = Path(path)
     _check_classes(classes)
-    _check("seconds", seconds, 1, 43_200)
-    _check("seed", seed, 0, 2**63)
-    _check("sample_rate", sample_rate, 16000, 48000)
+    check_range("seconds", seconds, 1, 43_200)
+    check_range("seed", seed, 0, 2**63)
+    check_range("sample_rate", sample_rate, 16000, 48000)
     for name, (shortest, longest), low, high in (
         ("event_seconds", event_seconds, 0.1, 60),
         ("gap_seconds", gap_seconds, 0, 43_200),
         ("snr_db", snr_db, -20, 30),
     ):
-        _check(name, longest, low, high)
-        _check(name, shortest, low, longest)
+        check_range(name, longest, low, high)
+        check_range(name, shortest, low, longest)
     if path.suffix.lower() not in (".wav", ".flac"):
         raise ConfigError(f"{path} cannot be written in that format; name a file that ends in .wav or .flac.")
     rng = generator("soundscape", seed, 0)
@@ -280,19 +280,14 @@ def _blocks(plan: list[Planned], samples: int, seed: int, sample_rate: int) -> I
             done += size
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ConfigError(f"{name}={value:g} is out of range: {low:g} to {high:g} is allowed.")
-
-
 def _check_settings(settings: dict[str, Any]) -> None:
     clips, takes, folds = settings["clips_per_class"], settings["takes"], settings["folds"]
-    _check("clips_per_class", clips, 1, 10_000)
-    _check("takes", takes, 1, len(TAKES))
-    _check("folds", folds, 1, 10_000)
-    _check("seconds", settings["seconds"], 0.1, 60)
-    _check("sample_rate", settings["sample_rate"], 16000, 48000)
-    _check("seed", settings["seed"], 0, 9999)
+    check_range("clips_per_class", clips, 1, 10_000)
+    check_range("takes", takes, 1, len(TAKES))
+    check_range("folds", folds, 1, 10_000)
+    check_range("seconds", settings["seconds"], 0.1, 60)
+    check_range("sample_rate", settings["sample_rate"], 16000, 48000)
+    check_range("seed", settings["seed"], 0, 9999)
     sources = -(-clips // takes)
     if folds > sources:
         raise ConfigError(
