@@ -1,4 +1,4 @@
-"""Put the figures of benchmarks.parity and benchmarks.answering into docs/predict.md.
+"""Put the figures of benchmarks.parity and benchmarks.predicting into docs/predict.md.
 
     python -m benchmarks.answer_tables
 
@@ -36,7 +36,7 @@ def parity(result: dict[str, Any]) -> str:
         f"{result['clips']} clips of the split `{result['split']}`, model {result['model']}, "
         f"top-1 {result['top_1']:.2%}; {where(result)}:",
         "",
-        "| beside `val` on pictures | same first class | largest difference of a probability | allowed |",
+        "| beside `val` on images | same first class | largest difference of a probability | allowed |",
         "|---|---:|---:|---:|",
     ]
     for way, found in result["ways"].items():
@@ -54,7 +54,7 @@ def answering(result: dict[str, Any]) -> str:
     if found := result.get("latency"):
         lines += [
             "",
-            "| one 5-second clip, model loaded | p50, ms | p95, ms | read and draw | network | × floor | load, s |",
+            "| one 5-second clip, model loaded | p50, ms | p95, ms | read and render | network | × floor | load, s |",
             "|---|---:|---:|---:|---:|---:|---:|",
         ]
         for name, row in found.items():

@@ -1,11 +1,11 @@
-"""How fast answers come, and how much memory they take: one clip, ten hours, 2,000 short files.
+"""How fast predictions come, and how much memory they take: one clip, ten hours, 2,000 short files.
 
-    python -m benchmarks.answering [--model last.pt] [--hours 10] [--files 2000] [--parts latency,others] [--quick]
+    python -m benchmarks.predicting [--model last.pt] [--hours 10] [--files 2000] [--parts latency,others] [--quick]
 
 Without --model, an untrained YOLOv8n-cls of 50 classes stands in: it is as fast as a trained one. The parts:
 
 commands   wall time of whole commands: --help, and one clip from a cold start
-latency    one 5-second clip, model loaded: file to answer, beside its own parts and the floor (decoding and
+latency    one 5-second clip, model loaded: file to predict, beside its own parts and the floor (decoding and
            resampling by soundfile and soxr, then the network, and nothing else), each some calls at a time and all
            in turns, for three runtimes, one and two threads; a process that may use so many threads is pinned to so
            many cores
@@ -15,7 +15,7 @@ long       one long FLAC file through the command: hours a minute, and whether m
            the default runtime the whole of --hours, by the others an hour
 others     what one might use instead, from waveform to probabilities: see benchmarks/others.py
 
-Each measurement runs in a process of its own. benchmarks/results/answering.json is written after every part, so
+Each measurement runs in a process of its own. benchmarks/results/predicting.json is written after every part, so
 a run that is stopped leaves what it has measured.
 """
 
@@ -43,7 +43,7 @@ COMMAND = [sys.executable, "-m", "soundsight"]
 RATE = 44100  # Hz of the sounds that are written here; models resample to their own
 RUNTIMES = ("pytorch", "onnxruntime", "openvino")
 THREADS = (1, 2)
-TURNS = 10  # of each part of an answer
+TURNS = 10  # of each part of a prediction
 
 
 def main() -> None:
@@ -139,11 +139,11 @@ def commands(arguments: argparse.Namespace, place: Path, models: dict[str, Path]
     words = {
         "--help": ["--help"],
         "predict --help": ["predict", "--help"],
-        "first answer, checkpoint, converted before": ["predict", str(models["pytorch"]), clip],
-        "first answer, checkpoint, PyTorch": ["predict", str(models["pytorch"]), clip, "--runtime", "pytorch"],
+        "first prediction, checkpoint, converted before": ["predict", str(models["pytorch"]), clip],
+        "first prediction, checkpoint, PyTorch": ["predict", str(models["pytorch"]), clip, "--runtime", "pytorch"],
     }
     if "onnxruntime" in models:
-        words["first answer, ONNX file"] = ["predict", str(models["onnxruntime"]), clip]
+        words["first prediction, ONNX file"] = ["predict", str(models["onnxruntime"]), clip]
     found = {}
     for name, line in words.items():
         times = []
@@ -152,7 +152,7 @@ def commands(arguments: argparse.Namespace, place: Path, models: dict[str, Path]
             subprocess.run([*COMMAND, *line], check=True, capture_output=True)
             times.append(time.perf_counter() - start)
         if "converted" in name:
-            found["first answer, checkpoint, never used before"] = round(times[0], 3)
+            found["first prediction, checkpoint, never used before"] = round(times[0], 3)
         found[name] = round(statistics.median(times[1:]), 3)
     return found
 
@@ -240,7 +240,7 @@ def others(arguments: argparse.Namespace, place: Path, models: dict[str, Path]) 
 
 
 def answer(runtime: str, model: Path, source: Path) -> list[str]:
-    """The command that answers."""
+    """The command that predictions."""
     return [*COMMAND, "predict", str(model), str(source), "--device", "cpu"] + (
         ["--runtime", "pytorch"] if runtime == "pytorch" else []
     )
@@ -277,7 +277,7 @@ def untrained(arguments: argparse.Namespace) -> str:
     """Write a checkpoint of a network that has learned nothing."""
     import torch
 
-    from soundsight.backend.checkpoint import make_ears
+    from soundsight.backend.checkpoint import make_preprocessing
     from soundsight.config import SpectrogramConfig
 
     # isort: split
@@ -286,50 +286,50 @@ def untrained(arguments: argparse.Namespace) -> str:
     model = ClassificationModel("yolov8n-cls.yaml", nc=50, verbose=False)
     model.names = {number: f"class {number:02d}" for number in range(50)}
     model.args = {"imgsz": 224, "task": "classify", "model": "yolov8n-cls.yaml"}
-    model.soundsight = make_ears(SpectrogramConfig(), list(model.names.values()))
+    model.soundsight = make_preprocessing(SpectrogramConfig(), list(model.names.values()))
     torch.save({"model": model.half(), "ema": None, "train_args": model.args}, arguments.model)
     return str(arguments.model)
 
 
 def probabilities(arguments: argparse.Namespace) -> list[list[float]]:
-    """Answers to all clips."""
-    listener = loaded(arguments)
-    return [listener(clip).summary.probabilities.tolist() for clip in clips_of(arguments.place)]
+    """Predictions to all clips."""
+    predictor = loaded(arguments)
+    return [predictor(clip).summary.probabilities.tolist() for clip in clips_of(arguments.place)]
 
 
 def one_clip(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds from a file to its answer, of its parts, and of the floor, the model being loaded."""
+    """Milliseconds from a file to its prediction, of its parts, and of the floor, the model being loaded."""
     import soxr
 
     from soundsight.inference.segments import cut, draw, file_source
 
     start = time.perf_counter()
-    listener = loaded(arguments)
+    predictor = loaded(arguments)
     loading = time.perf_counter() - start
-    clips, ears = clips_of(arguments.place), listener.spectrogram
-    pictures: list[Any] = []
+    clips, preprocessing = clips_of(arguments.place), predictor.spectrogram
+    images: list[Any] = []
 
     def read_and_draw(clip: Path) -> None:
         with file_source(clip).open() as (info, blocks):
-            for stretch in cut(blocks, info.sample_rate, ears, window_seconds=5.0, hop_seconds=5.0):
-                pictures[:] = draw(stretch, ears)[0]
+            for stretch in cut(blocks, info.sample_rate, preprocessing, window_seconds=5.0, hop_seconds=5.0):
+                images[:] = draw(stretch, preprocessing)[0]
 
     def decode_and_resample(clip: Path) -> None:
         samples, rate = soundfile.read(clip, dtype="float32")
-        soxr.resample(samples, rate, ears.sample_rate, quality="HQ")
+        soxr.resample(samples, rate, preprocessing.sample_rate, quality="HQ")
 
     def answer_picture(_: Path) -> None:
-        listener.classifier.probabilities(pictures[0][None])
+        predictor.classifier.probabilities(images[0][None])
 
     def decode_and_answer(clip: Path) -> None:
         decode_and_resample(clip)
         answer_picture(clip)
 
     start = time.perf_counter()
-    listener(clips[0])
+    predictor(clips[0])
     first = time.perf_counter() - start
     ways = {
-        "whole": listener,
+        "whole": predictor,
         "draw": read_and_draw,
         "network": answer_picture,
         "decode": decode_and_resample,

@@ -1,7 +1,7 @@
-"""Ways to turn a recording into a picture file: ours, what users would otherwise run, and the lower limit.
+"""Ways to turn a recording into an image file: ours, what users would otherwise run, and the lower limit.
 
 Each contender is a function of (folder, config) that imports what it needs and returns a function of a clip's
-path, which writes one picture into the folder. All hear at `config.sample_rate`, but for the seed, which
+path, which writes one image into the folder. All hear at `config.sample_rate`, but for the seed, which
 takes recordings as they are. Each is written here from its description.
 """
 
@@ -20,15 +20,15 @@ Draw = Callable[[Path], Path]
 
 
 def soundsight(folder: Path, config: SpectrogramConfig) -> Draw:
-    """What `soundsight prepare` does for a clip: header, SHA-256, decode, resample, draw, PNG, rename."""
-    from soundsight.datasets import images as pictures
+    """What `soundsight prepare` does for a clip: header, SHA-256, decode, resample, render, PNG, rename."""
+    from soundsight.datasets import images as images
     from soundsight.datasets.catalogue import Clip
 
     def draw(path: Path) -> Path:
         clip = Clip(path=path, file=path.name, label="", name=path.stem, source=path.stem)
         target = folder / f"{path.stem}.png"
-        pictures._sha256.cache_clear()  # of the warm-up
-        done = pictures.draw(pictures.Task(clip, target, config))
+        images._sha256.cache_clear()  # of the warm-up
+        done = images.draw(images.Task(clip, target, config))
         if done.failure or not done.redrawn:
             raise RuntimeError(done.failure or f"{target} was there already")
         return target
@@ -37,10 +37,10 @@ def soundsight(folder: Path, config: SpectrogramConfig) -> Draw:
 
 
 def floor(folder: Path, config: SpectrogramConfig) -> Draw:
-    """Decode, resample, encode and write a picture that was drawn before, with the fastest means we know."""
-    from soundsight.datasets import images as pictures
+    """Decode, resample, encode and write an image that was rendered before, with the fastest means we know."""
+    from soundsight.datasets import images as images
 
-    return _floor(folder, config, lambda path, image: path.write_bytes(pictures.encode_png(image, "floor")))
+    return _floor(folder, config, lambda path, image: path.write_bytes(images.encode_png(image, "floor")))
 
 
 def floor_opencv(folder: Path, config: SpectrogramConfig) -> Draw:
@@ -54,21 +54,21 @@ def _floor(folder: Path, config: SpectrogramConfig, write: Callable[[Path, np.nd
     from soundsight import audio
     from soundsight.spectrogram import render
 
-    drawn: dict[Path, np.ndarray] = {}
+    rendered: dict[Path, np.ndarray] = {}
 
     def draw(path: Path) -> Path:
         waveform = audio.read(path, sample_rate=config.sample_rate, duration_seconds=config.clip_seconds)
-        if path not in drawn:  # in the warm-up
-            drawn[path] = render(waveform, config)
+        if path not in rendered:  # in the warm-up
+            rendered[path] = render(waveform, config)
         target = folder / f"{path.stem}.png"
-        write(target, drawn[path])
+        write(target, rendered[path])
         return target
 
     return draw
 
 
 def librosa(folder: Path, config: SpectrogramConfig) -> Draw:
-    """The same three-window picture by librosa, written by OpenCV with its defaults."""
+    """The same three-window image by librosa, written by OpenCV with its defaults."""
     import cv2
     import librosa
 
@@ -107,7 +107,7 @@ def librosa_picture(waveform: np.ndarray, config: SpectrogramConfig) -> np.ndarr
 
 
 def torchaudio(folder: Path, config: SpectrogramConfig) -> Draw:
-    """The same three-window picture by torchaudio's transforms, written by OpenCV."""
+    """The same three-window image by torchaudio's transforms, written by OpenCV."""
     import cv2
     import soundfile
     import torch
@@ -202,11 +202,11 @@ def _seed(folder: Path, saving: dict[str, Any]) -> Draw:
         plt.figure(figsize=(15, 7.5))
         plt.imshow(decibel.T, origin="lower", aspect="auto", cmap="jet", interpolation="none")
         plt.axis("off")
-        picture = io.BytesIO()
-        plt.savefig(picture, format="jpg", **saving)
+        image = io.BytesIO()
+        plt.savefig(image, format="jpg", **saving)
         plt.close()
         target = folder / f"{path.stem}.jpg"
-        target.write_bytes(picture.getvalue())
+        target.write_bytes(image.getvalue())
         return target
 
     return draw

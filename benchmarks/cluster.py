@@ -3,7 +3,7 @@
     python -m benchmarks.cluster MODEL --clips 20000 --work FOLDER [--scenario NAME ...] [--prefix "taskset -c 0"]
 
 All nodes share this machine's processors, so more nodes are not faster unless there are cores for them: the
-processor time tells the overhead, and the faults tell whether the answers stay whole. Needs root and Linux.
+processor time tells the overhead, and the faults tell whether the predictions stay whole. Needs root and Linux.
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ class Bench:
         command = [*nodes.inside(0), *self._command(listed or self.clips, out), "--engine", "ray"]
         command += ["--address", nodes.address, "--cluster", f"shard={self.shard}", *more]
         environment = {**self.environment, **nodes.environment}
-        watch, started, over = Watch(nodes), time.monotonic(), threading.Event()
+        callback, started, over = Callback(nodes), time.monotonic(), threading.Event()
         process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         found: dict[str, Any] = {}
         struck = trouble(nodes, folder / "shards", over) if trouble else None
         said = process.communicate(timeout=5400)[1]
         over.set()
-        found |= {"seconds": round(time.monotonic() - started, 1), **watch.stop()}
+        found |= {"seconds": round(time.monotonic() - started, 1), **callback.stop()}
         found |= {"exit_code": process.returncode, "said": said.splitlines()[-8:]}
         if (folder / "manifest.json").exists():
             manifest = json.loads((folder / "manifest.json").read_text())
@@ -107,7 +107,7 @@ class Bench:
         return [*words, "--out", str(out), "--device", "cpu", "--top-k", "1"]
 
 
-class Watch(threading.Thread):
+class Callback(threading.Thread):
     """Watches processor time and memory: of the driver, the workers, and all that Ray runs beside them.
 
     Looks once a second, so what a process did in its last second may be missed.

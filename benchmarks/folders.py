@@ -100,7 +100,7 @@ def watched(words: list[str], folder: Path) -> dict[str, float | int]:
     )
     busy: dict[int, float] = {}
 
-    def watch() -> None:
+    def callback() -> None:
         nonlocal peak
         parent = psutil.Process(process.pid)
         while not samples.wait(0.1):
@@ -113,7 +113,7 @@ def watched(words: list[str], folder: Path) -> dict[str, float | int]:
                 continue
             peak = max(peak, total)
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=callback)
     thread.start()
     code = process.wait()
     seconds = time.perf_counter() - started

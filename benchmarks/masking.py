@@ -1,9 +1,9 @@
-"""Do heat maps mean anything? Mask the hottest tenth of each picture, and see what that does to the answer.
+"""Do heat maps mean anything? Mask the hottest tenth of each image, and see what that does to the prediction.
 
     python benchmarks/masking.py MODEL DATA --fold 1 [--clips 400] [--out FILE.json]
 
 MODEL is a checkpoint that was not trained on that fold, DATA a prepared folder with the model's settings.
-Masked is what `silence` looks like: black. Everything is masked in cells of a sixteenth of the picture's side
+Masked is what `silence` looks like: black. Everything is masked in cells of a sixteenth of the image's side
 (and, for comparison, pixel by pixel), chosen by: the heat map of `soundsight explain`; chance; loudness; and
 Grad-CAM of the last layer. What is reported is the mean fall of the probability of the class that the model
 had named. One processor thread, no network.
@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from soundsight.datasets import manifest
-from soundsight.evaluation.scoring import check_ears, read_picture
+from soundsight.evaluation.scoring import check_preprocessing, read_image
 from soundsight.inference.explain import explain
 from soundsight.models.classifier import Classifier
 from soundsight.models.load import load_classifier
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("data")
     parser.add_argument("--fold", default="5")
-    parser.add_argument("--clips", type=int, help="at most so many, drawn at random")
+    parser.add_argument("--clips", type=int, help="at most so many, chosen at random")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     import torch
@@ -46,11 +46,11 @@ def main() -> None:
     files = [Path(arguments.data, row.split, row.image) for row in rows if row.fold == arguments.fold]
     random = np.random.default_rng(0)
     files = [files[i] for i in sorted(random.permutation(len(files))[: arguments.clips])]
-    check_ears(files, classifier.ears.spectrogram, arguments.model)
+    check_preprocessing(files, classifier.preprocessing.spectrogram, arguments.model)
     falls: dict[str, list[np.ndarray]] = {}
     before, began = [], time.perf_counter()
     for first in range(0, len(files), BATCH):
-        images = np.stack([read_picture(file) for file in files[first : first + BATCH]])
+        images = np.stack([read_image(file) for file in files[first : first + BATCH]])
         named, batch = measure(classifier, images, random)
         before.append(named)
         for key, fall in batch.items():
@@ -66,41 +66,41 @@ def main() -> None:
 def measure(
     classifier: Classifier, images: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Probability of the class named for each picture, and how far it falls under each mask."""
+    """Probability of the class named for each image, and how far it falls under each mask."""
     probabilities = classifier.probabilities(images)
     classes = probabilities.argmax(1)
     every = np.arange(len(images))
     maps = {
-        "hottest (soundsight explain)": np.stack([explain(classifier, image).heat for image in images]),
+        "hottest (soundsight explain)": np.stack([explain(classifier, image).saliency for image in images]),
         "random": random.random(images.shape[:3]).astype(np.float32),
         "loudest": images.mean(3, dtype=np.float32),
         "hottest (Grad-CAM, last layer)": grad_cam(classifier, images, classes),
     }
     falls = {}
-    for name, heat in maps.items():
+    for name, saliency in maps.items():
         for grain, cut in {"cells": cells, "pixels": pixels}.items():
-            masked = np.where(cut(heat)[..., None], 0, images).astype(np.uint8)
+            masked = np.where(cut(saliency)[..., None], 0, images).astype(np.uint8)
             after = classifier.probabilities(masked)
             falls[f"{name}, {grain}"] = (probabilities - after)[every, classes]
     return probabilities[every, classes], falls
 
 
-def cells(heat: np.ndarray) -> np.ndarray:
+def cells(saliency: np.ndarray) -> np.ndarray:
     """Mask of the tenth of all cells with the highest mean, `(batch, H, W)`."""
-    height, width = heat.shape[1:]
-    means = np.stack([cv2.resize(item, (GRID, GRID), interpolation=cv2.INTER_AREA) for item in heat])
+    height, width = saliency.shape[1:]
+    means = np.stack([cv2.resize(item, (GRID, GRID), interpolation=cv2.INTER_AREA) for item in saliency])
     chosen = pixels(means).astype(np.uint8)
     grown = [cv2.resize(item, (width, height), interpolation=cv2.INTER_NEAREST) for item in chosen]
     return np.stack(grown).astype(bool)
 
 
-def pixels(heat: np.ndarray) -> np.ndarray:
+def pixels(saliency: np.ndarray) -> np.ndarray:
     """Mask of the tenth of all pixels with the highest value, `(batch, H, W)`."""
-    flat = heat.reshape(len(heat), -1)
+    flat = saliency.reshape(len(saliency), -1)
     count = round(SHARE * flat.shape[1])
     mask = np.zeros(flat.shape, bool)
     np.put_along_axis(mask, np.argpartition(flat, -count, axis=1)[:, -count:], True, axis=1)
-    return mask.reshape(heat.shape)
+    return mask.reshape(saliency.shape)
 
 
 def grad_cam(classifier: Classifier, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -117,9 +117,9 @@ def grad_cam(classifier: Classifier, images: np.ndarray, classes: np.ndarray) ->
         hook.remove()
     score = logits.gather(1, torch.from_numpy(classes)[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, caught)
-    heat = (gradient.mean((2, 3), keepdim=True) * caught[0]).sum(1).relu().detach().numpy()
+    saliency = (gradient.mean((2, 3), keepdim=True) * caught[0]).sum(1).relu().detach().numpy()
     size = images.shape[2], images.shape[1]
-    return np.stack([cv2.resize(item, size, interpolation=cv2.INTER_CUBIC) for item in heat])
+    return np.stack([cv2.resize(item, size, interpolation=cv2.INTER_CUBIC) for item in saliency])
 
 
 def summarise(arguments: argparse.Namespace, before: np.ndarray, falls: dict[str, np.ndarray]) -> dict[str, Any]:

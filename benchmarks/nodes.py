@@ -48,7 +48,7 @@ class Nodes:
         self.machines: dict[int, subprocess.Popen[bytes]] = {}
         self.spaces: dict[int, str] = {}
         self.address = f"{NETWORK}.1:{PORT}"
-        # A cluster answers those who know its token.
+        # A cluster predictions those who know its token.
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 

@@ -1,8 +1,8 @@
-"""Do all ways of asking give the same answers? Every clip of one split, by all ways, compared with `val`.
+"""Do all ways of asking give the same predictions? Every clip of one split, by all ways, compared with `val`.
 
     python -m benchmarks.parity [--model last.pt] [--data data] [--split test] [--root FOLDER]
 
-The model must have been trained on pictures like those in --data, which `soundsight prepare` laid out; --root is
+The model must have been trained on images like those in --data, which `soundsight prepare` laid out; --root is
 where the recordings are, if they have moved since. Each way is the public one: the commands `val`, `export` and
 `predict`, and `soundsight.load` on arrays. What must hold: the same first class for every clip, probabilities
 within 1e-5 where PyTorch computes and within 1e-3 where another runtime does. Writes
@@ -45,10 +45,10 @@ def main() -> int:
 
 
 def measure(model: Path, data: Path, split: str, root: Path | None = None) -> dict[str, Any]:
-    """Answers by all ways, beside those of `val`."""
+    """Predictions by all ways, beside those of `val`."""
     import soundsight
     from soundsight.datasets.manifest import read_settings
-    from soundsight.evaluation.scoring import list_pictures
+    from soundsight.evaluation.scoring import list_images
 
     facts = machine.describe()
     root = root or Path(read_settings(data)["dataset"]["root"])
@@ -57,11 +57,11 @@ def measure(model: Path, data: Path, split: str, root: Path | None = None) -> di
         place = Path(folder)
         scores = soundsight.val(model, data=data, split=split, folder=place / "val", device="cpu").scores
         names, expected = scores.names, scores.probabilities
-        rows = list_pictures(data, split, names).rows
+        rows = list_images(data, split, names).rows
         files = [root / row.file for row in rows if row is not None]
         if len(files) != len(expected):
-            sys.exit(f"{data} has pictures that no recording belongs to; prepare it again.")
-        show("val on pictures")
+            sys.exit(f"{data} has images that no recording belongs to; prepare it again.")
+        show("val on images")
 
         def compare(way: str, found: np.ndarray, allowed: float) -> None:
             ways[way] = difference(found, expected, allowed)
@@ -70,9 +70,9 @@ def measure(model: Path, data: Path, split: str, root: Path | None = None) -> di
         for runtime, allowed in (("pytorch", PYTORCH), ("auto", EXPORTED)):
             found = predicted(model, files, names, place, "--runtime", runtime)
             compare(f"predict on recordings, runtime {runtime}", found, allowed)
-        listener = soundsight.load(model, device="cpu", runtime="pytorch")
+        predictor = soundsight.load(model, device="cpu", runtime="pytorch")
         arrays = [soundfile.read(file, dtype="int16") for file in files]
-        compare("API on arrays", np.stack([listener(*a).summary.probabilities for a in arrays]), PYTORCH)
+        compare("API on arrays", np.stack([predictor(*a).summary.probabilities for a in arrays]), PYTORCH)
         for form in ("onnx", "openvino"):
             made = exported(model, form, place)
             if made is None:
@@ -81,7 +81,7 @@ def measure(model: Path, data: Path, split: str, root: Path | None = None) -> di
                 compare(f"predict on recordings, exported to {form}", predicted(made, files, names, place), EXPORTED)
     return {
         **facts,
-        "model": listener.fingerprint,
+        "model": predictor.model_hash,
         "clips": len(files),
         "split": split,
         "top_1": round(scores.top1, 4),
@@ -120,8 +120,8 @@ def exported(model: Path, form: str, place: Path) -> Path | None:
 
 
 def difference(found: np.ndarray, expected: np.ndarray, allowed: float) -> dict[str, Any]:
-    """How far answers lie from those of `val`; a first place that both share within rounding is the same."""
-    heard = found.any(axis=1)  # digital silence is answered without the network
+    """How far predictions lie from those of `val`; a first place that both share within rounding is the same."""
+    heard = found.any(axis=1)  # digital silence is predicted without the network
     gap = np.abs(found - expected)[heard]
     same = found.argmax(axis=1) == expected.argmax(axis=1)
     return {

@@ -5,12 +5,12 @@
 
 Times here are wall times of fresh processes, so the machine must have nothing else to do; the load average
 before the run is in the results. Clips are synthesised (16 kHz, 16 bits); a large data set is made of hard
-links to a hundred of them, each drawn as if it were another recording.
+links to a hundred of them, each rendered as if it were another recording.
 
-- start-up: from calling the command to the first finished picture in the cache;
-- cores: the same data set, 5 s clips at the default settings, drawn by one worker and by two, in turn; and the
+- start-up: from calling the command to the first finished image in the cache;
+- cores: the same data set, 5 s clips at the default settings, rendered by one worker and by two, in turn; and the
   limit, two commands of one worker at the same time;
-- growth: data sets of short clips and small pictures, drawn anew and then left alone in a second run; peak
+- growth: data sets of short clips and small images, chosen anew and then left alone in a second run; peak
   memory of the main process and of each worker; straight lines fitted to all but the largest data set.
 
 `python -m benchmarks.tables` puts the figures into docs/performance.md.
@@ -98,7 +98,7 @@ def write_sounds(root: Path, clips: int, seconds: float) -> Path:
 
 
 def startup(folder: Path, repeat: int) -> dict[str, Any]:
-    """Seconds from calling the command to its first picture, by number of workers."""
+    """Seconds from calling the command to its first image, by number of workers."""
     root = write_sounds(folder / "few", 40, 5.0)
     result = {}
     print("\nstart-up")
@@ -111,12 +111,12 @@ def startup(folder: Path, repeat: int) -> dict[str, Any]:
             shutil.rmtree(cache)
             shutil.rmtree(data)
         result[f"workers_{workers}_s"] = round(statistics.median(seconds), 3)
-        print(f"  {workers} workers: first picture after {result[f'workers_{workers}_s']:.3f} s", flush=True)
+        print(f"  {workers} workers: first image after {result[f'workers_{workers}_s']:.3f} s", flush=True)
     return result
 
 
 def first_picture(words: list[str], cache: Path) -> float:
-    """Run `soundsight prepare` and watch the cache for a picture."""
+    """Run `soundsight prepare` and watch the cache for an image."""
     environment = machine.child_environment()
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -187,19 +187,19 @@ def growth(folder: Path, sizes: list[int]) -> dict[str, Any]:
     print("\ngrowth")
     for size in sizes:
         root = write_sounds(folder / "short", size, SMALL["clip_seconds"])
-        drawn = call(folder, root, workers=2, settings=SMALL)
+        rendered = call(folder, root, workers=2, settings=SMALL)
         kept = call(folder, root, workers=2, settings=SMALL)
         clear(folder)
-        if (drawn["drawn"], kept["kept"]) != (size, size):
-            raise RuntimeError(f"Of {size} clips, {drawn['drawn']} were drawn and {kept['kept']} kept.")
+        if (rendered["drawn"], kept["kept"]) != (size, size):
+            raise RuntimeError(f"Of {size} clips, {rendered['drawn']} were rendered and {kept['kept']} kept.")
         steps.append(
             {
                 "clips": size,
-                "draw_s": drawn["prepare_s"],
+                "draw_s": rendered["prepare_s"],
                 "skip_s": kept["prepare_s"],
                 "skipped_per_s": round(size / kept["prepare_s"]),
-                "main_mib": drawn["main_mib"],
-                "worker_mib": drawn["worker_mib"],
+                "main_mib": rendered["main_mib"],
+                "worker_mib": rendered["worker_mib"],
             }
         )
         print("  " + ", ".join(f"{key} {value}" for key, value in steps[-1].items()), flush=True)
@@ -255,7 +255,7 @@ def call(folder: Path, root: Path, *, workers: int, settings: dict[str, Any]) ->
 
 
 def clear(folder: Path) -> None:
-    """Forget what was drawn."""
+    """Forget what was rendered."""
     for name in ("cache", "data"):
         shutil.rmtree(folder / name, ignore_errors=True)
 
@@ -265,17 +265,17 @@ def measured_prepare(words: dict[str, str], workers: int, settings: dict[str, An
     from soundsight.config import DatasetConfig, SpectrogramConfig
     from soundsight.datasets.prepare import prepare
 
-    watch = WorkerMemory()
-    watch.start()
+    callback = WorkerMemory()
+    callback.start()
     done = prepare(DatasetConfig(**words), SpectrogramConfig(**settings), workers=workers)
-    watch.done.set()
-    watch.join()
+    callback.done.set()
+    callback.join()
     return {
         "prepare_s": round(done.seconds, 3),
-        "drawn": done.drawn,
+        "drawn": done.rendered,
         "kept": done.kept,
         "main_mib": peak_mib(os.getpid()),
-        "worker_mib": max(watch.peaks.values(), default=None),
+        "worker_mib": max(callback.peaks.values(), default=None),
     }
 
 

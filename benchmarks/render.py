@@ -1,9 +1,9 @@
-"""From file to picture: our way beside what users would otherwise run, on one core.
+"""From file to image: our way beside what users would otherwise run, on one core.
 
     python -m benchmarks.render            # about ten minutes; writes benchmarks/results/render.json
     python -m benchmarks.render --quick    # about a minute, to see that it works; writes nothing
 
-Protocol: each contender draws the same clips in a fresh process, pinned to one core, one thread a library,
+Protocol: each contender renders the same clips in a fresh process, pinned to one core, one thread a library,
 files in the page cache, three clips of warm-up outside of the clock; contenders take turns, and the turns are
 repeated. A figure is processor time (user and system) a clip, the median of the repetitions; a ratio is the
 median of the repetitions' ratios. Processor time and not wall time, so that other work on the machine matters
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def clip_sets(folder: Path, arguments: argparse.Namespace) -> list[tuple[str, list[Path]]]:
-    """The clips that are drawn, by set."""
+    """The clips that are rendered, by set."""
     from soundsight import audio
     from soundsight.synthesis import dataset as demo
 
@@ -148,7 +148,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def measure(contender: str, paths: list[Path]) -> dict[str, Any]:
-    """Draw all clips once; milliseconds a clip."""
+    """Render all clips once; milliseconds a clip."""
     from benchmarks.baselines import CONTENDERS
     from soundsight.config import SpectrogramConfig
 
@@ -177,7 +177,7 @@ def measure(contender: str, paths: list[Path]) -> dict[str, Any]:
 
 
 def pixels(_: str, paths: list[Path]) -> dict[str, Any]:
-    """How far our pictures are from librosa's."""
+    """How far our images are from librosa's."""
     import numpy as np
 
     from benchmarks.baselines import librosa_picture
@@ -204,7 +204,7 @@ def stages(_: str, paths: list[Path]) -> dict[str, float]:
     from benchmarks.baselines import CONTENDERS
     from soundsight import audio, spectrogram
     from soundsight.config import SpectrogramConfig
-    from soundsight.datasets import images as pictures
+    from soundsight.datasets import images as images
 
     spent: list[dict[str, float]] = []
 
@@ -221,10 +221,10 @@ def stages(_: str, paths: list[Path]) -> dict[str, float]:
     audio._open = timed("header", audio._open)
     audio._info = timed("header", audio._info)
     audio.Recording.read = timed("decode and resample", audio.Recording.read)
-    pictures.sha256 = timed("SHA-256", pictures.sha256)
-    pictures.render = timed("render", pictures.render)
-    pictures.encode_png = timed("encode PNG", pictures.encode_png)
-    pictures.write_bytes = timed("write and rename", pictures.write_bytes)
+    images.sha256 = timed("SHA-256", images.sha256)
+    images.render = timed("render", images.render)
+    images.encode_png = timed("encode PNG", images.encode_png)
+    images.write_bytes = timed("write and rename", images.write_bytes)
     spectrogram._packed_rfft = timed("render: FFT", spectrogram._packed_rfft)
     parts = {"einsum": "windows", "square": "squares", "matmul": "mel bands"}
     spectrogram.np = _Proxy(np, **{name: timed(f"render: {part}", getattr(np, name)) for name, part in parts.items()})

@@ -1,8 +1,8 @@
-"""How fast the page answers, what it weighs, and how long a report takes. Loopback only, bounded.
+"""How fast the page predictions, what it weighs, and how long a report takes. Loopback only, bounded.
 
     python benchmarks/serving.py MODEL CLIP.wav [--run FOLDER] [--threads 1] [--out FILE.json]
 
-Starts `soundsight serve`, sends CLIP with the page's own request (picture and tracks included) as one user and
+Starts `soundsight serve`, sends CLIP with the page's own request (image and tracks included) as one user and
 then as eight at once, each user twenty times, one request after the other. --run is a folder of `soundsight
 val` or `crossval`: its report is built as well, with heat maps.
 """
@@ -69,7 +69,7 @@ def page_weight() -> dict[str, int]:
 
 
 def answers(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds from sending a clip to its whole answer, by number of users."""
+    """Seconds from sending a clip to its whole prediction, by number of users."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -86,7 +86,7 @@ def answers(arguments: argparse.Namespace) -> dict[str, Any]:
         found: dict[str, Any] = {"start_seconds": round(time.perf_counter() - began, 2)}
         url = f"http://127.0.0.1:{port}/api/predict?picture=true"
         body = arguments.clip.read_bytes()
-        ask(url, body)  # the first answer warms up
+        ask(url, body)  # the first prediction warms up
         for users in USERS:
             found[f"users_{users}"] = load(url, body, users)
         return found
@@ -125,7 +125,7 @@ def load(url: str, body: bytes, users: int) -> dict[str, Any]:
 
 
 def ask(url: str, body: bytes) -> bool:
-    """Send a clip; whether it was answered."""
+    """Send a clip; whether it was predicted."""
     request = urllib.request.Request(url, body, {"Content-Type": "audio/wav"})
     try:
         with urllib.request.urlopen(request, timeout=120) as reply:
@@ -142,9 +142,9 @@ def build_report(run: str) -> dict[str, Any]:
 
     found: dict[str, Any] = {"clips": len(read_run(run).rows)}
     with tempfile.TemporaryDirectory() as folder:
-        for name, heat in (("without_heat", False), ("with_heat", True)):
+        for name, saliency in (("without_heat", False), ("with_heat", True)):
             began = time.perf_counter()
-            page = report(run, out=Path(folder, f"{name}.html"), heat=heat, device="cpu")
+            page = report(run, out=Path(folder, f"{name}.html"), saliency=saliency, device="cpu")
             found[name] = {"seconds": round(time.perf_counter() - began, 2), "bytes": page.stat().st_size}
     return found
 

@@ -19,8 +19,8 @@ WAYS = {
     "soundsight": "**soundsight**: what `prepare` does for a clip",
     "floor": "floor: decode, resample, PNG by our encoder",
     "floor (OpenCV)": "floor with OpenCV's PNG",
-    "librosa": "librosa, same picture",
-    "torchaudio": "torchaudio, same picture",
+    "librosa": "librosa, same image",
+    "torchaudio": "torchaudio, same image",
     "specshow": "librosa, `specshow`, `savefig`",
     "seed": "seed notebook: NumPy STFT, matplotlib, JPEG",
     "seed (cropped)": "the same with margins cropped",
@@ -51,7 +51,7 @@ def render_table(result: dict[str, Any]) -> str:
         lines += [
             f"{part['name']}, {part['clips']} clips of 5 s, median of {result['repetitions']} turns:",
             "",
-            "| | ms a clip | × ours (range) | kB a picture | start to first picture, s |",
+            "| | ms a clip | × ours (range) | kB an image | start to first image, s |",
             "|---|---:|---:|---:|---:|",
         ]
         for name, figure in part["contenders"].items():
@@ -114,8 +114,8 @@ def prepare_table(result: dict[str, Any]) -> str:
         "",
         "| | |",
         "|---|---:|",
-        f"| command to first picture, 1 worker | {start['workers_1_s']:.2f} s |",
-        f"| command to first picture, 2 workers | {start['workers_2_s']:.2f} s |",
+        f"| command to first image, 1 worker | {start['workers_1_s']:.2f} s |",
+        f"| command to first image, 2 workers | {start['workers_2_s']:.2f} s |",
         f"| {cores['clips']:,} clips, 1 worker | {cores['workers_1_s']:.1f} s, "
         f"{cores['workers_1_clips_per_s']} clips/s |",
         f"| {cores['clips']:,} clips, 2 workers | {cores['workers_2_s']:.1f} s, "
@@ -127,7 +127,7 @@ def prepare_table(result: dict[str, Any]) -> str:
             else []
         ),
         "",
-        "| clips | drawn in, s | left alone in, s | left alone a second | main process, MiB | worker, MiB |",
+        "| clips | rendered in, s | left alone in, s | left alone a second | main process, MiB | worker, MiB |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [

@@ -1,10 +1,10 @@
 """Time of a training epoch: the stock `yolo` command, our wrapper around it, and our own trainer.
 
     python -m benchmarks.train_speed                                        # on 20 x 40 synthesised clips
-    python -m benchmarks.train_speed --data data --model yolov8n-cls.pt     # on prepared pictures
+    python -m benchmarks.train_speed --data data --model yolov8n-cls.pt     # on prepared images
     python -m benchmarks.train_speed --device 0 --epochs 5                  # on a GPU
 
-All train on the same pictures with the same arguments (configs/train.yaml), in turn. The first epoch of each run is
+All train on the same images with the same arguments (configs/train.yaml), in turn. The first epoch of each run is
 left out, and so is validation. In mixed precision `yolo` computes on GPUs only; our trainer does on processors with
 bfloat16 too, so it is timed with `amp=false` as well. On a GPU all are timed in mixed precision and nvidia-smi tells
 how busy it is, several times a second from the second epoch to the last. Writes benchmarks/results/train_speed.json, or
@@ -61,9 +61,9 @@ def main() -> None:
         for turn in range(arguments.rounds):
             for number, way in enumerate(ways):
                 project = Path(folder) / f"{turn}-{number}"
-                with Watch(arguments.device, project / "run" / "results.csv", arguments.epochs) as watch:
+                with Callback(arguments.device, project / "run" / "results.csv", arguments.epochs) as callback:
                     times[way] += train(ways[way], data, project, arguments)
-                busy[way] += watch.seen
+                busy[way] += callback.seen
                 print(f"{way}: {times[way][-1]:.1f} s an epoch", flush=True)
         images = len(list((data / "train").rglob("*.png")))
     medians = {way: statistics.median(seconds) for way, seconds in times.items()}
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def synthesise(folder: Path) -> Path:
-    """Pictures of the demonstration's sounds."""
+    """Images of the demonstration's sounds."""
     from soundsight.config import DatasetConfig
     from soundsight.datasets.prepare import prepare
     from soundsight.synthesis import dataset as demo
@@ -117,7 +117,7 @@ def train(command: list[str], data: Path, project: Path, arguments: argparse.Nam
     return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
 
 
-class Watch:
+class Callback:
     """How busy a GPU is, in percent, while an Ultralytics run goes from its second epoch to its last: `seen`."""
 
     def __init__(self, device: str, table: Path, epochs: int) -> None:
@@ -126,7 +126,7 @@ class Watch:
         self.ended = threading.Event()
         self.reader = threading.Thread(target=self._read, daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Callback:
         if self.device != "cpu":
             self.reader.start()
         return self

@@ -78,9 +78,9 @@ def storm(nodes: Nodes, shards: Path, over: threading.Event) -> float:
 
 
 class Poison(threading.Thread):
-    """Two recordings that no worker survives: one is answered by SIGKILL, the other by SIGSTOP.
+    """Two recordings that no worker survives: one is predicted by SIGKILL, the other by SIGSTOP.
 
-    This is what an exhausted memory and a server that does not answer look like from outside.
+    This is what an exhausted memory and a server that does not predict look like from outside.
     """
 
     def __init__(self, folder: Path, nodes: Nodes) -> None:

@@ -15,7 +15,7 @@ from soundsight.config import DatasetConfig, SpectrogramConfig
 from soundsight.datasets.prepare import prepare
 from soundsight.synthesis import dataset as demo
 
-# Pictures of 64 x 64 pixels of one second each, four classes: enough to learn, quick to train on.
+# Images of 64 x 64 pixels of one second each, four classes: enough to learn, quick to train on.
 TINY_CLASSES = ("siren", "crickets", "engine", "rain")
 TINY_EARS = SpectrogramConfig(clip_seconds=1.0, image_size=64, n_fft=2048, windows_ms=(25.0, 50.0, 100.0))
 
@@ -60,7 +60,7 @@ def tiny_data(tiny_sounds: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_data: Path) -> Path:
-    """A checkpoint with ears, trained for a few seconds; far from good, far better than chance."""
+    """A checkpoint with preprocessing, trained for a few seconds; far from good, far better than chance."""
     from soundsight.backend.train import train
 
     arguments = {
@@ -90,25 +90,25 @@ def tiny_thresholded_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFa
     """The tiny model with a temperature, and a threshold between what it says of a siren and of noise: "unknown"."""
     import shutil
 
-    from soundsight.backend.checkpoint import update_ears
+    from soundsight.backend.checkpoint import update_preprocessing
     from soundsight.inference import load
 
     path = tmp_path_factory.mktemp("thresholded") / "last.pt"
     shutil.copyfile(tiny_model, path)
-    update_ears(path, temperature=2.0)
+    update_preprocessing(path, temperature=2.0)
     predictor = load(path, device="cpu", threads=1)
     siren, other = (
-        float(predictor(sound, TINY_EARS.sample_rate).windows[0].probabilities.max())
+        float(predictor(sound, TINY_EARS.sample_rate).predictions[0].probabilities.max())
         for sound in (demo.synthesise("siren", seed=4, seconds=1.0), noise(1.0))
     )
     assert siren > other
-    update_ears(path, temperature=2.0, threshold=(siren + other) / 2)
+    update_preprocessing(path, temperature=2.0, threshold=(siren + other) / 2)
     return path
 
 
 @pytest.fixture(scope="session")
 def tiny_onnx(tiny_model: Path) -> Path:
-    """The tiny model as ONNX: answers without loading PyTorch."""
+    """The tiny model as ONNX: predictions without loading PyTorch."""
     pytest.importorskip("onnxruntime", reason="the extra soundsight[export] is not installed")
     from soundsight.backend.export import export
 

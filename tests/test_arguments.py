@@ -155,7 +155,7 @@ def test_a_search_refuses_what_no_trial_could_use():
 def test_images_of_another_tool_are_all_trained_on(tiny_data, tmp_path):
     """JPEG, upper case and nested folders, as Ultralytics counts them."""
     from soundsight.backend.trainer import ImageSet
-    from soundsight.evaluation.scoring import list_pictures
+    from soundsight.evaluation.scoring import list_images
 
     cv2 = pytest.importorskip("cv2")
     from ultralytics.data.utils import IMG_FORMATS
@@ -171,7 +171,7 @@ def test_images_of_another_tool_are_all_trained_on(tiny_data, tmp_path):
                 cv2.imwrite(str(goal / f"{file.stem}{suffix}"), cv2.imread(str(file)))
     count = sum(1 for _ in (tiny_data / "train").rglob("*.png"))
     assert len(ImageSet(tmp_path / "train", names, 64)) == count
-    assert len(list_pictures(tmp_path, "val", names).files) == sum(1 for _ in (tiny_data / "val").rglob("*.png"))
+    assert len(list_images(tmp_path, "val", names).files) == sum(1 for _ in (tiny_data / "val").rglob("*.png"))
     run = train(ROOT / "configs" / "train.yaml", data=str(tmp_path), **dict(w.split("=") for w in QUICK[:1]),
                 imgsz=64, epochs=1, batch=16, device="cpu", plots=False, project=str(tmp_path / "runs"))  # fmt: skip
     assert run.last.is_file()

@@ -1,4 +1,4 @@
-"""Augmentation: each change alone, on pictures whose answer is known by hand."""
+"""Augmentation: each change alone, on images whose prediction is known by hand."""
 
 import math
 from dataclasses import replace
@@ -14,7 +14,7 @@ from soundsight.config import AugmentConfig
 SIZE = 16
 
 
-def picture(column: int = 0, row: int = SIZE - 1) -> torch.Tensor:
+def image(column: int = 0, row: int = SIZE - 1) -> torch.Tensor:
     """Black but for one white pixel, uint8 (1, 3, SIZE, SIZE)."""
     image = torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8)
     image[:, :, row, column] = 255
@@ -29,9 +29,9 @@ def test_nothing_changes_when_all_is_off():
 
 
 def test_time_shift_goes_round():
-    shifted = augment.shift_time(picture(column=14), torch.tensor([0.25]))
+    shifted = augment.shift_time(image(column=14), torch.tensor([0.25]))
     assert shifted[0, 0, -1].nonzero().flatten().tolist() == [2]
-    assert torch.equal(augment.shift_time(shifted, torch.tensor([-0.25])), picture(column=14))
+    assert torch.equal(augment.shift_time(shifted, torch.tensor([-0.25])), image(column=14))
 
 
 def test_gain_moves_sound_but_not_silence():
@@ -96,7 +96,7 @@ def test_mixed_targets_stay_probabilities(part):
     pixels, targets = Augmenter(config, classes=8, db_range=80)(images, torch.arange(8))
     assert pixels.min() >= 0 and pixels.max() <= 1 and pixels.shape == images.shape
     assert torch.allclose(targets.sum(1), torch.ones(8), atol=1e-6)
-    assert (targets.topk(2).values[:, 1] > 0.02).any()  # some picture has two sounds
+    assert (targets.topk(2).values[:, 1] > 0.02).any()  # some image has two sounds
 
 
 def test_the_same_seed_and_epoch_draw_the_same():
@@ -151,5 +151,5 @@ def test_the_balanced_sampler_shows_each_class_as_often(tmp_path):
         seen[balanced] = rare / (20 * len(images))
     assert seen[False] == pytest.approx(0.1) and seen[True] == pytest.approx(0.5, abs=0.05)
     from_disk = BalancedImages(images)  # as several GPUs, or a set too large for memory, read it
-    drawn = [from_disk[index]["cls"].item() for index in range(len(from_disk))]
-    assert len(drawn) == 100 and sum(drawn) == 50
+    rendered = [from_disk[index]["cls"].item() for index in range(len(from_disk))]
+    assert len(rendered) == 100 and sum(rendered) == 50

@@ -444,7 +444,7 @@ def clip(duration_name: str = "a", **changes: object) -> Clip:
         (12.4, [(0.0, 5.0), (5.0, 10.0)]),  # less does not
         (7.4, [(0.0, None)]),
         (5.0, [(0.0, None)]),
-        (0.3, [(0.0, None)]),  # shorter than a window: kept, padded when drawn
+        (0.3, [(0.0, None)]),  # shorter than a window: kept, padded when rendered
         (None, [(0.0, None)]),  # unreadable: kept, so that drawing reports it
     ],
 )

@@ -100,13 +100,13 @@ def test_key_value_words_are_yaml():
 
 def test_prepare_lays_out_the_official_folds_and_does_nothing_twice(capsys, root):
     code, out, _ = run(capsys, "prepare", *EARS, "--workers", "1")
-    assert code == 0 and "15 pictures drawn" in out and "9 train, 3 val, 3 test" in out
-    pictures = sorted(p.relative_to("data").as_posix() for p in Path("data").rglob("*.png"))
-    assert pictures[:2] == ["test/cat/5-50-A-0.png", "test/dog/5-51-A-1.png"] and len(pictures) == 15
+    assert code == 0 and "15 images rendered" in out and "9 train, 3 val, 3 test" in out
+    images = sorted(p.relative_to("data").as_posix() for p in Path("data").rglob("*.png"))
+    assert images[:2] == ["test/cat/5-50-A-0.png", "test/dog/5-51-A-1.png"] and len(images) == 15
     assert Path("data/test/cat/5-50-A-0.png").samefile("dataset/ESC-50/spectrogram/cat/5-50-A-0.png")
     before = {p: p.stat().st_mtime_ns for p in Path("data").rglob("*.png")}
     code, out, _ = run(capsys, "prepare", "--workers", "1", *EARS)
-    assert code == 0 and "0 pictures drawn, 15 up to date" in out
+    assert code == 0 and "0 images rendered, 15 up to date" in out
     assert before == {p: p.stat().st_mtime_ns for p in Path("data").rglob("*.png")}
     rows = list(csv.DictReader(open("data/manifest.csv", encoding="utf-8")))
     assert len(rows) == 15 and {row["split"] for row in rows} == {"train", "val", "test"}
@@ -122,7 +122,7 @@ def test_bad_clips_are_listed_and_the_good_ones_are_there(capsys, root):
     (root / "audio" / "1-10-A-0.wav").write_text("this is no audio", encoding="utf-8")
     (root / "audio" / "2-20-A-0.wav").unlink()
     code, out, err = run(capsys, "prepare", *EARS, "--workers", "1")
-    assert code == 1 and "13 pictures drawn" in out
+    assert code == 1 and "13 images rendered" in out
     assert "2 clips failed" in err and "data/failures.csv" in err
     failures = {row["file"]: row["reason"] for row in csv.DictReader(open("data/failures.csv", encoding="utf-8"))}
     assert "no recording that can be read" in failures["audio/1-10-A-0.wav"]
@@ -205,7 +205,7 @@ def test_val_looks_as_predict_does(capsys, tiny_model, tiny_data, tiny_sounds, t
 
 
 def test_stock_yolo_val_gives_the_same_top1(capsys, tiny_model, tiny_data, tmp_path):
-    """Our figures on pictures are Ultralytics' own."""
+    """Our figures on images are Ultralytics' own."""
     from ultralytics import YOLO
 
     from soundsight.evaluation.val import val
@@ -218,7 +218,7 @@ def test_stock_yolo_val_gives_the_same_top1(capsys, tiny_model, tiny_data, tmp_p
 
 
 def test_pictures_drawn_with_other_settings_than_the_model_hears_are_refused(capsys, root, tiny_model):
-    for name in ("cat", "dog", "hen"):  # classes that the model knows, pictures that it does not
+    for name in ("cat", "dog", "hen"):  # classes that the model knows, images that it does not
         (root / "meta" / "esc50.csv").write_text(
             (root / "meta" / "esc50.csv")
             .read_text(encoding="utf-8")
@@ -227,7 +227,7 @@ def test_pictures_drawn_with_other_settings_than_the_model_hears_are_refused(cap
         )
     run(capsys, "prepare", *EARS, "--workers", "1")
     code, _, err = run(capsys, "val", str(tiny_model), "--split", "test")
-    assert code == 2 and "was drawn with other spectrogram settings" in err
+    assert code == 2 and "was rendered with other spectrogram settings" in err
 
 
 def test_a_model_that_is_not_there_and_a_split_that_is_not_there(capsys, tiny_model, tiny_data, tmp_path):

@@ -181,7 +181,7 @@ def test_addresses_that_cannot_be(monkeypatch):
         with pytest.raises(ConfigError, match=words):
             connect.find_address(ClusterConfig(address=address))
     address = f"127.0.0.1:{free_port()}"
-    with pytest.raises(ConfigError, match=f"Nothing answers at {address} within 5 s: start a cluster there"):
+    with pytest.raises(ConfigError, match=f"Nothing predictions at {address} within 5 s: start a cluster there"):
         connect.connect(ClusterConfig(address=address), connect.Needs())
 
 
@@ -265,7 +265,7 @@ def head(tmp_path_factory):
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         nodes = [start_node(address)]
         try:
-            wait_until(lambda: connect.answers(address, 0.2), 60)
+            wait_until(lambda: connect.results(address, 0.2), 60)
             yield address
         finally:
             for node in reversed(nodes):
@@ -375,10 +375,10 @@ def test_embed_writes_the_same_bytes(head, tiny_model, tiny_sounds, tmp_path):
 
 @needs_ray
 def test_prepare_draws_the_same_files(head, tiny_sounds, tmp_path):
-    ears = ["clip_seconds=1.0", "image_size=64", "n_fft=2048", f"root={tiny_sounds}"]
+    preprocessing = ["clip_seconds=1.0", "image_size=64", "n_fft=2048", f"root={tiny_sounds}"]
     for name, engine in (("a", ["--workers", "1"]), ("b", ["--engine", "ray", "--address", head])):
-        done = run("prepare", *ears, f"data={tmp_path / name}", f"cache={tmp_path / name}-cache", *engine)
-        assert done.returncode == 0 and "80 pictures drawn" in done.stdout, done.stderr
+        done = run("prepare", *preprocessing, f"data={tmp_path / name}", f"cache={tmp_path / name}-cache", *engine)
+        assert done.returncode == 0 and "80 images rendered" in done.stdout, done.stderr
     assert same_tree(tmp_path / "a", tmp_path / "b")
     assert filecmp.cmp(tmp_path / "a" / "manifest.csv", tmp_path / "b" / "manifest.csv", shallow=False)
 
@@ -568,7 +568,7 @@ def bucket(tmp_path_factory):
     with open(tmp_path_factory.mktemp("s3") / "server.log", "w") as log:
         process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     try:
-        wait_until(lambda: connect.answers(f"127.0.0.1:{port}", 0.2), 60)
+        wait_until(lambda: connect.results(f"127.0.0.1:{port}", 0.2), 60)
         query = f"?endpoint_override=127.0.0.1:{port}&scheme=http&allow_bucket_creation=true"
         yield "s3://sounds", query
     finally:
@@ -631,14 +631,14 @@ def test_steady_batches_do_not_depend_on_their_neighbours(tiny_model):
     from soundsight.inference import Options, load
     from soundsight.inference.segments import array_source
 
-    listener = load(tiny_model, device="cpu", threads=1)
+    predictor = load(tiny_model, device="cpu", threads=1)
     rng = np.random.default_rng(0)
     sounds = [(0.1 * rng.standard_normal(16000)).astype(np.float32) for _ in range(9)]
     options = replace(Options(), steady=True, batch=8)
 
     def heard(some) -> list[np.ndarray]:
         sources = [array_source(sound, 16000) for sound in some]
-        return [window.probabilities for answer in listener.answers(sources, options) for window in answer.windows]
+        return [window.probabilities for answer in predictor.results(sources, options) for window in answer.predictions]
 
     together = heard(sounds)
     assert all(np.array_equal(alone, heard([sound])[0]) for alone, sound in zip(together, sounds, strict=True))

@@ -17,11 +17,11 @@ import soundfile
 import torch
 
 from conftest import TINY_EARS
-from soundsight.backend.checkpoint import update_ears
+from soundsight.backend.checkpoint import update_preprocessing
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig
 from soundsight.datasets.catalogue import Clip, read_catalogue
-from soundsight.datasets.images import draw_clip
-from soundsight.datasets.prepare import draw_all
+from soundsight.datasets.images import render_clip
+from soundsight.datasets.prepare import render_all
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation.crossval import crossval
 from soundsight.models.classifier import softmax
@@ -57,7 +57,7 @@ def test_every_clip_is_scored_once_and_all_is_written(tones, tmp_path):
     assert done.folds == [1, 2, 3] and done.pooled.count == 24
     rows = list(csv.DictReader((done.folder / "predictions.csv").open(encoding="utf-8")))
     assert len({row["clip"] for row in rows}) == 24
-    for row in rows:  # a clip is answered by the model of its own fold
+    for row in rows:  # a clip is predicted by the model of its own fold
         assert row["clip"].split("/")[1].startswith(f"{row['fold']}-")
     metrics = json.loads((done.folder / "metrics.json").read_text(encoding="utf-8"))
     top1 = [fold["top1"] for fold in metrics["folds"].values()]
@@ -102,8 +102,10 @@ def test_a_fold_that_was_trained_but_not_scored_ends_with_the_same_bytes(tones, 
 
 
 def test_runs_on_the_same_data_are_averaged_whatever_their_pictures(tones, tmp_path):
-    def run(name, ears=EARS, **more):
-        return crossval(tones, ears, name=name, runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK, **more)
+    def run(name, preprocessing=EARS, **more):
+        return crossval(
+            tones, preprocessing, name=name, runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK, **more
+        )
 
     first = run("first", seeds=(0, 1))
     small = replace(EARS, image_size=32)
@@ -119,7 +121,7 @@ def test_runs_on_the_same_data_are_averaged_whatever_their_pictures(tones, tmp_p
     assert [len(models) for models in metrics["single_models_top1"].values()] == [3, 3, 3]
     assert metrics["settings"]["others"][0]["spectrogram"]["image_size"] == 64
 
-    with pytest.raises(DatasetError, match="has no answers for fold 1 with shifts=2"):
+    with pytest.raises(DatasetError, match="has no predictions for fold 1 with shifts=2"):
         run("second", small, others=[first.folder], shifts=2)
     with pytest.raises(ConfigError, match="holds no cross-validation"):
         run("second", small, others=[tmp_path])
@@ -161,7 +163,7 @@ def test_several_looks_at_each_clip_are_averaged(tones, tiny_model, tmp_path):
     rows = list(csv.DictReader((done.folder / "predictions.csv").open(encoding="utf-8")))
     for row, found in zip(rows, done.pooled.probabilities, strict=True):
         clip = Clip(Path(tones.root, row["clip"]), row["clip"], "", "", "")
-        looks = [draw_clip(replace(clip, speed=speed), EARS) for speed in (1.0, 0.8)]
+        looks = [render_clip(replace(clip, speed=speed), EARS) for speed in (1.0, 0.8)]
         turned = np.stack([np.roll(look, turn, axis=1) for look in looks for turn in (0, 32)])
         expected = softmax(np.log(softmax(classifier.logits(turned))).mean(axis=0)[None])[0]
         assert np.allclose(found, expected, atol=1e-4)
@@ -239,7 +241,7 @@ def test_equal_files_in_two_folds_stop_the_run_and_two_labels_are_named(tones):
 
     def look_on(line: str) -> None:
         lines.append(line)
-        if "pictures are ready" in line:
+        if "images are ready" in line:
             raise KeyboardInterrupt
 
     first, far, near = (sorted(audio.glob(f"{start}*.wav"))[0] for start in ("1-10", "2-20", "1-11"))
@@ -286,7 +288,7 @@ def test_one_more_fold_leaves_finished_ones_in_the_summary(tones, tmp_path):
     start = tmp_path / "start.pt"
     shutil.copyfile(tmp_path / "a" / "fold1-seed0" / "run" / "weights" / "last.pt", start)
     first = crossval(tones, EARS, runs=tmp_path, workers=1, say=lambda _: None, only=[1], **{**QUICK, "model": start})
-    update_ears(start, temperature=2.0)
+    update_preprocessing(start, temperature=2.0)
     again = crossval(tones, EARS, runs=tmp_path, workers=1, say=lambda _: None, only=[1], **{**QUICK, "model": start})
     assert first.folder != again.folder  # another file under the same name
 
@@ -297,9 +299,9 @@ def test_pictures_that_another_command_drew_meanwhile_are_refused(tones, tmp_pat
 
     def say(line: str) -> None:
         if "Fold 1, seed 0: top-1" in line:
-            draw_all(read_catalogue(tones), replace(small, fmin_hz=200.0), Path(tones.cache), workers=1)
+            render_all(read_catalogue(tones), replace(small, fmin_hz=200.0), Path(tones.cache), workers=1)
 
-    with pytest.raises(DatasetError, match="was drawn anew by another command"):
+    with pytest.raises(DatasetError, match="was chosen anew by another command"):
         crossval(tones, small, name="a", runs=tmp_path / "runs", workers=1, say=say, **QUICK)
     done = crossval(tones, small, name="a", runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK)
     assert done.folds == [1, 2, 3]

@@ -67,7 +67,7 @@ NO_TIME = {"shift": 0.0, "time_masks": 0}
     "changes", [{}, {"cutmix": 0.4, "filter_db": 8.0}, {"mixup": 0.0, "stretch": 0.1}, {"mixup": 0.0, **NO_TIME}]
 )
 def test_augmentation_as_a_graph_is_the_augmentation(changes):
-    """On the GPU, through the graph and not, and on the processor: the same pictures and targets, batch after batch."""
+    """On the GPU, through the graph and not, and on the processor: the same images and targets, batch after batch."""
     config = AugmentConfig(**changes)
     images = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     images[:, :, :20] = 0
@@ -124,11 +124,11 @@ def test_a_full_gpu_trains_without_graphs(tiny_data, tmp_path, monkeypatch):
 
 
 def test_gpu_and_processor_give_the_same_answers(run, tiny_data):
-    from soundsight.evaluation.scoring import list_pictures, logits_of
+    from soundsight.evaluation.scoring import list_images, logits_of
 
     there, here = load_classifier(run.last, device="0"), load_classifier(run.last, device="cpu")
     assert there.device.type == "cuda"
-    found = list_pictures(tiny_data, "test", there.ears.names)
+    found = list_images(tiny_data, "test", there.preprocessing.names)
     gpu, cpu = logits_of(there, found.files), logits_of(here, found.files)
     assert np.abs(gpu - cpu).max() < 0.05 and (gpu.argmax(1) == cpu.argmax(1)).all()
     assert (gpu.argmax(1) == found.targets).mean() > 0.5  # of four classes

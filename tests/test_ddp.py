@@ -19,14 +19,14 @@ import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
 from soundsight.config import AugmentConfig, SpectrogramConfig
 
 CLASSES = ("cat", "dog", "rain")
-PER_CLASS = 8  # 24 pictures: 12 for each process
+PER_CLASS = 8  # 24 images: 12 for each process
 EARS = SpectrogramConfig(image_size=32, fmin_hz=60.0)
 AUGMENT = AugmentConfig(mixup=0.3, shift=0.25)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Pictures of one grey level each, so that a level tells which picture it was."""
+def images(tmp_path_factory):
+    """Images of one grey level each, so that a level tells which image it was."""
     root = tmp_path_factory.mktemp("data")
     for split in ("train", "val", "test"):
         for label, name in enumerate(CLASSES):
@@ -39,7 +39,7 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def state(pictures, tmp_path_factory):
+def state(images, tmp_path_factory):
     """The file that Ultralytics writes for its processes, of our trainer with settings of its own."""
     from ultralytics import YOLO
     from ultralytics.utils.dist import generate_ddp_file
@@ -48,7 +48,7 @@ def state(pictures, tmp_path_factory):
 
     model = YOLO("yolov8n-cls.yaml", task="classify")
     arguments = {
-        "model": "yolov8n-cls.yaml", "data": str(pictures), "imgsz": 32, "epochs": 2, "batch": 8, "nbs": 8,
+        "model": "yolov8n-cls.yaml", "data": str(images), "imgsz": 32, "epochs": 2, "batch": 8, "nbs": 8,
         "device": "cpu", "project": str(tmp_path_factory.mktemp("runs")), "name": "two", "amp": False,
         "plots": False, "verbose": False, "seed": 3, "optimizer": "SGD", "lr0": 0.01, "warmup_epochs": 0,
     }  # fmt: skip
@@ -105,7 +105,7 @@ def test_each_process_trains_on_its_own_half(two_processes):
         assert len(mine) == len(other) == 12
         assert not mine & other
     assert first["levels"]["0"] != first["levels"]["1"], "every epoch deals anew"
-    assert first["batches"] == [4, 4, 4, 4, 4, 4], "batch=8 is 4 pictures in each of two processes"
+    assert first["batches"] == [4, 4, 4, 4, 4, 4], "batch=8 is 4 images in each of two processes"
 
 
 def test_processes_augment_differently(two_processes):
@@ -124,8 +124,8 @@ def test_the_checkpoint_has_its_ears(two_processes):
     from soundsight.models.load import load_classifier
 
     (first, second), _ = two_processes
-    ears = load_classifier(first["last"], device="cpu").ears
-    assert (ears.spectrogram.fmin_hz, ears.names) == (60.0, CLASSES)
+    preprocessing = load_classifier(first["last"], device="cpu").preprocessing
+    assert (preprocessing.spectrogram.fmin_hz, preprocessing.names) == (60.0, CLASSES)
     assert first["last"] == second["last"], "both processes write to one folder"
 
 

@@ -95,10 +95,10 @@ def test_a_simple_classifier_learns_the_classes_from_other_sources() -> None:
     rows = []
     for seed in range(14):
         for name in CLASSES:
-            picture = render(synthesise(name, seed=seed), config)[:, :, 1] / 255.0
-            picture = picture[:, picture.any(axis=0)]  # without digital silence
-            changes = abs(np.diff(picture, axis=1)).mean(axis=1)
-            rows.append(np.concatenate([picture.mean(axis=1), picture.std(axis=1), changes]))
+            image = render(synthesise(name, seed=seed), config)[:, :, 1] / 255.0
+            image = image[:, image.any(axis=0)]  # without digital silence
+            changes = abs(np.diff(image, axis=1)).mean(axis=1)
+            rows.append(np.concatenate([image.mean(axis=1), image.std(axis=1), changes]))
     features = np.array(rows) / np.std(rows, axis=0)  # (sources and classes, 192)
     known, new = features[:100], features[100:]
     nearest = abs(new[:, None] - known[None]).sum(axis=2).argmin(axis=1)

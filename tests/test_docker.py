@@ -135,7 +135,7 @@ def test_compose_builds_stages_that_exist():
 def test_the_page_is_asked_for_its_health():
     assert "8000" in of_image("page", "EXPOSE")
     assert "http://127.0.0.1:8000/health" in of_image("page", "HEALTHCHECK")[-1]
-    assert not of_image("soundsight", "HEALTHCHECK"), "a training answers no requests"
+    assert not of_image("soundsight", "HEALTHCHECK"), "a training predictions no requests"
 
 
 @pytest.fixture

@@ -39,10 +39,10 @@ class Server:
         self.etag = '"one"'
         self.status = 200
         self.ranges = True  # understands Range
-        self.breaks: list[int] = []  # answer n ends after so many bytes of the body
+        self.breaks: list[int] = []  # prediction n ends after so many bytes of the body
         self.length: int | None = None  # claims this Content-Length
         self.chunked = False
-        self.wrong_part = False  # answers a range with another one
+        self.wrong_part = False  # predictions a range with another one
         self.requests: list[dict[str, str]] = []
         self.paths: list[str] = []
 
@@ -238,7 +238,7 @@ def test_what_the_server_does_not_have(server: Server, tmp_path: Path, status: i
 
 def test_a_server_in_trouble_is_asked_again(server: Server, tmp_path: Path) -> None:
     server.status = 503
-    with pytest.raises(DatasetError, match=r"broke 5 times in a row \(the server answered HTTP 503\); try again"):
+    with pytest.raises(DatasetError, match=r"broke 5 times in a row \(the server replied HTTP 503\); try again"):
         get(server, tmp_path / "f")
     assert len(server.requests) == 5
 

@@ -79,7 +79,7 @@ def test_a_name_in_content_disposition_is_not_used(server: RawServer, tmp_path: 
 
 @pytest.mark.parametrize("mark", [b'"one\r\n X-Injected: 1"', b'"one\x00"', b'"\xff"', b'"' + b"a" * 5000 + b'"'])
 def test_a_mark_of_the_version_is_not_sent_back_if_it_is_odd(server: RawServer, tmp_path: Path, mark: bytes) -> None:
-    """The first answer breaks off; the second request would carry the mark in its If-Range."""
+    """The first prediction breaks off; the second request would carry the mark in its If-Range."""
     body = bytes(range(256)) * 100
     server.replies = [whole(body, b"ETag: " + mark)[:-5000], whole(body, b"ETag: " + mark)]
     file = tmp_path / "a.zip"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import TINY_EARS
-from soundsight.backend.checkpoint import update_ears
+from soundsight.backend.checkpoint import update_preprocessing
 from soundsight.cli import main
 from soundsight.errors import ConfigError
 from soundsight.inference import load
@@ -22,7 +22,7 @@ def other(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same network, less sure of itself."""
     path = tmp_path_factory.mktemp("ensemble") / "other.pt"
     shutil.copyfile(tiny_model, path)
-    update_ears(path, temperature=3.0, threshold=0.2)
+    update_preprocessing(path, temperature=3.0, threshold=0.2)
     return path
 
 
@@ -31,28 +31,28 @@ def clip(tiny_sounds: Path) -> Path:
     return sorted((tiny_sounds / "audio").glob("5-*.wav"))[0]
 
 
-def changed(model: Path, folder: Path, **ears: object) -> Path:
+def changed(model: Path, folder: Path, **preprocessing: object) -> Path:
     path = folder / "changed.pt"
     shutil.copyfile(model, path)
-    update_ears(path, **ears)
+    update_preprocessing(path, **preprocessing)
     return path
 
 
 def test_an_ensemble_answers_with_the_mean(tiny_model: Path, other: Path, clip: Path) -> None:
-    one, two = (load(path, device="cpu")(clip).windows[0] for path in (tiny_model, other))
+    one, two = (load(path, device="cpu")(clip).predictions[0] for path in (tiny_model, other))
     both = load([tiny_model, other], device="cpu")
-    answer = both(clip).windows[0]
+    answer = both(clip).predictions[0]
     assert not np.allclose(one.probabilities, two.probabilities, atol=0.02)
     assert np.allclose(answer.probabilities, (one.probabilities + two.probabilities) / 2, atol=1e-6)
-    assert both.fingerprint == f"{one.model.fingerprint}+{two.model.fingerprint}"
-    assert both.classifier.ears.threshold == pytest.approx(0.2)  # the other has none, which is not one of 0
-    assert load([tiny_model, tiny_model], device="cpu").classifier.ears.threshold == 0
+    assert both.model_hash == f"{one.model.fingerprint}+{two.model.fingerprint}"
+    assert both.classifier.preprocessing.threshold == pytest.approx(0.2)  # the other has none, which is not one of 0
+    assert load([tiny_model, tiny_model], device="cpu").classifier.preprocessing.threshold == 0
 
 
 def test_looks_are_averaged_model_by_model(tiny_model: Path, other: Path, clip: Path) -> None:
     how = {"shifts": 2, "speeds": (0.9,)}
     one, two, both = (
-        load(paths, device="cpu")(clip, **how).windows[0].probabilities
+        load(paths, device="cpu")(clip, **how).predictions[0].probabilities
         for paths in (tiny_model, other, [tiny_model, other])
     )
     assert np.allclose(both, (one + two) / 2, atol=1e-6)
@@ -76,8 +76,8 @@ def test_models_that_do_not_go_together_are_refused(tiny_model: Path, tmp_path: 
     renamed = changed(tiny_model, tmp_path, names=["a", "b", "c", "d"])
     with pytest.raises(ConfigError, match="Model 2 knows other classes"):
         load([tiny_model, renamed], device="cpu")
-    ears = asdict(replace(TINY_EARS, db_floor=-60.0))
-    deaf = changed(tiny_model, tmp_path, spectrogram={**ears, "windows_ms": list(ears["windows_ms"])})
+    preprocessing = asdict(replace(TINY_EARS, db_floor=-60.0))
+    deaf = changed(tiny_model, tmp_path, spectrogram={**preprocessing, "windows_ms": list(preprocessing["windows_ms"])})
     with pytest.raises(ConfigError, match="Model 2 hears with other spectrogram settings"):
         load([tiny_model, deaf], device="cpu")
     with pytest.raises(ConfigError, match="No model is named"):

@@ -9,8 +9,8 @@ import soundfile
 
 from soundsight import cli
 from soundsight.errors import ConfigError, ModelError
-from soundsight.inference.explain import can_explain, class_index, explain, heat_of
-from soundsight.reports.saliency import draw_heat
+from soundsight.inference.explain import can_explain, class_index, explain, saliency_of
+from soundsight.reports.saliency import plot_saliency
 from soundsight.spectrogram import render
 from soundsight.synthesis import dataset as demo
 
@@ -24,25 +24,25 @@ def classifier(tiny_model: Path):
 
 @pytest.fixture(scope="module")
 def siren(classifier) -> np.ndarray:
-    return render(demo.synthesise("siren", seed=3, seconds=1.0), classifier.ears.spectrogram)
+    return render(demo.synthesise("siren", seed=3, seconds=1.0), classifier.preprocessing.spectrogram)
 
 
 def test_credits_add_up_to_what_the_sound_changed(classifier, siren):
-    from soundsight.models.attribution import credits
+    from soundsight.models.attribution import attributions
 
-    index = classifier.ears.names.index("siren")
-    found = credits(classifier, siren, index, steps=64)
+    index = classifier.preprocessing.names.index("siren")
+    found = attributions(classifier, siren, index, steps=64)
     assert found.shape == (64, 64) and found.dtype == np.float32
     with_sound, silence = np.log(classifier.probabilities(np.stack([siren, 0 * siren]))[:, index])
     assert found.sum() == pytest.approx(float(with_sound - silence), rel=0.05, abs=0.05)
 
 
 def test_silence_gets_no_credit(classifier, siren):
-    from soundsight.models.attribution import credits
+    from soundsight.models.attribution import attributions
 
     siren = siren.copy()
     siren[:, 40:] = 0
-    found = credits(classifier, siren, 0)
+    found = attributions(classifier, siren, 0)
     assert not found[:, 40:].any() and found[:, :40].any()
 
 
@@ -50,27 +50,27 @@ def test_explaining_leaves_the_answers_as_they_were(classifier, siren):
     before = classifier.probabilities(siren[None])
     reason = explain(classifier, siren)
     assert np.array_equal(before, classifier.probabilities(siren[None]))
-    assert reason.label == classifier.ears.names[before[0].argmax()]
+    assert reason.label == classifier.preprocessing.names[before[0].argmax()]
     assert reason.probability == pytest.approx(before.max())
-    assert reason.heat.shape == (64, 64) and reason.heat.min() >= 0 and reason.heat.max() == 1
+    assert reason.saliency.shape == (64, 64) and reason.saliency.min() >= 0 and reason.saliency.max() == 1
     across, down = reason.peak()
-    assert reason.heat[int(down * 64), int(across * 64)] == 1
+    assert reason.saliency[int(down * 64), int(across * 64)] == 1
 
 
 def test_masking_the_hottest_cells_hurts_more_than_masking_others(classifier, tiny_data: Path):
     """The idea of benchmarks/masking.py on the tiny model."""
-    from soundsight.evaluation.scoring import read_picture
+    from soundsight.evaluation.scoring import read_image
 
     files = sorted((tiny_data / "test").rglob("*.png"))
-    images = np.stack([read_picture(file) for file in files])
+    images = np.stack([read_image(file) for file in files])
     before = classifier.probabilities(images)
     classes = before.argmax(1)
     falls = {}
     for name, sign in (("hot", 1), ("cold", -1)):
         masked = images.copy()
         for image, index in zip(masked, classes, strict=True):
-            heat = explain(classifier, image, classifier.ears.names[index]).heat
-            cells = heat.reshape(16, 4, 16, 4).mean((1, 3))
+            saliency = explain(classifier, image, classifier.preprocessing.names[index]).saliency
+            cells = saliency.reshape(16, 4, 16, 4).mean((1, 3))
             for cell in np.argsort(-sign * cells, axis=None)[:26]:
                 row, column = divmod(int(cell), 16)
                 image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 0
@@ -80,8 +80,8 @@ def test_masking_the_hottest_cells_hurts_more_than_masking_others(classifier, ti
 
 def test_heat_of_nothing_is_nothing():
     nothing = np.zeros((8, 8), np.float32)
-    assert not heat_of(nothing - 1, nothing).any()
-    assert heat_of(nothing, nothing + 0.5).max() == 1
+    assert not saliency_of(nothing - 1, nothing).any()
+    assert saliency_of(nothing, nothing + 0.5).max() == 1
 
 
 def test_the_layers_are_all_seen_and_left_without_hooks(classifier, siren):
@@ -107,10 +107,10 @@ def test_an_export_is_refused(tiny_onnx: Path, siren):
 
 
 def test_heat_must_fit_its_picture(tmp_path: Path, siren, classifier):
-    ears = classifier.ears.spectrogram
+    preprocessing = classifier.preprocessing.spectrogram
     with pytest.raises(ConfigError, match="same height and width"):
-        draw_heat(siren, np.zeros((32, 32), np.float32), ears, tmp_path / "a.png")
-    assert draw_heat(siren, None, ears, tmp_path / "b.svg").read_text(encoding="utf-8").startswith("<?xml")
+        plot_saliency(siren, np.zeros((32, 32), np.float32), preprocessing, tmp_path / "a.png")
+    assert plot_saliency(siren, None, preprocessing, tmp_path / "b.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
 def test_the_command_draws_a_heat_map(tmp_path: Path, tiny_model: Path, monkeypatch, capsys):

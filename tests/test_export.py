@@ -1,4 +1,4 @@
-"""Exports: ears inside, read back, and hostile or damaged files refused with a sentence."""
+"""Exports: preprocessing inside, read back, and hostile or damaged files refused with a sentence."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ def ears_of(path: Path) -> dict[str, Any]:
 
 
 def test_the_ears_are_inside(tiny_model: Path, tiny_onnx: Path) -> None:
-    ears = ears_of(tiny_onnx)
-    assert ears["spectrogram"] == to_dict(TINY_EARS)
-    assert ears["names"] == list(load(tiny_model, device="cpu").names)
-    assert ears["temperature"] == 1.0
-    assert ears["checkpoint"] == checkpoint.file_fingerprint(tiny_model)
+    preprocessing = ears_of(tiny_onnx)
+    assert preprocessing["spectrogram"] == to_dict(TINY_EARS)
+    assert preprocessing["names"] == list(load(tiny_model, device="cpu").names)
+    assert preprocessing["temperature"] == 1.0
+    assert preprocessing["checkpoint"] == checkpoint.short_file_hash(tiny_model)
     assert not list(tiny_onnx.parent.glob(".tmp-*"))
 
 
 def test_the_temperature_travels(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copy(tiny_model, tmp_path / "warm.pt")
-    checkpoint.update_ears(tmp_path / "warm.pt", temperature=1.7)
+    checkpoint.update_preprocessing(tmp_path / "warm.pt", temperature=1.7)
     made = export(tmp_path / "warm.pt")
     assert made == tmp_path / "warm.onnx"
-    assert load(made).classifier.ears.temperature == 1.7
+    assert load(made).classifier.preprocessing.temperature == 1.7
 
 
 def test_the_command(tiny_model: Path, tiny_sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,10 +87,10 @@ def test_the_command(tiny_model: Path, tiny_sounds: Path, tmp_path: Path, capsys
 def test_ultralytics_reads_the_same_files(tiny_onnx: Path, torchscript: Path) -> None:
     from ultralytics import YOLO
 
-    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     for path in (tiny_onnx, torchscript):  # the second by `yolo` alone
-        (result,) = YOLO(str(path), task="classify").predict(picture[:, :, ::-1].copy(), imgsz=64, verbose=False)
-        ours = load(tiny_onnx, device="cpu").classifier.probabilities(picture[None])[0]
+        (result,) = YOLO(str(path), task="classify").predict(image[:, :, ::-1].copy(), imgsz=64, verbose=False)
+        ours = load(tiny_onnx, device="cpu").classifier.probabilities(image[None])[0]
         np.testing.assert_allclose(result.probs.data.numpy(), ours, atol=1e-3)
         assert tuple(result.names.values()) == load(tiny_onnx, device="cpu").names
 
@@ -123,12 +123,12 @@ def test_openvino_computes_what_was_read(tiny_model: Path, tmp_path: Path) -> No
     folder = export(tiny_model, "openvino", out=tmp_path / "model")
     (plan,), (weights,) = folder.glob("*.xml"), folder.glob("*.bin")
     loaded = load(folder).classifier
-    picture = np.full((1, 64, 64, 3), 90, np.uint8)
-    before = loaded.probabilities(picture)
+    image = np.full((1, 64, 64, 3), 90, np.uint8)
+    before = loaded.probabilities(image)
     with open(weights, "r+b") as file:  # in place, as a mapped file would show
         file.write(bytes(weights.stat().st_size))
-    np.testing.assert_array_equal(loaded.probabilities(picture), before)
-    assert loaded.fingerprint != checkpoint.file_fingerprint(folder)
+    np.testing.assert_array_equal(loaded.probabilities(image), before)
+    assert loaded.model_hash != checkpoint.short_file_hash(folder)
     plan.write_bytes(export(tiny_model, "onnx", out=tmp_path / "x.onnx").read_bytes())
     with pytest.raises(ModelError, match="is no OpenVINO model"):
         load(folder)
@@ -220,7 +220,7 @@ def test_truncated_files_are_refused(tiny_onnx: Path, tiny_model: Path, tmp_path
         ("[" * 100_000, "are damaged"),
         ({"format": 99}, "written by a newer Soundsight"),
         ({"format": "1"}, "are damaged"),
-        ({"names": ["a", "b"]}, "names 2 classes but answers with shape (1, 4)"),
+        ({"names": ["a", "b"]}, "names 2 classes but predictions with shape (1, 4)"),
         ({"names": "abcd"}, "are damaged"),
         ({"names": [1, 2, 3, 4]}, "are damaged"),
         ({"temperature": 0}, "are damaged"),
@@ -229,7 +229,7 @@ def test_truncated_files_are_refused(tiny_onnx: Path, tiny_model: Path, tmp_path
         ({"spectrogram": {**to_dict(TINY_EARS), "image_size": 10**9}}, "image_size=1e+09 is out of range"),
         ({"spectrogram": {**to_dict(TINY_EARS), "secret": 1}}, "Unknown key 'secret'"),
         ({"spectrogram": "../../etc/passwd"}, "are damaged"),
-        ({"spectrogram": None}, "does not say how its spectrograms were drawn"),
+        ({"spectrogram": None}, "does not say how its spectrograms were rendered"),
     ],
 )
 def test_lying_metadata_is_refused(tiny_onnx: Path, tmp_path: Path, change: Any, match: str) -> None:
@@ -240,17 +240,17 @@ def test_lying_metadata_is_refused(tiny_onnx: Path, tmp_path: Path, change: Any,
 def test_pictures_that_do_not_fit_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     fixed = export(tiny_model, "onnx", out=tmp_path / "fixed.onnx", arguments={"dynamic": False})
     assert len(load(fixed).classifier.probabilities(np.zeros((3, 64, 64, 3), np.uint8))) == 3
-    ears = ears_of(fixed)
-    ears["spectrogram"]["image_size"] = 128
-    liar = with_metadata(fixed, tmp_path / "liar.onnx", **{KEY: json.dumps(ears)})
-    assert "does not accept the 128 x 128 pictures" in refused(liar)
+    preprocessing = ears_of(fixed)
+    preprocessing["spectrogram"]["image_size"] = 128
+    liar = with_metadata(fixed, tmp_path / "liar.onnx", **{KEY: json.dumps(preprocessing)})
+    assert "does not accept the 128 x 128 images" in refused(liar)
 
 
 def test_exports_of_others_need_ears(tiny_onnx: Path, tmp_path: Path) -> None:
     stock = with_metadata(tiny_onnx, tmp_path / "stock.onnx", **{KEY: None})
-    assert "does not say how its spectrograms were drawn" in refused(stock)
-    listener = load(stock, spectrogram=TINY_EARS)
-    assert listener.names == load(tiny_onnx).names and listener.model.settings == "override"
+    assert "does not say how its spectrograms were rendered" in refused(stock)
+    predictor = load(stock, spectrogram=TINY_EARS)
+    assert predictor.names == load(tiny_onnx).names and predictor.model.settings == "override"
     nameless = with_metadata(stock, tmp_path / "nameless.onnx", names="__import__('os').getcwd()")
     assert "does not name its classes" in refused(nameless, spectrogram=TINY_EARS)
 

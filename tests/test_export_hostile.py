@@ -35,8 +35,8 @@ def refused(path: Path, **how: Any) -> str:
     return str(caught.value)
 
 
-def ears(**changes: Any) -> str:
-    return json.dumps({**checkpoint.make_ears(TINY_EARS, NAMES), **changes})
+def preprocessing(**changes: Any) -> str:
+    return json.dumps({**checkpoint.make_preprocessing(TINY_EARS, NAMES), **changes})
 
 
 def graph(
@@ -56,7 +56,7 @@ def graph(
     )
     model.ir_version = 8
     entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, metadata or ears()
+    entry.key, entry.value = KEY, metadata or preprocessing()
     path.write_bytes(model.SerializeToString())
     return path
 
@@ -78,14 +78,14 @@ def test_an_honest_graph_of_our_own_making_passes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("nodes", "match"),
     [
-        (constant([[0.2, 0.3, 0.4]]), "does not answer with probabilities"),
-        (constant([[np.nan, 0.5, 0.5]]), "does not answer with probabilities"),
-        (constant([[np.inf, 0, 0]]), "does not answer with probabilities"),
-        (constant([[2, -1, 0]]), "does not answer with probabilities"),
-        (constant([[0.5, 0.5]]), "names 3 classes but answers with shape (1, 2)"),
-        (constant([0.2, 0.3, 0.5]), "names 3 classes but answers with shape"),
-        (constant(1.0), "answers with shape|does not accept"),
-        (constant(np.zeros((0, 3))), "answers with shape|does not answer"),
+        (constant([[0.2, 0.3, 0.4]]), "does not predict with probabilities"),
+        (constant([[np.nan, 0.5, 0.5]]), "does not predict with probabilities"),
+        (constant([[np.inf, 0, 0]]), "does not predict with probabilities"),
+        (constant([[2, -1, 0]]), "does not predict with probabilities"),
+        (constant([[0.5, 0.5]]), "names 3 classes but predictions with shape (1, 2)"),
+        (constant([0.2, 0.3, 0.5]), "names 3 classes but predictions with shape"),
+        (constant(1.0), "predictions with shape|does not accept"),
+        (constant(np.zeros((0, 3))), "predictions with shape|does not predict"),
     ],
 )
 def test_answers_that_are_none(tmp_path: Path, nodes: list[Any], match: str) -> None:
@@ -111,7 +111,7 @@ def test_inputs_that_are_no_picture(tmp_path: Path, given: list[Any]) -> None:
         said = refused(_without_inputs(graph(tmp_path / "a.onnx", nodes)))
     else:
         said = refused(graph(tmp_path / "a.onnx", nodes, given=inputs))
-    assert "does not take one picture as its input" in said or "is no ONNX model that can be opened" in said
+    assert "does not take one image as its input" in said or "is no ONNX model that can be opened" in said
 
 
 def _without_inputs(path: Path) -> Path:
@@ -122,11 +122,11 @@ def _without_inputs(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("pictures", [10**6, 10**9, 2**62, 0])
-def test_a_fixed_number_of_pictures_that_nobody_exports(tmp_path: Path, pictures: int) -> None:
-    """A million pictures at once are 49 GB before the network has begun."""
-    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [pictures, 3, 64, 64])]
+def test_a_fixed_number_of_pictures_that_nobody_exports(tmp_path: Path, images: int) -> None:
+    """A million images at once are 49 GB before the network has begun."""
+    given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [images, 3, 64, 64])]
     said = refused(graph(tmp_path / "a.onnx", HONEST, given=given))
-    assert "pictures at once; 1 to 1024 are allowed" in said or "can be opened" in said or "does not accept" in said
+    assert "images at once; 1 to 1024 are allowed" in said or "can be opened" in said or "does not accept" in said
 
 
 @pytest.mark.parametrize("shape", [[10**12], [2**40, 2**40], [-1], [10**6, 10**6]])
@@ -184,21 +184,21 @@ def test_weights_elsewhere_are_not_read(
         ("NaN", "are damaged"),
         ('{"format": 1e999}', "are damaged"),
         ('{"format": ' + "9" * 5000 + "}", "damaged|newer"),
-        (ears(names=[]), "are damaged"),
-        (ears(names=["a", "", "c"]), "are damaged"),
-        (ears(names={"0": "a"}), "are damaged"),
-        (ears(names=["a"] * 100_000), "classes but answers with shape|damaged"),
-        (ears(threshold=2), "are damaged"),
-        (ears(threshold="0"), "are damaged"),
-        (ears(temperature=1e-300), "are damaged"),
-        (ears(temperature=True), "are damaged"),
-        (ears(spectrogram=[]), "damaged|does not say"),
-        (ears(spectrogram={**to_dict(TINY_EARS), "clip_seconds": 1e308}), "out of range|damaged|not allowed"),
-        (ears(spectrogram={**to_dict(TINY_EARS), "sample_rate": 10**30}), "out of range|damaged|not allowed"),
-        (ears(spectrogram={**to_dict(TINY_EARS), "sample_rate": -8000}), "out of range|damaged|not allowed"),
-        (ears(spectrogram={**to_dict(TINY_EARS), "n_fft": 2**40}), "out of range|damaged|not allowed|must"),
-        (ears(spectrogram={**to_dict(TINY_EARS), "image_size": "../../etc"}), "image_size|damaged"),
-        (ears(spectrogram={**to_dict(TINY_EARS), "fmax_hz": float("nan")}), "fmax_hz|damaged"),
+        (preprocessing(names=[]), "are damaged"),
+        (preprocessing(names=["a", "", "c"]), "are damaged"),
+        (preprocessing(names={"0": "a"}), "are damaged"),
+        (preprocessing(names=["a"] * 100_000), "classes but predictions with shape|damaged"),
+        (preprocessing(threshold=2), "are damaged"),
+        (preprocessing(threshold="0"), "are damaged"),
+        (preprocessing(temperature=1e-300), "are damaged"),
+        (preprocessing(temperature=True), "are damaged"),
+        (preprocessing(spectrogram=[]), "damaged|does not say"),
+        (preprocessing(spectrogram={**to_dict(TINY_EARS), "clip_seconds": 1e308}), "out of range|damaged|not allowed"),
+        (preprocessing(spectrogram={**to_dict(TINY_EARS), "sample_rate": 10**30}), "out of range|damaged|not allowed"),
+        (preprocessing(spectrogram={**to_dict(TINY_EARS), "sample_rate": -8000}), "out of range|damaged|not allowed"),
+        (preprocessing(spectrogram={**to_dict(TINY_EARS), "n_fft": 2**40}), "out of range|damaged|not allowed|must"),
+        (preprocessing(spectrogram={**to_dict(TINY_EARS), "image_size": "../../etc"}), "image_size|damaged"),
+        (preprocessing(spectrogram={**to_dict(TINY_EARS), "fmax_hz": float("nan")}), "fmax_hz|damaged"),
     ],
 )
 def test_settings_that_lie(tmp_path: Path, metadata: str, match: str) -> None:
@@ -209,7 +209,7 @@ def test_settings_that_lie(tmp_path: Path, metadata: str, match: str) -> None:
 def test_class_names_are_text_and_no_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """They go to tables and terminals: no control characters there, and nothing is opened by their name."""
     names = ["../../evil", "\x1b[2J\x1b]0;owned\x07\r\nfake,row", "=cmd()|'/c calc'!A1"]
-    model = graph(tmp_path / "a.onnx", HONEST, metadata=ears(names=names))
+    model = graph(tmp_path / "a.onnx", HONEST, metadata=preprocessing(names=names))
     sound = tmp_path / "x.wav"
     soundfile.write(sound, np.random.default_rng(0).uniform(-0.5, 0.5, 16000), 16000)
     before = sorted(path.name for path in tmp_path.rglob("*"))

@@ -59,7 +59,7 @@ def test_csv(capfdbinary: pytest.CaptureFixture[bytes], tiny_onnx: Path, three: 
     assert spans == [(0, 1), (0, 1), (1, 2), (2, 2.5), (0, 1)]
     assert rows[0]["label"] == "siren" and rows[2]["label"] == "rain"
     assert rows[-1]["label"] == "silence" and float(rows[-1]["probability"]) == 0
-    assert {row["model"] for row in rows} == {load(tiny_onnx).fingerprint}
+    assert {row["model"] for row in rows} == {load(tiny_onnx).model_hash}
     assert {row["settings"] for row in rows} == {"own"}
 
 
@@ -73,13 +73,13 @@ def test_a_row_per_segment_unless_more_are_asked_for(capfdbinary, tiny_onnx: Pat
 
 def test_strange_names_reach_no_terminal_and_no_spreadsheet(capfdbinary, tiny_model, three, tmp_path, recwarn):
     """A recording and a class with the escape that clears a screen, and as a formula."""
-    from soundsight.backend.checkpoint import update_ears
+    from soundsight.backend.checkpoint import update_preprocessing
 
     model, clip = (
         shutil.copy(tiny_model, tmp_path / "m.pt"),
         shutil.copy(three / "a siren.wav", tmp_path / "\x1b[2Ja.wav"),
     )
-    update_ears(model, names=[f"\x1b[2J{name}" for name in load(tiny_model).names])
+    update_preprocessing(model, names=[f"\x1b[2J{name}" for name in load(tiny_model).names])
     for words in (["--format", "jsonl"], ["--format", "csv"], [], ["--timeline", tmp_path / "t.png", "--summary"]):
         code, out, err = run(capfdbinary, "predict", model, clip, "--device", "cpu", *words)
         assert code == 0 and "\x1b" not in out + err, words
@@ -91,7 +91,7 @@ def test_strange_names_reach_no_terminal_and_no_spreadsheet(capfdbinary, tiny_mo
     assert "\x1b" not in str(answer) + answer._repr_html_()
     assert not [warning for warning in recwarn if "\x1b" in str(warning.message)]
 
-    update_ears(model, names=[f"=1+{name}" for name in load(tiny_model).names])
+    update_preprocessing(model, names=[f"=1+{name}" for name in load(tiny_model).names])
     shutil.copy(clip, tmp_path / "=2.wav")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
@@ -246,7 +246,7 @@ def test_bad_sources_come_last_and_count(
     lines = err.splitlines()
     assert "bad.wav is no recording that can be read" in lines[-3]
     assert "gone.wav does not exist" in lines[-2]
-    assert lines[-1] == "soundsight: 2 of 5 recordings could not be read; the rest is answered."
+    assert lines[-1] == "soundsight: 2 of 5 recordings could not be read; the rest is predicted."
 
 
 def test_output_is_whole_or_absent(
@@ -301,7 +301,7 @@ OTHER_KINDS = ("flac", "ogg", "mp3", "aiff", "au", "caf", "w64")
 def test_every_format_is_heard(
     capfdbinary: pytest.CaptureFixture[bytes], tiny_onnx: Path, three: Path, tmp_path: Path, kind: str
 ) -> None:
-    """The same siren at another rate, in stereo, in every format: the same answer."""
+    """The same siren at another rate, in stereo, in every format: the same prediction."""
     samples, rate = soundfile.read(three / "a siren.wav")
     stereo = np.stack([samples, samples], axis=1)
     path = tmp_path / f"a.{kind if kind in OTHER_KINDS else 'wav'}"
@@ -377,8 +377,8 @@ def test_embed_writes_one_vector_a_window(
     table = parquet.read_table(out)
     assert table.column_names == ["recording", "start", "end", "vector"]
     vectors = np.array(table["vector"].to_pylist(), np.float32)
-    listener = load(tiny_model, device="cpu")
-    expected = [v.vector for v in listener.embed(three / "rain.flac")]
+    predictor = load(tiny_model, device="cpu")
+    expected = [v.vector for v in predictor.embed(three / "rain.flac")]
     assert vectors.shape == (5, 1280)
     np.testing.assert_allclose(vectors[1:4], expected, atol=1e-4)
-    assert table.schema.metadata[b"soundsight.model"].decode() == listener.fingerprint
+    assert table.schema.metadata[b"soundsight.model"].decode() == predictor.model_hash

@@ -1,4 +1,4 @@
-"""`soundsight inspect`: measurements, duplicates and the page, on sounds whose answers are known by hand."""
+"""`soundsight inspect`: measurements, duplicates and the page, on sounds whose predictions are known by hand."""
 
 import csv
 import re

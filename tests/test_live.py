@@ -21,7 +21,7 @@ import soundfile
 from conftest import noise
 from soundsight.cli import main
 from soundsight.errors import ConfigError
-from soundsight.inference import Listener, Options, live, load
+from soundsight.inference import Options, Predictor, live, load
 
 RATE = 22050
 
@@ -47,7 +47,7 @@ class Recorded:
 
 
 @pytest.fixture(scope="module")
-def listener(tiny_onnx: Path) -> Listener:
+def predictor(tiny_onnx: Path) -> Predictor:
     return load(tiny_onnx, device="cpu")
 
 
@@ -62,33 +62,33 @@ def test_the_ring_keeps_the_newest_samples() -> None:
         assert ring.total == len(heard)
 
 
-def test_each_answer_is_that_of_the_last_clip_of_sound(listener: Listener) -> None:
+def test_each_answer_is_that_of_the_last_clip_of_sound(predictor: Predictor) -> None:
     sound = noise(3.0, RATE)
-    answers = list(live.listen(listener, Recorded(sound, block=735), every_seconds=0.5))  # 30 blocks a second
+    answers = list(live.listen(predictor, Recorded(sound, block=735), every_seconds=0.5))  # 30 blocks a second
     assert [answer.seconds for answer in answers] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
     for answer in answers:
         end = round(answer.seconds * RATE)
-        expected = listener(sound[max(0, end - RATE) : end], RATE).windows[0]
+        expected = predictor(sound[max(0, end - RATE) : end], RATE).predictions[0]
         np.testing.assert_array_equal(answer.probabilities, expected.probabilities)
         assert (answer.label, answer.probability) == (expected.label, expected.probability)
         assert 0 < answer.latency_seconds < 10
 
 
-def test_a_busy_model_answers_the_newest_sound(listener: Listener) -> None:
-    """Where sound for a tick or more waits already, answering late is no use."""
+def test_a_busy_model_answers_the_newest_sound(predictor: Predictor) -> None:
+    """Where sound for a tick or more waits already, predicting late is no use."""
     source = Recorded(noise(4.0, RATE), block=RATE // 10, waiting=dict.fromkeys(range(10, 25), 1.0))
-    seconds = [round(answer.seconds, 2) for answer in live.listen(listener, source, every_seconds=0.5)]
+    seconds = [round(answer.seconds, 2) for answer in live.listen(predictor, source, every_seconds=0.5)]
     assert seconds == [0.5, 2.5, 3.0, 3.5, 4.0]
 
 
-def test_silence_and_thresholds(listener: Listener) -> None:
-    (quiet,) = live.listen(listener, Recorded(np.zeros(RATE, np.float32)), every_seconds=0.99)
+def test_silence_and_thresholds(predictor: Predictor) -> None:
+    (quiet,) = live.listen(predictor, Recorded(np.zeros(RATE, np.float32)), every_seconds=0.99)
     assert (quiet.label, quiet.probability) == ("silence", 0.0)
     options = Options(threshold=1.0)
-    (unsure,) = live.listen(listener, Recorded(noise(1, RATE)), every_seconds=0.99, options=options)
+    (unsure,) = live.listen(predictor, Recorded(noise(1, RATE)), every_seconds=0.99, options=options)
     assert unsure.label == "unknown"
     with pytest.raises(ConfigError, match="every=0 s is out of range"):
-        next(live.listen(listener, Recorded(noise(1, RATE)), every_seconds=0))
+        next(live.listen(predictor, Recorded(noise(1, RATE)), every_seconds=0))
 
 
 def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_a_microphone_hears_a_known_clip(
 
 
 def _hear(process: Any, label: str, times: int) -> list[dict[str, Any]]:
-    """Answers until `label` came so many times in a row."""
+    """Predictions until `label` came so many times in a row."""
     rows: list[dict[str, Any]] = []
     while len(rows) < 60:
         rows.append(json.loads(process.stdout.readline()))

@@ -34,7 +34,7 @@ def test_every_cell_runs(tmp_path, monkeypatch):
 
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     shown = [kind for output in outputs for kind in output.get("data", {})]
-    assert shown.count("image/png") == 3, "a spectrogram, the network's picture and a confusion matrix"
+    assert shown.count("image/png") == 3, "a spectrogram, the network's image and a confusion matrix"
     text = "".join(output.get("text", "") for output in outputs)
     assert "top-1" in text and "of 20 clips" in text
     assert any("<audio" in output.get("data", {}).get("text/html", "") for output in outputs)

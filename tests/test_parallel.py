@@ -64,12 +64,12 @@ def test_a_script_without_a_guard_runs_once(tmp_path, tiny_sounds):
 import soundsight
 print("my script")
 done = soundsight.prepare(soundsight.DatasetConfig(root={str(tiny_sounds)!r}, cache="cache", data="data"), workers=2)
-print(done.drawn, done.failures)
+print(done.rendered, done.failures)
 """
     )
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    drawn = len(list((tiny_sounds / "audio").glob("*.wav")))
-    assert done.stdout.splitlines() == ["my script", f"{drawn} []"], done.stderr
+    rendered = len(list((tiny_sounds / "audio").glob("*.wav")))
+    assert done.stdout.splitlines() == ["my script", f"{rendered} []"], done.stderr
 
 
 def test_a_function_of_the_script_itself_works(tmp_path):

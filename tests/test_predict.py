@@ -1,4 +1,4 @@
-"""Answers: windows, labels, thresholds, failures, batches; the same pictures as in training."""
+"""Predictions: windows, labels, thresholds, failures, batches; the same images as in training."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import soundfile
 import soundsight
 from conftest import TINY_EARS, noise
 from soundsight.audio import AudioInfo
-from soundsight.backend.checkpoint import load_checkpoint, update_ears
+from soundsight.backend.checkpoint import load_checkpoint, update_preprocessing
 from soundsight.backend.export import export
 from soundsight.config import SpectrogramConfig
 from soundsight.datasets.catalogue import Clip
-from soundsight.datasets.images import draw_clip
+from soundsight.datasets.images import render_clip
 from soundsight.errors import AudioError, ConfigError, ModelError
-from soundsight.inference import Listener, Options, Summary, Window, load, predict
+from soundsight.inference import Options, Prediction, Predictor, Summary, load, predict
 from soundsight.inference.formats.audacity import Audacity
 from soundsight.inference.formats.base import Context
 from soundsight.inference.pipeline import Ended, compute
@@ -37,7 +37,7 @@ RATE = TINY_EARS.sample_rate
 
 
 @pytest.fixture(scope="module")
-def listener(tiny_model: Path) -> Listener:
+def predictor(tiny_model: Path) -> Predictor:
     return load(tiny_model, device="cpu")
 
 
@@ -81,22 +81,22 @@ def test_blocks_of_any_size_give_the_same_windows() -> None:
             np.testing.assert_array_equal(stretch.waveform, whole[start : start + len(stretch.waveform)])
 
 
-def test_an_answer_tells_what_and_when(listener: Listener, clip: Path) -> None:
-    answer = listener(clip, top_k=2)
-    (window,) = answer.windows
+def test_an_answer_tells_what_and_when(predictor: Predictor, clip: Path) -> None:
+    answer = predictor(clip, top_k=2)
+    (window,) = answer.predictions
     assert (window.start_seconds, window.end_seconds, answer.duration_seconds) == (0, 1, 1)
     assert window.probabilities.shape == (4,)
     assert window.probabilities.sum() == pytest.approx(1, abs=1e-5)
-    assert window.label == answer.label == listener.names[window.probabilities.argmax()]
+    assert window.label == answer.label == predictor.names[window.probabilities.argmax()]
     assert answer.top()[0] == (answer.label, pytest.approx(answer.probability))
     assert len(answer.top()) == 2 and len(answer.top(4)) == 4
     rows = answer.to_rows()
     assert [row["rank"] for row in rows] == [1, 2]
-    assert rows[0]["model"] == listener.fingerprint and rows[0]["settings"] == "own"
+    assert rows[0]["model"] == predictor.model_hash and rows[0]["settings"] == "own"
 
 
-def test_answers_print_and_become_frames(listener: Listener, clip: Path) -> None:
-    answer = listener(clip)
+def test_answers_print_and_become_frames(predictor: Predictor, clip: Path) -> None:
+    answer = predictor(clip)
     assert repr(answer).startswith(f"{clip}, 1.00 s: {answer.label} 0.")
     nasty = replace(answer, recording="<script>.wav")
     assert "&lt;script&gt;.wav" in nasty._repr_html_() and "<script>" not in nasty._repr_html_()
@@ -108,69 +108,69 @@ def test_answers_print_and_become_frames(listener: Listener, clip: Path) -> None
     assert len(replace(answer, windows=()).to_polars()) == len(replace(answer, windows=()).to_pandas()) == 0
 
 
-def test_digital_silence_is_no_class(listener: Listener) -> None:
+def test_digital_silence_is_no_class(predictor: Predictor) -> None:
     for silence in (np.zeros(RATE), np.full(RATE, -1 / 128), 3e-7 * noise(1)):
-        answer = listener(silence.astype(np.float32), RATE)
+        answer = predictor(silence.astype(np.float32), RATE)
         assert (answer.label, answer.probability, answer.top()) == ("silence", 0.0, [])
         assert len(answer.to_rows()) == 1
     faint = np.round(noise(1) * 1e-3 * 2**15) / 2**15  # a few steps of 16 bits
-    assert listener(faint.astype(np.float32), RATE).label in listener.names
-    half = listener(np.concatenate([noise(1), np.zeros(RATE, np.float32)]), RATE)
-    assert [window.label == "silence" for window in half.windows] == [False, True]
-    np.testing.assert_allclose(half.summary.probabilities, half.windows[0].probabilities)
+    assert predictor(faint.astype(np.float32), RATE).label in predictor.names
+    half = predictor(np.concatenate([noise(1), np.zeros(RATE, np.float32)]), RATE)
+    assert [window.label == "silence" for window in half.predictions] == [False, True]
+    np.testing.assert_allclose(half.summary.probabilities, half.predictions[0].probabilities)
 
 
-def test_thresholds_make_unknown(listener: Listener, clip: Path) -> None:
-    label = listener(clip).label
-    sure = listener(clip, threshold=1.0)
+def test_thresholds_make_unknown(predictor: Predictor, clip: Path) -> None:
+    label = predictor(clip).label
+    sure = predictor(clip, threshold=1.0)
     assert sure.label == "unknown" and 0 < sure.probability < 1
     assert sure.to_rows(2)[1]["label"] == label
-    assert listener(clip, threshold={label: 1.0}).label == "unknown"
-    other = next(name for name in listener.names if name != label)
-    assert listener(clip, threshold={other: 1.0}).label == label
-    assert listener(clip, threshold={"": 1.0, label: 0.0}).label == label
+    assert predictor(clip, threshold={label: 1.0}).label == "unknown"
+    other = next(name for name in predictor.names if name != label)
+    assert predictor(clip, threshold={other: 1.0}).label == label
+    assert predictor(clip, threshold={"": 1.0, label: 0.0}).label == label
 
 
 def test_the_models_own_threshold_holds_unless_another_is_given(
-    tiny_model: Path, clip: Path, tmp_path: Path, listener: Listener
+    tiny_model: Path, clip: Path, tmp_path: Path, predictor: Predictor
 ) -> None:
     """What was never trained on must not come back as a sure class just because nobody set a threshold."""
     path = shutil.copy(tiny_model, tmp_path / "careful.pt")
-    update_ears(path, threshold=0.9999)
+    update_preprocessing(path, threshold=0.9999)
     careful = load(path, device="cpu")
-    label = listener(clip).label
+    label = predictor(clip).label
     assert careful(clip).label == "unknown" and careful(clip).top()[0][0] == label
     assert careful(clip, threshold=0.0).label == label
     assert careful(clip, threshold={label: 0.0}).label == label
-    other = next(name for name in listener.names if name != label)
+    other = next(name for name in predictor.names if name != label)
     assert careful(clip, threshold={other: 0.0}).label == "unknown"
     samples, rate = soundfile.read(clip, dtype="float32")
     mixed = careful(np.concatenate([samples, noise(1)]), rate, threshold={label: 0.0})
-    assert mixed.label in listener.names  # a mean is not held to the threshold of a window
+    assert mixed.label in predictor.names  # a mean is not held to the threshold of a window
     exported = export(path, "onnx", out=tmp_path / "careful.onnx")
-    assert load(exported, device="cpu")(clip).label == "unknown"  # it travels with the ears
+    assert load(exported, device="cpu")(clip).label == "unknown"  # it travels with the preprocessing
 
 
-def test_shifts_average_over_time(listener: Listener, clip: Path) -> None:
-    picture = draw_clip(Clip(clip, "a", "x", "a", "a"), TINY_EARS)
-    logs = [np.log(listener.classifier.probabilities(np.roll(picture, 16 * k, axis=1)[None])[0]) for k in range(4)]
+def test_shifts_average_over_time(predictor: Predictor, clip: Path) -> None:
+    image = render_clip(Clip(clip, "a", "x", "a", "a"), TINY_EARS)
+    logs = [np.log(predictor.classifier.probabilities(np.roll(image, 16 * k, axis=1)[None])[0]) for k in range(4)]
     expected = softmax(np.mean(logs, axis=0)[None])[0]
-    np.testing.assert_allclose(listener(clip, shifts=4).windows[0].probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(predictor(clip, shifts=4).predictions[0].probabilities, expected, atol=1e-5)
 
 
-def test_speeds_average_over_versions_of_each_window(listener: Listener, clip: Path) -> None:
-    """As training and cross-validation draw them, whether one window is answered or many, by threads."""
+def test_speeds_average_over_versions_of_each_window(predictor: Predictor, clip: Path) -> None:
+    """As training and cross-validation draw them, whether one window is predicted or many, by threads."""
     samples, rate = soundfile.read(clip, dtype="float32")
     whole = Clip(clip, "a", "x", "a", "a")
-    looks = [draw_clip(replace(whole, speed=speed), TINY_EARS) for speed in (1.0, 0.8, 1.25)]
+    looks = [render_clip(replace(whole, speed=speed), TINY_EARS) for speed in (1.0, 0.8, 1.25)]
     turned = [np.roll(look, turn, axis=1) for look in looks for turn in (0, 32)]
-    expected = softmax(np.log(listener.classifier.probabilities(np.stack(turned))).mean(axis=0)[None])[0]
-    one = listener(clip, shifts=2, speeds=(0.8, 1.25)).windows[0].probabilities
+    expected = softmax(np.log(predictor.classifier.probabilities(np.stack(turned))).mean(axis=0)[None])[0]
+    one = predictor(clip, shifts=2, speeds=(0.8, 1.25)).predictions[0].probabilities
     np.testing.assert_allclose(one, expected, atol=1e-5)
-    assert np.abs(one - listener(clip, shifts=2).windows[0].probabilities).max() > 1e-4
-    many = listener(np.tile(samples, 19), rate, shifts=2, speeds=(0.8, 1.25), steady=True)
-    assert len(many.windows) == 19
-    for window in many.windows:
+    assert np.abs(one - predictor(clip, shifts=2).predictions[0].probabilities).max() > 1e-4
+    many = predictor(np.tile(samples, 19), rate, shifts=2, speeds=(0.8, 1.25), steady=True)
+    assert len(many.predictions) == 19
+    for window in many.predictions:
         np.testing.assert_allclose(window.probabilities, expected, atol=1e-5)
 
 
@@ -178,21 +178,21 @@ def test_the_temperature_of_the_model_is_applied(tiny_model: Path, clip: Path, t
     cold = load(tiny_model, device="cpu")
     path = tmp_path / "warm.pt"
     shutil.copy(tiny_model, path)
-    update_ears(path, temperature=2.0)
-    picture = draw_clip(Clip(clip, "a", "x", "a", "a"), TINY_EARS)[None]
-    expected = softmax(cold.classifier.logits(picture), 2.0)[0]
+    update_preprocessing(path, temperature=2.0)
+    image = render_clip(Clip(clip, "a", "x", "a", "a"), TINY_EARS)[None]
+    expected = softmax(cold.classifier.logits(image), 2.0)[0]
     warm = load(path, device="cpu")
-    np.testing.assert_allclose(warm(clip).windows[0].probabilities, expected, atol=1e-6)
-    assert warm.fingerprint != cold.fingerprint
+    np.testing.assert_allclose(warm(clip).predictions[0].probabilities, expected, atol=1e-6)
+    assert warm.model_hash != cold.model_hash
 
 
-def test_neighbours_of_one_label_are_joined(listener: Listener) -> None:
-    def window(start: float, label: str, p: float, recording: str = "a") -> Window:
+def test_neighbours_of_one_label_are_joined(predictor: Predictor) -> None:
+    def window(start: float, label: str, p: float, recording: str = "a") -> Prediction:
         values = np.array([p, 1 - p, 0, 0], np.float32)
-        return Window(recording, start, start + 1, label, p, values, False, listener.model)
+        return Prediction(recording, start, start + 1, label, p, values, False, predictor.model)
 
-    def found(*windows: Window) -> list[tuple[str, float, float, float]]:
-        joined = [w for w in merge(windows) if isinstance(w, Window)]
+    def found(*windows: Prediction) -> list[tuple[str, float, float, float]]:
+        joined = [w for w in merge(windows) if isinstance(w, Prediction)]
         return [(w.label, w.start_seconds, w.end_seconds, round(w.probability, 6)) for w in joined]
 
     assert found() == []
@@ -205,11 +205,11 @@ def test_neighbours_of_one_label_are_joined(listener: Listener) -> None:
     assert len(found(window(0, "x", 0.9), window(1, "x", 0.9, "b"))) == 2  # another recording
 
 
-def test_merged_events_do_not_overlap_and_meet_between_centres(listener: Listener) -> None:
+def test_merged_events_do_not_overlap_and_meet_between_centres(predictor: Predictor) -> None:
     """A dog from 10 to 14 s, segments of 5 s every second, each named by its centre: the event is the dog."""
     values = np.array([1, 0, 0, 0], np.float32)
     windows = [
-        Window("a", t, t + 5.0, "dog" if 10 <= t + 2.5 < 14 else "rain", 1.0, values, False, listener.model)
+        Prediction("a", t, t + 5.0, "dog" if 10 <= t + 2.5 < 14 else "rain", 1.0, values, False, predictor.model)
         for t in range(20)
     ]
     found = [(w.label, w.start_seconds, w.end_seconds) for w in merge(windows)]
@@ -219,13 +219,13 @@ def test_merged_events_do_not_overlap_and_meet_between_centres(listener: Listene
     assert edges == [(0, 3), *((i + 2.0, i + 3.0) for i in range(1, 19)), (21, 24)]
 
 
-def test_a_timeline_has_one_scale_and_each_segment_at_its_place(listener: Listener) -> None:
+def test_a_timeline_has_one_scale_and_each_segment_at_its_place(predictor: Predictor) -> None:
     """A tone of 1 kHz, the same one 60 dB lower, noise at 20 bits' last step, silence: levels are what they are."""
     tone = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32) / 2
     loud, faint, nothing = tone, tone / 1000, np.zeros(RATE, np.float32)
     timeline = Timeline(TINY_EARS)
     source = array_source(np.concatenate([loud, faint, 1e-4 * noise(1), nothing]), RATE)
-    events = list(listener.stream([source], Options(), watch=timeline.add))
+    events = list(predictor.stream([source], Options(), callback=timeline.add))
     assert len(events) == 5
     levels = timeline.levels(4.0)
     second = levels.shape[1] / 4
@@ -236,10 +236,10 @@ def test_a_timeline_has_one_scale_and_each_segment_at_its_place(listener: Listen
     assert band[0] == band[1]
 
 
-def test_a_class_may_be_called_silence(listener: Listener) -> None:
-    model = replace(listener.model, names=("dog", "silence"))
-    heard = Window("a", 0, 1, "silence", 0.99, np.array([0.01, 0.99], np.float32), False, model)
-    quiet = Window("a", 1, 2, "silence", 0.0, np.zeros(2, np.float32), True, model)
+def test_a_class_may_be_called_silence(predictor: Predictor) -> None:
+    model = replace(predictor.model, names=("dog", "silence"))
+    heard = Prediction("a", 0, 1, "silence", 0.99, np.array([0.01, 0.99], np.float32), False, model)
+    quiet = Prediction("a", 1, 2, "silence", 0.0, np.zeros(2, np.float32), True, model)
     tally = Tally("a", model)
     for window in (heard, quiet):
         tally.add(window)
@@ -252,14 +252,14 @@ def test_a_class_may_be_called_silence(listener: Listener) -> None:
     assert track.getvalue() == b"0.000000\t1.000000\tsilence\n"
 
 
-def test_a_class_named_unknown_is_reported(tiny_model: Path, clip: Path, listener: Listener, tmp_path: Path) -> None:
+def test_a_class_named_unknown_is_reported(tiny_model: Path, clip: Path, predictor: Predictor, tmp_path: Path) -> None:
     """Its events appear; those of a model that is unsure, which bear the same label, do not."""
-    path, best = Path(shutil.copyfile(tiny_model, tmp_path / "named.pt")), listener(clip).label
-    update_ears(path, names=["unknown" if name == best else name for name in listener.names])
+    path, best = Path(shutil.copyfile(tiny_model, tmp_path / "named.pt")), predictor(clip).label
+    update_preprocessing(path, names=["unknown" if name == best else name for name in predictor.names])
     model = load(path, device="cpu")
-    window = model(clip).windows[0]
+    window = model(clip).predictions[0]
     assert (window.label, window.named, model(clip).label) == ("unknown", True, "unknown")
-    unsure = load(tiny_model, device="cpu")(clip, threshold=1.0).windows[0]
+    unsure = load(tiny_model, device="cpu")(clip, threshold=1.0).predictions[0]
     assert (unsure.label, unsure.named) == ("unknown", False)
     track = io.BytesIO()
     for found in (window, unsure):
@@ -281,13 +281,13 @@ def test_batches_fill_across_short_recordings() -> None:
     events = list(compute(sources, network, TINY_EARS, batch=32, **how))
     assert sizes == [32, 32, 6]
     ends = [event.recording for event in events if isinstance(event, Ended)]
-    drawn = [event for event in events if not isinstance(event, Ended)]
-    assert ends == [item.recording for item, _ in drawn] == [str(i) for i in range(70)]
+    rendered = [event for event in events if not isinstance(event, Ended)]
+    assert ends == [item.recording for item, _ in rendered] == [str(i) for i in range(70)]
     alone = [next(iter(compute([source], network, TINY_EARS, batch=1, **how)))[1] for source in sources]
-    np.testing.assert_allclose([row for _, row in drawn], alone)
+    np.testing.assert_allclose([row for _, row in rendered], alone)
 
 
-def test_endless_recordings_are_read_no_further_than_needed(listener: Listener) -> None:
+def test_endless_recordings_are_read_no_further_than_needed(predictor: Predictor) -> None:
     read = []
 
     def blocks() -> itertools.chain:
@@ -296,22 +296,22 @@ def test_endless_recordings_are_read_no_further_than_needed(listener: Listener) 
             yield noise(1, seed=number)
 
     endless = Source("endless", lambda: _opened(AudioInfo(RATE, 1, 0, "array"), blocks()))
-    stream = listener.stream([endless], Options(batch=4))
+    stream = predictor.stream([endless], Options(batch=4))
     for _ in range(20):
-        assert isinstance(next(stream), Window)
+        assert isinstance(next(stream), Prediction)
     assert len(read) < 20 + 6 * 4
     stream.close()
     time.sleep(0.5)
     assert not [t for t in threading.enumerate() if t.name == "soundsight-read"]
 
 
-def test_one_window_starts_no_thread(listener: Listener, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_window_starts_no_thread(predictor: Predictor, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     start = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread.name) or start(thread))
-    listener(clip)
+    predictor(clip)
     assert not [name for name in started if name.startswith("soundsight")]
-    assert len(list(predict(listener, 3 * [clip] + [clip.parent]))) > 3
+    assert len(list(predict(predictor, 3 * [clip] + [clip.parent]))) > 3
     assert "soundsight-read" in started
 
 
@@ -321,7 +321,7 @@ def _opened(info: AudioInfo, blocks: object) -> object:
     return nullcontext((info, blocks))
 
 
-def test_bad_recordings_are_told_and_the_rest_is_answered(listener: Listener, clip: Path, tmp_path: Path) -> None:
+def test_bad_recordings_are_told_and_the_rest_is_answered(predictor: Predictor, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("this is no sound")
     (tmp_path / "empty.wav").write_bytes(b"")
     soundfile.write(tmp_path / "none.wav", np.zeros(0), RATE)
@@ -333,7 +333,7 @@ def test_bad_recordings_are_told_and_the_rest_is_answered(listener: Listener, cl
     (tmp_path / "cut.flac").write_bytes(data[: len(data) // 2])
     names = ["text.wav", "empty.wav", "none.wav", "nan.wav", "cut.flac", "missing.wav"]
     paths = [clip, *(tmp_path / name for name in names), clip.with_name(clip.name)]
-    answers = list(predict(listener, paths))
+    answers = list(predict(predictor, paths))
     assert [bool(answer.failure) for answer in answers] == [False] + 6 * [True]
     texts = [answer.failure for answer in answers]
     assert "text.wav is no recording that can be read" in texts[1]
@@ -341,25 +341,25 @@ def test_bad_recordings_are_told_and_the_rest_is_answered(listener: Listener, cl
     assert "nan.wav holds values that are no numbers" in texts[4]
     assert "missing.wav does not exist" in texts[6]
     assert "cut.flac cannot be decoded after 1" in texts[5] or "cut.flac cannot be decoded after 2" in texts[5]
-    assert len(answers[5].windows) >= 16  # what came before the damage is answered
+    assert len(answers[5].predictions) >= 16  # what came before the damage is predicted
     assert repr(answers[5]).endswith(answers[5].failure)
     with pytest.warns(UserWarning, match="cut.flac cannot be decoded after"):
-        assert len(listener(tmp_path / "cut.flac").windows) == len(answers[5].windows)
+        assert len(predictor(tmp_path / "cut.flac").predictions) == len(answers[5].predictions)
     with pytest.raises(AudioError, match="does not exist"):
-        listener(tmp_path / "missing.wav")
+        predictor(tmp_path / "missing.wav")
     with pytest.raises(AudioError, match="no recording"):
-        list(listener.windows(tmp_path / "text.wav"))
+        list(predictor.predictions(tmp_path / "text.wav"))
 
 
-def test_summaries_add_up(listener: Listener) -> None:
+def test_summaries_add_up(predictor: Predictor) -> None:
     sound = np.concatenate([noise(2), np.zeros(RATE, np.float32)])
-    events = list(listener.stream([array_source(sound, RATE)], Options()))
+    events = list(predictor.stream([array_source(sound, RATE)], Options()))
     summary = events[-1]
     assert isinstance(summary, Summary)
     assert sum(summary.counts.values()) == 3 and summary.counts["silence"] == 1
-    expected = np.mean([e.probabilities for e in events[:2] if isinstance(e, Window)], axis=0)
+    expected = np.mean([e.probabilities for e in events[:2] if isinstance(e, Prediction)], axis=0)
     np.testing.assert_allclose(summary.probabilities, expected, atol=1e-6)
-    assert summary.as_window().end_seconds == 3.0
+    assert summary.as_prediction().end_seconds == 3.0
 
 
 @pytest.mark.parametrize(
@@ -378,21 +378,21 @@ def test_summaries_add_up(listener: Listener) -> None:
         ({"rate": 8000}, "tells its own sample rate"),
     ],
 )
-def test_options_are_checked(listener: Listener, clip: Path, how: dict[str, object], match: str) -> None:
+def test_options_are_checked(predictor: Predictor, clip: Path, how: dict[str, object], match: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        listener(clip, **how)
+        predictor(clip, **how)
     assert match in str(caught.value)
 
 
-def test_arrays_are_checked(listener: Listener) -> None:
+def test_arrays_are_checked(predictor: Predictor) -> None:
     with pytest.raises(ConfigError, match=r"An array does not tell its sample rate; pass it too"):
-        listener(noise(1))
+        predictor(noise(1))
     with pytest.raises(AudioError, match="rate=-1 Hz is not allowed"):
-        listener(noise(1), -1)
+        predictor(noise(1), -1)
     with pytest.raises(AudioError, match="no recording"):
-        listener(np.zeros((2, 2, 2)), RATE)
+        predictor(np.zeros((2, 2, 2)), RATE)
     with pytest.raises(AudioError, match="no numbers"):
-        listener(np.full(100, np.inf), RATE)
+        predictor(np.full(100, np.inf), RATE)
 
 
 def test_other_ears_are_possible_but_recorded(tiny_model: Path, clip: Path, tmp_path: Path) -> None:
@@ -410,17 +410,17 @@ def test_other_ears_are_possible_but_recorded(tiny_model: Path, clip: Path, tmp_
             del deaf[key].soundsight
     path = tmp_path / "deaf.pt"
     torch.save(deaf, path)
-    with pytest.raises(ModelError, match="does not say how its spectrograms were drawn"):
+    with pytest.raises(ModelError, match="does not say how its spectrograms were rendered"):
         load(path)
     assert load(path, device="cpu", spectrogram=TINY_EARS)(clip).to_rows(1)[0]["settings"] == "override"
 
 
-def test_vectors_are_what_the_last_layer_sees(listener: Listener, clip: Path) -> None:
-    (vector,) = listener.embed(clip)
+def test_vectors_are_what_the_last_layer_sees(predictor: Predictor, clip: Path) -> None:
+    (vector,) = predictor.embed(clip)
     assert vector.vector.shape == (1280,)
-    layer = listener.classifier.network.model[-1].linear
+    layer = predictor.classifier.network.model[-1].linear
     weights, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-    (window,) = listener(clip).windows
+    (window,) = predictor(clip).predictions
     np.testing.assert_allclose(softmax((weights @ vector.vector + bias)[None])[0], window.probabilities, atol=1e-5)
 
 
@@ -443,21 +443,21 @@ def test_words_name_recordings(tmp_path: Path) -> None:
         pass
 
 
-def test_the_package_offers_it(listener: Listener, clip: Path) -> None:
+def test_the_package_offers_it(predictor: Predictor, clip: Path) -> None:
     assert soundsight.load is load
     for _ in range(2):  # the name is that of a room, too
-        assert [answer.recording for answer in soundsight.predict(listener, [clip])] == [str(clip)]
+        assert [answer.recording for answer in soundsight.predict(predictor, [clip])] == [str(clip)]
     assert isinstance(SpectrogramConfig(), soundsight.SpectrogramConfig)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's list of threads")
 def test_the_same_threads_draw_again_and_again(tiny_model):
     """OpenCV never forgets a thread that used it, so new ones for each recording would fill a server's memory."""
-    listener = load(tiny_model, device="cpu", threads=1)
+    predictor = load(tiny_model, device="cpu", threads=1)
     sound = np.random.default_rng(0).uniform(-0.5, 0.5, 48000).astype(np.float32)
 
     def drawing() -> set[int | None]:
-        listener(sound, rate=16000, hop_seconds=0.25)
+        predictor(sound, rate=16000, hop_seconds=0.25)
         return {thread.ident for thread in threading.enumerate() if thread.name.startswith("soundsight-draw")}
 
     first = drawing()

@@ -1,4 +1,4 @@
-"""Prepare, on tiny synthetic data: what is drawn, what is kept, and what a killed run leaves."""
+"""Prepare, on tiny synthetic data: what is rendered, what is kept, and what a killed run leaves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 from soundsight.config import DatasetConfig, SpectrogramConfig, SplitConfig, to_dict
-from soundsight.datasets import images as pictures
+from soundsight.datasets import images as images
 from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.names import class_order, image_paths, safe_name
@@ -58,28 +58,28 @@ def config(tmp_path: Path) -> DatasetConfig:
     )
 
 
-def run(config: DatasetConfig, ears: SpectrogramConfig = EARS, workers: int = 1) -> Prepared:
-    return prepare(config, ears, workers=workers)
+def run(config: DatasetConfig, preprocessing: SpectrogramConfig = EARS, workers: int = 1) -> Prepared:
+    return prepare(config, preprocessing, workers=workers)
 
 
-def drawn(folder: str | Path) -> list[str]:
+def rendered(folder: str | Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.png"))
 
 
 def content(folder: str | Path) -> dict[str, bytes]:
-    return {name: (Path(folder) / name).read_bytes() for name in drawn(folder)}
+    return {name: (Path(folder) / name).read_bytes() for name in rendered(folder)}
 
 
 def test_a_data_set_is_laid_out_for_training(config: DatasetConfig) -> None:
     done = run(config)
     assert done.counts == {"train": 18, "val": 6, "test": 6}
-    assert (done.drawn, done.kept, done.failures, done.labels) == (30, 0, [], ["cat", "dog", "frog"])
+    assert (done.rendered, done.kept, done.failures, done.labels) == (30, 0, [], ["cat", "dog", "frog"])
     assert not done.leaks
     for split, number in done.counts.items():
-        names = drawn(done.data / split)
+        names = rendered(done.data / split)
         assert len(names) == number
         assert {name.partition("/")[0] for name in names} == set(LABELS)
-    image = cv2.imread(str(done.data / drawn(done.data)[0]))
+    image = cv2.imread(str(done.data / rendered(done.data)[0]))
     assert image is not None and image.shape == (32, 32, 3)
 
 
@@ -99,8 +99,8 @@ def test_the_manifest_tells_what_each_picture_is(config: DatasetConfig) -> None:
     row = next(row for row in rows if row.file == "dog/rec0_0.wav")
     assert (row.label, row.source, row.image) == ("dog", "dog/rec0", "dog/rec0_0.png")
     assert (row.sample_rate, row.channels, row.duration_seconds) == (RATE, 1, 0.5)
-    picture = done.data / row.split / row.image
-    assert pictures.read_key(picture).split()[2] == row.sha256  # type: ignore[union-attr]
+    image = done.data / row.split / row.image
+    assert images.read_key(image).split()[2] == row.sha256  # type: ignore[union-attr]
     assert manifest.read_spectrogram(done.data) == EARS
     assert manifest.read_settings(done.data)["labels"] == done.labels
 
@@ -120,7 +120,7 @@ def test_pictures_are_copied_where_links_are_not_possible(
     monkeypatch.setattr(os, "link", no_links)
     done = run(config)
     again = run(config)
-    assert len(drawn(done.data)) == 30 and again.drawn == 0
+    assert len(rendered(done.data)) == 30 and again.rendered == 0
     assert (done.cache / "dog" / "rec0_0.png").stat().st_nlink == 1
 
 
@@ -128,7 +128,7 @@ def test_a_second_run_does_no_work(config: DatasetConfig) -> None:
     done = run(config)
     before = {path: path.stat().st_mtime_ns for path in done.data.rglob("*.png")}
     again = run(config)
-    assert (again.drawn, again.kept) == (0, 30)
+    assert (again.rendered, again.kept) == (0, 30)
     assert {path: path.stat().st_mtime_ns for path in done.data.rglob("*.png")} == before
 
 
@@ -141,11 +141,11 @@ def test_several_processes_draw_the_same(config: DatasetConfig, tmp_path: Path) 
 def test_a_changed_setting_draws_all_anew(config: DatasetConfig) -> None:
     before = content(run(config).data)
     again = run(config, replace(EARS, fmin_hz=50.0))
-    assert again.drawn == 30
+    assert again.rendered == 30
     after = content(again.data)
     assert before.keys() == after.keys()
     assert all(before[name] != after[name] for name in before)
-    assert run(config, replace(EARS, fmin_hz=50.0)).drawn == 0
+    assert run(config, replace(EARS, fmin_hz=50.0)).rendered == 0
 
 
 def test_a_changed_recording_is_drawn_anew(config: DatasetConfig) -> None:
@@ -153,7 +153,7 @@ def test_a_changed_recording_is_drawn_anew(config: DatasetConfig) -> None:
     before = content(done.data)
     record(Path(config.root) / "dog" / "rec0_0.wav", seed=1)
     again = run(config)
-    assert (again.drawn, again.kept) == (1, 29)
+    assert (again.rendered, again.kept) == (1, 29)
     after = content(done.data)
     assert [name for name in before if before[name] != after[name]] == [
         name for name in before if name.endswith("dog/rec0_0.png")
@@ -163,7 +163,7 @@ def test_a_changed_recording_is_drawn_anew(config: DatasetConfig) -> None:
 def test_a_touched_recording_is_read_but_not_drawn(config: DatasetConfig) -> None:
     run(config)
     os.utime(Path(config.root) / "dog" / "rec0_0.wav")
-    assert run(config).drawn == 0
+    assert run(config).rendered == 0
 
 
 def test_a_recording_that_takes_the_name_of_another_is_drawn(config: DatasetConfig) -> None:
@@ -190,15 +190,15 @@ def test_recordings_that_go_take_their_pictures_along(config: DatasetConfig) -> 
     shutil.rmtree(Path(config.root) / "frog")
     done = run(config)
     assert done.labels == ["cat", "dog"]
-    assert not any("frog" in name for name in [*drawn(config.data), *drawn(config.cache)])
+    assert not any("frog" in name for name in [*rendered(config.data), *rendered(config.cache)])
     assert not (done.data / "train" / "frog").exists()
 
 
 def test_another_split_costs_no_drawing(config: DatasetConfig) -> None:
     run(config)
     done = run(replace(config, split=SplitConfig(strategy="random", fractions=(0.5, 0.5, 0.0))))
-    assert (done.drawn, done.counts) == (0, {"train": 15, "val": 15, "test": 0})
-    assert len(drawn(done.data)) == 30
+    assert (done.rendered, done.counts) == (0, {"train": 15, "val": 15, "test": 0})
+    assert len(rendered(done.data)) == 30
     assert done.leaks.unknown and done.leaks.clips > 0
 
 
@@ -223,9 +223,9 @@ def test_training_clips_are_drawn_at_other_speeds_too(config: DatasetConfig) -> 
             brightest[row.speed] = EARS.image_size - 1 - int(image.astype(int).sum(axis=(1, 2)).argmax())
     expected = {speed: mel_row(1000 * speed) for speed in (0.5, 1.0, 2.0)}
     assert all(abs(brightest[speed] - expected[speed]) <= 1 for speed in expected), (brightest, expected)
-    assert run(replace(config, speeds=(0.5, 2.0))).drawn == 0
+    assert run(replace(config, speeds=(0.5, 2.0))).rendered == 0
     again = run(config)
-    assert again.versions == 0 and content(config.data) and not any("@x" in name for name in drawn(config.data))
+    assert again.versions == 0 and content(config.data) and not any("@x" in name for name in rendered(config.data))
 
 
 def mel_row(hz: float) -> float:
@@ -258,7 +258,7 @@ def test_damaged_clips_are_listed_and_all_others_are_there(config: DatasetConfig
     (root / "dog" / "rec1_0.wav").write_bytes(b"")
     soundfile.write(root / "cat" / "rec0_0.wav", np.full(RATE, np.nan, np.float32), RATE, subtype="FLOAT")
     done = run(config, workers=2)
-    assert sum(done.counts.values()) == 27 == len(drawn(done.data))
+    assert sum(done.counts.values()) == 27 == len(rendered(done.data))
     with open(done.data / "failures.csv", encoding="utf-8", newline="") as file:
         reasons = {row["file"]: row["reason"] for row in csv.DictReader(file)}
     assert reasons == dict(done.failures)
@@ -267,7 +267,7 @@ def test_damaged_clips_are_listed_and_all_others_are_there(config: DatasetConfig
     assert "holds values that are no numbers" in reasons["cat/rec0_0.wav"]
     for name in reasons:
         record(root / name)
-    assert run(config).drawn == 3
+    assert run(config).rendered == 3
     assert not (done.data / "failures.csv").exists()
 
 
@@ -275,18 +275,18 @@ def test_a_clip_that_was_damaged_later_leaves_the_data(config: DatasetConfig) ->
     run(config)
     (Path(config.root) / "dog" / "rec0_0.wav").write_bytes(b"no recording")
     assert [file for file, _ in run(config).failures] == ["dog/rec0_0.wav"]
-    assert not any(name.endswith("dog/rec0_0.png") for name in [*drawn(config.data), *drawn(config.cache)])
+    assert not any(name.endswith("dog/rec0_0.png") for name in [*rendered(config.data), *rendered(config.cache)])
 
 
 def test_a_damaged_picture_is_drawn_again(config: DatasetConfig) -> None:
     done = run(config)
-    picture = done.cache / "dog" / "rec0_0.png"
-    whole = picture.read_bytes()
+    image = done.cache / "dog" / "rec0_0.png"
+    whole = image.read_bytes()
     (done.cache / manifest.MANIFEST).unlink()
-    picture.unlink()
-    picture.write_bytes(whole[: len(whole) // 2])
-    assert run(config).drawn == 1
-    assert picture.read_bytes() == whole
+    image.unlink()
+    image.write_bytes(whole[: len(whole) // 2])
+    assert run(config).rendered == 1
+    assert image.read_bytes() == whole
 
 
 @pytest.mark.parametrize("name", ["photo.png", "notes.txt", "deep/er/song.wav"])
@@ -303,7 +303,7 @@ def test_litter_of_file_managers_is_no_obstacle(config: DatasetConfig) -> None:
     run(config)
     (Path(config.data) / "train" / ".DS_Store").write_bytes(b"")
     (Path(config.data) / "train.cache").write_bytes(b"")
-    assert run(config).drawn == 0
+    assert run(config).rendered == 0
     assert not (Path(config.data) / "train" / ".DS_Store").exists()
 
 
@@ -311,10 +311,10 @@ def test_files_of_others_in_the_cache_stay(config: DatasetConfig) -> None:
     run(config)
     stray = Path(config.cache) / "dog" / "notes.txt"
     stray.write_bytes(b"mine")
-    picture = Path(config.cache) / "dog" / "holiday.png"
-    cv2.imwrite(str(picture), np.zeros((8, 8, 3), np.uint8))
+    image = Path(config.cache) / "dog" / "holiday.png"
+    cv2.imwrite(str(image), np.zeros((8, 8, 3), np.uint8))
     run(config)
-    assert stray.exists() and picture.exists()
+    assert stray.exists() and image.exists()
 
 
 def test_what_others_keep_beside_the_pictures_stays(config: DatasetConfig, tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_what_others_keep_beside_the_pictures_stays(config: DatasetConfig, tmp_p
     mine = [tmp_path / name for name in (".tmp-notes", "data/.tmp-notes", "data/results.cache", "data/val.cache")]
     for path in mine:
         path.write_bytes(b"mine")
-    np.save(tmp_path / "list.npy", {"files": 1})  # as Ultralytics lists the pictures of a split
+    np.save(tmp_path / "list.npy", {"files": 1})  # as Ultralytics lists the images of a split
     (tmp_path / "list.npy").rename(tmp_path / "data" / "train.cache")
     record(tmp_path / "sounds" / "dog" / "rec9_0.wav")
     shutil.rmtree(tmp_path / "sounds" / "frog")
@@ -369,7 +369,7 @@ from soundsight.config import DatasetConfig, SpectrogramConfig, from_dict
 from soundsight.datasets.prepare import prepare
 import json
 
-config, ears, where, after = json.loads(sys.argv[1])
+config, preprocessing, where, after = json.loads(sys.argv[1])
 calls = 0
 def die(*_):
     global calls
@@ -390,16 +390,16 @@ if where == "writing":
     os.replace = half
 prepare(
     from_dict(DatasetConfig, config),
-    from_dict(SpectrogramConfig, ears),
+    from_dict(SpectrogramConfig, preprocessing),
     workers=1,
     progress=die if where == "drawing" else None,
 )
 """
 
 
-def kill(config: DatasetConfig, where: str, after: int, ears: SpectrogramConfig = EARS) -> None:
+def kill(config: DatasetConfig, where: str, after: int, preprocessing: SpectrogramConfig = EARS) -> None:
     """Run `prepare` in a process that kills itself at the n-th step of a kind."""
-    words = json.dumps([to_dict(config), to_dict(ears), where, after])
+    words = json.dumps([to_dict(config), to_dict(preprocessing), where, after])
     result = subprocess.run([sys.executable, "-c", KILLED, words], capture_output=True, text=True, check=False)
     assert result.returncode == -9, result.stderr
 
@@ -413,14 +413,14 @@ def test_a_killed_run_leaves_nothing_that_passes_for_whole(
     assert not (data / manifest.MANIFEST).exists()
     with pytest.raises(DatasetError, match="was not prepared to its end"):
         manifest.read_settings(data)
-    for name in drawn(config.cache):
+    for name in rendered(config.cache):
         if not Path(name).name.startswith(".tmp-"):
-            assert pictures.read_key(Path(config.cache) / name) is not None
+            assert images.read_key(Path(config.cache) / name) is not None
             assert cv2.imread(str(Path(config.cache) / name)) is not None
     done = run(config)
-    assert done.kept + done.drawn == 30
+    assert done.kept + done.rendered == 30
     if where == "drawing":
-        assert done.drawn < 30 - 5  # what was drawn is kept
+        assert done.rendered < 30 - 5  # what was rendered is kept
     untouched = run(replace(config, cache=str(tmp_path / "cache2"), data=str(tmp_path / "data2")))
     assert content(done.data) == content(untouched.data)
     assert not list(tmp_path.rglob(".tmp-*"))
@@ -432,7 +432,7 @@ def test_a_run_killed_while_redrawing_leaves_the_former_data_whole(config: Datas
     kill(config, "drawing", 7, other)
     assert content(config.data) == before
     assert manifest.read_spectrogram(config.data) == EARS
-    kill(config, "linking", 7, other)  # now old and new pictures are mixed
+    kill(config, "linking", 7, other)  # now old and new images are mixed
     with pytest.raises(DatasetError, match="was not prepared to its end"):
         manifest.read_spectrogram(config.data)
     run(config)
@@ -447,10 +447,10 @@ def test_two_runs_at_once_do_not_mix(config: DatasetConfig) -> None:
     command = [sys.executable, "-c", code, config.cache]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "locked\n"
-        with pytest.raises(ConfigError, match=r"Another command is drawing pictures into .*; wait until it has"):
+        with pytest.raises(ConfigError, match=r"Another command is drawing images into .*; wait until it has"):
             run(config)
         other.communicate("")
-    assert run(config).drawn == 30
+    assert run(config).rendered == 30
 
 
 # Labels and names
@@ -477,7 +477,7 @@ def test_odd_labels_and_names_simply_work(config: DatasetConfig, tmp_path: Path)
     folders = [sorted(path.name for path in (done.data / split).iterdir()) for split in ("train", "val", "test")]
     assert folders[0] == folders[1] == folders[2]
     assert [safe_name(label) for label in done.labels] == folders[0]  # numbered as an ImageFolder does
-    assert run(settings).drawn == 0
+    assert run(settings).rendered == 0
     assert {row.label for row in manifest.read_rows(done.data / manifest.MANIFEST)} == set(ODD)
 
 
@@ -494,7 +494,7 @@ def test_files_of_one_name_get_a_picture_each(config: DatasetConfig) -> None:
     rows = manifest.read_rows(done.data / manifest.MANIFEST)
     assert len(rows) == 36 == len({row.image.lower() for row in rows})
     for row in rows:
-        assert pictures.read_key(done.cache / row.image).split()[2] == row.sha256  # type: ignore[union-attr]
+        assert images.read_key(done.cache / row.image).split()[2] == row.sha256  # type: ignore[union-attr]
 
 
 def test_letters_that_file_systems_take_for_the_same_do_not_collide() -> None:
@@ -591,7 +591,7 @@ def test_long_recordings_are_cut_after_the_split(config: DatasetConfig) -> None:
     assert not done.leaks
     assert done.counts == {"train": 18 + 45, "val": 6 + 15, "test": 6 + 15}
     again = run(config)
-    assert (again.drawn, again.kept) == (0, len(rows))
+    assert (again.rendered, again.kept) == (0, len(rows))
     assert run(config, replace(EARS, clip_seconds=1.0)).counts["train"] == 18 + 9 * 2
 
 

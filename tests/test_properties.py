@@ -22,7 +22,7 @@ from PIL import Image
 
 from soundsight import audio, spectrogram
 from soundsight.config import SpectrogramConfig
-from soundsight.datasets import images as pictures
+from soundsight.datasets import images as images
 from soundsight.inference.segments import cut, draw
 from soundsight.spectrogram import render
 
@@ -268,17 +268,17 @@ def test_any_image_and_text_survive_as_png(tmp_path_factory, height, width, seed
         "part": whole[height : 2 * height, width:],
         "mirrored channels": whole[..., ::-1],
     }[view]
-    kept, pictures.isal_zlib = pictures.isal_zlib, None if slow else pictures.isal_zlib
+    kept, images.isal_zlib = images.isal_zlib, None if slow else images.isal_zlib
     try:
-        data = pictures.encode_png(image, key)
+        data = images.encode_png(image, key)
     finally:
-        pictures.isal_zlib = kept
+        images.isal_zlib = kept
     assert np.array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB), image)
     with Image.open(io.BytesIO(data)) as opened:
         assert np.array_equal(np.asarray(opened), image) and opened.text == {"soundsight": key}
     path = tmp_path_factory.getbasetemp() / "property.png"
     path.write_bytes(data)
-    assert pictures.read_key(path) == key
+    assert images.read_key(path) == key
 
 
 # -- sound ----------------------------------------------------------------------------------------------
@@ -389,13 +389,13 @@ def test_a_recording_read_in_parts_is_the_one_read_at_once(tmp_path_factory, dat
 @given(st.integers(1, 8), st.integers(1, 3), st.integers(1, 4), st.integers(32, 70), st.integers(0, 1 << 32))
 def test_any_time_shifts_are_averaged(shifts, views, windows, size, seed):
     torch = pytest.importorskip("torch")
-    from soundsight.backend.checkpoint import Ears
+    from soundsight.backend.checkpoint import Preprocessing
     from soundsight.models.classifier import Classifier
 
     torch.manual_seed(seed % (1 << 31))
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * size**2, 4), torch.nn.Softmax(1))
     config = SpectrogramConfig(image_size=size)
-    classifier = Classifier(network, Ears(tuple("abcd"), config), device=torch.device("cpu"), fingerprint="")
+    classifier = Classifier(network, Preprocessing(tuple("abcd"), config), device=torch.device("cpu"), fingerprint="")
     images = np.random.default_rng(seed).integers(0, 256, (windows * views, size, size, 3), np.uint8)
     weights, bias = (value.detach().numpy().astype(np.float64) for value in network[1].parameters())
     expected = np.zeros((windows, 4))

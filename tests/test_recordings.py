@@ -373,9 +373,9 @@ def test_prepare_draws_what_is_good_and_lists_the_damage_each_time(tmp_path: Pat
     for _ in range(2):
         done = prepare(config, TINY_EARS, workers=1)
         assert sorted(Path(file).name for file, _ in done.failures) == ["b.wav", "c.flac", "d.m4a"]
-    drawn = {path.name for path in (tmp_path / "cache" / "a").glob("*.png")}
-    assert {"a@5.0.png", "b@2.0.png", "c@2.0.png", "d@1.0.png"} <= drawn
-    assert not any(name.startswith(("b@4", "c@5", "d@2")) for name in drawn)
+    rendered = {path.name for path in (tmp_path / "cache" / "a").glob("*.png")}
+    assert {"a@5.0.png", "b@2.0.png", "c@2.0.png", "d@1.0.png"} <= rendered
+    assert not any(name.startswith(("b@4", "c@5", "d@2")) for name in rendered)
 
 
 def test_linked_folders_are_followed_and_litter_is_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report room: figures counted by hand, tables read back. Its pictures: test_report_pictures.py."""
+"""The report room: figures counted by hand, tables read back. Its images: test_report_pictures.py."""
 
 import csv
 import json
@@ -157,7 +157,7 @@ def test_temperature_is_found_again():
 
 
 def test_temperature_at_its_limits():
-    """A handful of clips, all right or all wrong, moves the answer a little, and never to a bound."""
+    """A handful of clips, all right or all wrong, moves the prediction a little, and never to a bound."""
     assert metrics.fit_temperature([[1.0, 1.0], [2.0, 2.0]], [0, 1])[0] == pytest.approx(1.0)
     sure = np.eye(4) * 20
     for targets, low, high in (([0, 1, 2, 3], 0.5, 1.0), ([1, 2, 3, 0], 1.5, 8.0), ([0, 1, 2, 0], 1.2, 5.0)):
@@ -277,6 +277,6 @@ def test_the_room_is_light_and_never_starts_pyplot():
 def test_unknown_names_are_refused():
     import soundsight.reports
 
-    assert "draw_confusion" in dir(soundsight.reports)
+    assert "plot_confusion" in dir(soundsight.reports)
     with pytest.raises(AttributeError, match="has no attribute 'draw_everything'"):
         soundsight.reports.draw_everything  # noqa: B018

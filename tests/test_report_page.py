@@ -87,7 +87,7 @@ def test_of_a_labelled_stretch_no_more_is_shown_than_was_scored(scored, tmp_path
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    data = data_of(report(folder, root=tiny_sounds, heat=False, device="cpu").read_text(encoding="utf-8"))
+    data = data_of(report(folder, root=tiny_sounds, saliency=False, device="cpu").read_text(encoding="utf-8"))
     assert {clip["seconds"] for clip in data["clips"].values()} == {0.25}
 
 
@@ -136,7 +136,7 @@ def test_another_projects_data_of_the_same_name_is_not_taken(scored, tiny_data, 
     (run / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     monkeypatch.chdir(tmp_path / "two")
     for folder in (run, shutil.copytree(run, tmp_path / "two" / "copied")):
-        config = collect(read_run(folder), heat=False).spectrogram
+        config = collect(read_run(folder), saliency=False).spectrogram
         assert config is None if "two" in str(folder) else config.fmin_hz == own["fmin_hz"]
 
 
@@ -164,8 +164,8 @@ def test_only_recordings_below_the_data_sets_root_are_embedded(scored, tmp_path,
         assert read_run(moved).root() is None
     monkeypatch.chdir(tmp_path)
     assert read_run(moved).root() == tmp_path
-    clips = collect(read_run(moved), root=root, heat=False).clips
-    assert clips and not any(clip.audio or clip.picture is not None for clip in clips.values())
+    clips = collect(read_run(moved), root=root, saliency=False).clips
+    assert clips and not any(clip.audio or clip.image is not None for clip in clips.values())
     assert all(f"lies outside {root}" in clip.note for clip in clips.values())
 
 
@@ -176,7 +176,7 @@ def test_a_model_that_changed_explains_nothing(scored, tmp_path, tiny_sounds):
     (moved / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     material = collect(read_run(moved), root=tiny_sounds, device="cpu")
     assert any("has changed since it was scored" in note for note in material.notes)
-    assert all(clip.heat is None and clip.audio for clip in material.clips.values())
+    assert all(clip.saliency is None and clip.audio for clip in material.clips.values())
 
 
 def test_names_cannot_break_out_of_the_page(scored, tmp_path, tiny_sounds):
@@ -186,7 +186,7 @@ def test_names_cannot_break_out_of_the_page(scored, tmp_path, tiny_sounds):
     for name in ("predictions.csv", "metrics.json"):
         text = (moved / name).read_text(encoding="utf-8").replace("rain", evil)
         (moved / name).write_text(text, encoding="utf-8")
-    text = report(moved, heat=False).read_text(encoding="utf-8")
+    text = report(moved, saliency=False).read_text(encoding="utf-8")
     assert evil not in text and data_of(text)["names"]
     assert "&lt;script&gt;" in text
 
@@ -204,7 +204,7 @@ def test_a_cross_validation_is_reported_with_its_folds(scored, tmp_path, tiny_so
     from soundsight.models.load import load_classifier
 
     settings = {
-        "spectrogram": to_dict(load_classifier(tiny_model, device="cpu").ears.spectrogram),
+        "spectrogram": to_dict(load_classifier(tiny_model, device="cpu").preprocessing.spectrogram),
         "protocol": "last",
         "seeds": [0],
         "source": str(tiny_sounds),
@@ -224,7 +224,7 @@ def test_a_cross_validation_is_reported_with_its_folds(scored, tmp_path, tiny_so
 
 def test_sounds_stay_within_their_budget(scored, monkeypatch, tiny_sounds):
     monkeypatch.setattr("soundsight.reports.run_report.AUDIO_BYTES", 40_000)
-    material = collect(read_run(scored), root=tiny_sounds, heat=False)
+    material = collect(read_run(scored), root=tiny_sounds, saliency=False)
     assert 0 < sum(len(clip.audio) for clip in material.clips.values()) <= 40_000
     assert any("too large" in note for note in material.notes)
 
@@ -275,7 +275,7 @@ def test_damaged_runs_and_own_folders_are_refused(scored, tmp_path):
 
     run = read_run(scored)
     with pytest.raises(ConfigError, match="is the run itself"):
-        write_figures(run, collect(run, heat=False), scored)
+        write_figures(run, collect(run, saliency=False), scored)
 
 
 def test_confused_classes_are_brought_together():
@@ -301,7 +301,7 @@ def test_the_page_is_whole_or_absent(scored, tmp_path):
     run = read_run(scored)
     with pytest.raises(ConfigError, match="cannot be written"):
         (tmp_path / "file").write_text("")
-        write_html(collect(run, heat=False), tmp_path / "file" / "a.html")
+        write_html(collect(run, saliency=False), tmp_path / "file" / "a.html")
 
 
 @pytest.fixture

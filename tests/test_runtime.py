@@ -1,4 +1,4 @@
-"""What computes a checkpoint's answers: ONNX Runtime where it agrees, PyTorch else; the same answers."""
+"""What computes a checkpoint's predictions: ONNX Runtime where it agrees, PyTorch else; the same predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torture import models
 import soundsight
 from conftest import TINY_EARS
 from soundsight.backend import quiet
-from soundsight.backend.checkpoint import FORMAT, file_fingerprint, hash_of
+from soundsight.backend.checkpoint import FORMAT, hash_of, short_file_hash
 from soundsight.errors import ConfigError, ModelError
 from soundsight.inference import load, predict
 from soundsight.inference.explain import can_explain, explain
@@ -37,8 +37,8 @@ def test_the_second_command_loads_no_pytorch(tiny_model: Path, tiny_sounds: Path
     clip = next((tiny_sounds / "audio").glob("1-*.wav"))
     code = (
         "import sys, soundsight; "
-        f"answer = soundsight.load({str(tiny_model)!r}, device='cpu')({str(clip)!r}); "
-        "print(answer.label, answer.windows[0].model.fingerprint, 'torch' in sys.modules)"
+        f"prediction = soundsight.load({str(tiny_model)!r}, device='cpu')({str(clip)!r}); "
+        "print(prediction.label, prediction.windows[0].model.fingerprint, 'torch' in sys.modules)"
     )
     environment = {**os.environ, "SOUNDSIGHT_CACHE": str(tmp_path)}
     environment.pop("YOLO_CONFIG_DIR", None)
@@ -47,7 +47,7 @@ def test_the_second_command_loads_no_pytorch(tiny_model: Path, tiny_sounds: Path
         for _ in range(2)
     ]
     (*first, loaded), (*second, again) = (line.split()[-3:] for line in lines)
-    assert first == second and first[1] == file_fingerprint(tiny_model)
+    assert first == second and first[1] == short_file_hash(tiny_model)
     assert (loaded, again) == ("True", "False")
 
 
@@ -58,17 +58,17 @@ def test_both_answer_alike(tiny_model: Path, tiny_sounds: Path, cache: Path) -> 
     for one, other in zip(fast, slow, strict=True):
         assert one.label == other.label
         assert one.summary.model == other.summary.model
-        np.testing.assert_allclose(one.windows[0].probabilities, other.windows[0].probabilities, atol=1e-5)
+        np.testing.assert_allclose(one.predictions[0].probabilities, other.predictions[0].probabilities, atol=1e-5)
 
 
 def test_features_and_reasons_come_from_pytorch(tiny_model: Path, cache: Path) -> None:
     fast = load(tiny_model, device="cpu").classifier
     slow = load_classifier(tiny_model, device="cpu")
     assert isinstance(fast, Converted) and "slow" not in vars(fast)
-    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    np.testing.assert_allclose(fast.features(picture[None]), slow.features(picture[None]), atol=1e-5)
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    np.testing.assert_allclose(fast.features(image[None]), slow.features(image[None]), atol=1e-5)
     assert can_explain(fast)
-    np.testing.assert_allclose(explain(fast, picture).heat, explain(slow, picture).heat, atol=1e-4)
+    np.testing.assert_allclose(explain(fast, image).saliency, explain(slow, image).saliency, atol=1e-4)
 
 
 def test_a_runtime_that_differs_is_not_used(tiny_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conftest import TINY_EARS
-from soundsight.backend.checkpoint import load_checkpoint, update_ears
+from soundsight.backend.checkpoint import load_checkpoint, update_preprocessing
 from soundsight.backend.train import Run
 from soundsight.cli import main
 from soundsight.config import DatasetConfig, SplitConfig
@@ -48,7 +48,7 @@ def test_other_folds_are_refused_and_named_where_they_are_allowed(run, tiny_soun
     assert "trained on 16 of these 32 clips" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "v" / "metrics.json").read_text(encoding="utf-8"))
     assert (metrics["seen"]["clips"], metrics["seen"]["siblings"]) == (16, 0)
-    assert "trained on 16 of these 32 clips" in report(tmp_path / "v", heat=False).read_text(encoding="utf-8")
+    assert "trained on 16 of these 32 clips" in report(tmp_path / "v", saliency=False).read_text(encoding="utf-8")
 
     fair = val(run.last, data=tiny_data, split="test", folder=tmp_path / "fair")
     assert (fair.seen.clips, fair.seen.siblings, fair.seen.tuned) == (0, 0, 0)
@@ -66,7 +66,7 @@ def test_siblings_of_what_was_trained_on_are_refused(tiny_sounds, tmp_path):
     shutil.rmtree(data / "train")
     with pytest.raises(ConfigError, match=r"trained on 0 of these \d+ clips, and on the recordings of [1-9]\d* more"):
         val(trained.last, data=data, split="test", folder=tmp_path / "v")
-    update_ears(trained.last, seen={"train": "", "val": ""})  # as of 0.1.0, without groups
+    update_preprocessing(trained.last, seen={"train": "", "val": ""})  # as of 0.1.0, without groups
     assert val(trained.last, data=data, split="test", folder=tmp_path / "v").seen.siblings == 0
 
 
@@ -106,7 +106,7 @@ def test_the_split_that_chose_the_epoch_is_named(run, tiny_data, tmp_path, fitte
     for name in ("best.pt", "last.pt"):
         model = Path(shutil.copyfile(run.last, tmp_path / name))
         if fitted:
-            update_ears(model, temperature=1.5, threshold=0.3)
+            update_preprocessing(model, temperature=1.5, threshold=0.3)
         assert main(["val", str(model), "--data", str(tiny_data), "--out", str(tmp_path / f"{name}-v")]) == 0
         said = capsys.readouterr().out
         assert ("16 of these clips chose its epoch" in said) == (name == "best.pt")
@@ -118,9 +118,9 @@ def test_a_checkpoint_that_does_not_say_is_scored_as_not_known(tiny_model, tiny_
     done = val(tiny_model, data=tiny_data, split="train", folder=tmp_path / "v")
     assert done.seen is None
     assert json.loads((tmp_path / "v" / "metrics.json").read_text(encoding="utf-8"))["seen"] is None
-    assert "is not known" in report(tmp_path / "v", heat=False).read_text(encoding="utf-8")
+    assert "is not known" in report(tmp_path / "v", saliency=False).read_text(encoding="utf-8")
     model = Path(shutil.copyfile(run.last, tmp_path / "m.pt"))
-    update_ears(model, seen={"train": "?", "val": ""})
+    update_preprocessing(model, seen={"train": "?", "val": ""})
     with pytest.raises(ModelError, match=r"of its training clips is damaged"):
         val(model, data=tiny_data, split="test", folder=tmp_path / "w")
 
@@ -147,12 +147,12 @@ def test_exports_say_it_too(run, tiny_sounds, tmp_path):
 def test_pictures_of_other_tools_are_known_by_their_bytes(tiny_data, tmp_path):
     for split in ("train", "val", "test"):
         shutil.copytree(tiny_data / "train", tmp_path / "data" / split)
-    from soundsight.datasets import images as pictures
+    from soundsight.datasets import images as images
 
     for file in (tmp_path / "data").rglob("*.png"):
         pixels = file.read_bytes()
         file.write_bytes(pixels.replace(b"soundsight\0", b"otherwords\0"))
-        assert pictures.read_key(file) is None
+        assert images.read_key(file) is None
     found = record(tmp_path / "data")
     assert found["train"] == found["val"] and len(base64.b64decode(found["train"])) == 8 * 48
 
@@ -162,7 +162,7 @@ def test_a_hundred_thousand_clips_stay_small_and_load(run, tiny_data, tmp_path):
     before = model.stat().st_size
     many = np.random.default_rng(0).integers(0, 2**63, 100_000, np.uint64)
     text = base64.b64encode(np.sort(many).astype("<u8").tobytes()).decode()
-    update_ears(model, seen={"train": text, "val": ""})
+    update_preprocessing(model, seen={"train": text, "val": ""})
     assert model.stat().st_size - before < 1.2e6
     assert load_checkpoint(model)["model"].soundsight["seen"]["train"] == text
     assert val(model, data=tiny_data, split="test", folder=tmp_path / "v").seen.clips == 0

@@ -1,4 +1,4 @@
-"""The renderer: answers known by hand, agreement with librosa, and pictures pinned by their hashes."""
+"""The renderer: predictions known by hand, agreement with librosa, and images pinned by their hashes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from soundsight.backend.checkpoint import load_checkpoint
 from soundsight.backend.export import export
 from soundsight.cli import main
 from soundsight.config import DatasetConfig, SpectrogramConfig
-from soundsight.datasets import images as pictures
+from soundsight.datasets import images as images
 from soundsight.datasets.prepare import prepare
 from soundsight.errors import ModelError
 from soundsight.spectrogram import hz_to_mel, mel_edges, mel_filters, mel_power, mel_to_hz, render
@@ -88,7 +88,7 @@ def signals(config: SpectrogramConfig) -> dict[str, np.ndarray]:
 
 
 def reference_level(waveform: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """The picture before rounding, 0 to 255, by librosa in 64 bits: `(rows, columns, 3)`."""
+    """The image before rounding, 0 to 255, by librosa in 64 bits: `(rows, columns, 3)`."""
     waveform = librosa.util.fix_length(waveform.astype(np.float64), size=config.clip_samples)
     power = []
     for window_ms in config.windows_ms:
@@ -117,7 +117,7 @@ def reference_level(waveform: np.ndarray, config: SpectrogramConfig) -> np.ndarr
 
 
 def difference(waveform: np.ndarray, config: SpectrogramConfig) -> np.ndarray:
-    """Levels by which the picture differs from librosa's."""
+    """Levels by which the image differs from librosa's."""
     expected = np.floor(reference_level(waveform, config) + 0.5)
     return np.abs(render(waveform, config).astype(int) - expected)
 
@@ -127,15 +127,15 @@ def row_of(hz: float, config: SpectrogramConfig = DEFAULT) -> int:
     return config.image_size - 1 - int(np.argmin(np.abs(centres - hz)))
 
 
-# -- answers known by hand ------------------------------------------------------------------------------
+# -- predictions known by hand ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hz", [100, 440, 1000, 4000, 7000])
 def test_a_sine_lands_in_its_band_in_all_three_channels(hz):
-    picture = render(sine(hz), DEFAULT)
-    assert picture.shape == (224, 224, 3) and picture.dtype == np.uint8 and picture.flags.c_contiguous
+    image = render(sine(hz), DEFAULT)
+    assert image.shape == (224, 224, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
     for channel in range(3):
-        loudest = picture[:, 20:-20, channel].argmax(axis=0)
+        loudest = image[:, 20:-20, channel].argmax(axis=0)
         assert np.all(np.abs(loudest - row_of(hz)) <= 1)
 
 
@@ -144,7 +144,7 @@ def test_longer_windows_draw_a_sine_narrower_and_a_click_wider():
     assert tone[0] > tone[1] > tone[2]
     burst = (render(click(2.5), FIXED)[20] > 0).sum(axis=0)
     column_ms = 1000 * DEFAULT.hop_length / DEFAULT.sample_rate
-    # The faint ends of a Hann window are below the floor, so a click is drawn a little narrower than it.
+    # The faint ends of a Hann window are below the floor, so a click is rendered a little narrower than it.
     for width, window_ms in zip(burst, DEFAULT.windows_ms, strict=True):
         assert 0.7 * window_ms / column_ms - 1 <= width <= window_ms / column_ms + 1
 
@@ -162,7 +162,7 @@ def test_silence_is_black():
 def test_frames_that_hear_only_silence_are_skipped_without_a_trace(begin, end):
     sound = np.zeros(DEFAULT.clip_samples, np.float32)
     sound[begin:end] = 0.5
-    filled = np.where(sound == 0, np.float32(1e-30), sound)  # too soft for any picture, but not digital silence
+    filled = np.where(sound == 0, np.float32(1e-30), sound)  # too soft for any image, but not digital silence
 
     assert np.array_equal(mel_power(sound, DEFAULT) > 0, mel_power(filled, DEFAULT) > 1e-20)
     assert np.array_equal(render(sound, DEFAULT), render(filled, DEFAULT))
@@ -170,31 +170,31 @@ def test_frames_that_hear_only_silence_are_skipped_without_a_trace(begin, end):
 
 def test_a_chirp_rises_from_the_lower_left_to_the_upper_right():
     config = DEFAULT
-    picture = render(chirp(), config)
+    image = render(chirp(), config)
     for channel in range(3):
-        rows = picture[:, 5:-5, channel].argmax(axis=0).astype(int)
+        rows = image[:, 5:-5, channel].argmax(axis=0).astype(int)
         assert np.all(np.diff(rows) <= 0) and rows[0] - rows[-1] > 100
     hz = 160 + (7200 - 160) * (112 * config.hop_length / config.sample_rate) / config.clip_seconds
-    assert abs(int(picture[:, 112, 1].argmax()) - row_of(hz)) <= 1
+    assert abs(int(image[:, 112, 1].argmax()) - row_of(hz)) <= 1
 
 
 @pytest.mark.parametrize("at_seconds", [0.0, 0.3, 2.5, 4.4])
 def test_a_click_is_an_upright_line_in_its_column(at_seconds):
-    picture = render(click(at_seconds), FIXED)
+    image = render(click(at_seconds), FIXED)
     column = at_seconds * DEFAULT.sample_rate / DEFAULT.hop_length
     for channel in range(3):
-        assert abs(int(picture[:150, :, channel].sum(axis=0).argmax()) - column) <= 0.5
+        assert abs(int(image[:150, :, channel].sum(axis=0).argmax()) - column) <= 0.5
 
 
 def test_the_level_of_a_click_is_what_the_formula_says():
     # A click of 1 in the middle of a Hann window of n samples with unit energy has the power 1 / (0.375 n)
     # in every FFT bin; Slaney's filters have unit area, so that a band adds up n_fft / sample_rate of them.
     at = 100 * DEFAULT.hop_length / DEFAULT.sample_rate
-    picture = render(click(at), FIXED)
+    image = render(click(at), FIXED)
     for channel, window_ms in enumerate(DEFAULT.windows_ms):
         power = DEFAULT.n_fft / DEFAULT.sample_rate / (0.375 * window_ms * DEFAULT.sample_rate / 1000)
         level = 255 * (1 + 10 * np.log10(power) / 80)
-        assert np.abs(picture[:20, 100, channel] - level).max() <= 1
+        assert np.abs(image[:20, 100, channel] - level).max() <= 1
 
 
 def test_noise_is_as_bright_in_all_channels():
@@ -223,9 +223,9 @@ def test_reference_clip_ignores_loudness_and_full_scale_shows_it():
 
 
 def test_db_floor_and_ceiling_are_black_and_white():
-    picture = render(noise(), DEFAULT).astype(float)
+    image = render(noise(), DEFAULT).astype(float)
     closer = render(noise(), replace(DEFAULT, db_floor=-60, db_ceiling=-20)).astype(float)
-    decibel = picture / 255 * 80 - 80
+    decibel = image / 255 * 80 - 80
     expected = np.clip((decibel + 60) / 40 * 255, 0, 255)
     assert np.abs(closer - expected).max() <= 2.1
     assert (closer[decibel > -19] == 255).all() and (closer[decibel < -61] == 0).all()
@@ -234,8 +234,8 @@ def test_db_floor_and_ceiling_are_black_and_white():
 def test_padding_with_silence_or_repetition_and_cutting():
     short, config = noise()[:20000], replace(FIXED, padding="repeat")
     end = 20000 // FIXED.hop_length
-    picture = render(short, FIXED)
-    assert picture[:, : end - 7].min() > 0 and not picture[:, end + 6 :].any()
+    image = render(short, FIXED)
+    assert image[:, : end - 7].min() > 0 and not image[:, end + 6 :].any()
     assert np.array_equal(render(short, config), render(np.tile(short, 5)[:80000], FIXED))
     long = np.concatenate([noise(), sine(1000)])
     assert np.array_equal(render(long, DEFAULT), render(noise(), DEFAULT))
@@ -318,7 +318,7 @@ def test_images_of_esc50_are_librosas_within_one_level(esc50, rate):
         assert levels.max() <= 1 and (levels > 0).mean() < 1e-3, path
 
 
-# -- pinned pictures ------------------------------------------------------------------------------------
+# -- pinned images ------------------------------------------------------------------------------------
 
 GOLDEN = {
     "chirp over noise": "e82615341f3da378d0868ef7a88cd29e0541e979f45b01b9c0aa809f7153350a",
@@ -355,7 +355,7 @@ def golden_signals() -> dict[str, tuple[np.ndarray, SpectrogramConfig]]:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_pictures(name):
-    """No speed is bought with a change of the pictures: they are what they were.
+    """No speed is bought with a change of the images: they are what they were.
 
     The last bits of 32-bit sums differ from processor to processor, which can turn a level that lies on the
     border of two. A 64-bit calculation tells which those are; they are left out of the hash, and all others
@@ -365,9 +365,9 @@ def test_golden_pictures(name):
     level = reference_level(waveform, config)
     clear = np.abs(level - np.floor(level) - 0.5) > 0.02
     assert clear.mean() > 0.95
-    picture = render(waveform, config)
-    assert np.abs(picture - level).max() < 0.51
-    assert hashlib.sha256(np.where(clear, picture, 0).tobytes()).hexdigest() == GOLDEN[name]
+    image = render(waveform, config)
+    assert np.abs(image - level).max() < 0.51
+    assert hashlib.sha256(np.where(clear, image, 0).tobytes()).hexdigest() == GOLDEN[name]
 
 
 def test_synthesised_sounds_are_drawn_as_librosa_draws_them():
@@ -375,32 +375,32 @@ def test_synthesised_sounds_are_drawn_as_librosa_draws_them():
         assert difference(demo.synthesise(name, seed=number), DEFAULT).max() <= 1
 
 
-# -- pictures as files ----------------------------------------------------------------------------------
+# -- images as files ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("compressor", ["isal", "zlib"])
 def test_a_png_holds_the_picture_and_what_it_was_drawn_from(tmp_path, monkeypatch, compressor):
     if compressor == "zlib":
-        monkeypatch.setattr(pictures, "isal_zlib", None)
-    elif pictures.isal_zlib is None:
+        monkeypatch.setattr(images, "isal_zlib", None)
+    elif images.isal_zlib is None:
         pytest.skip("isal is not installed")
     noisy = np.random.default_rng(0).integers(0, 256, (33, 57, 3)).astype(np.uint8)
     for number, image in enumerate((render(chirp(), DEFAULT), noisy, noisy[::2, ::3])):
         path = tmp_path / f"{number}.png"
-        path.write_bytes(pictures.encode_png(image, "v1 key"))
+        path.write_bytes(images.encode_png(image, "v1 key"))
         assert np.array_equal(cv2.imread(str(path))[:, :, ::-1], image)
         with Image.open(path) as opened:
             opened.verify()
         with Image.open(path) as opened:
             assert opened.mode == "RGB" and opened.text == {"soundsight": "v1 key"}
             assert np.array_equal(np.asarray(opened), image)
-        assert pictures.read_key(path) == "v1 key"
+        assert images.read_key(path) == "v1 key"
 
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
 def test_what_is_no_rgb_picture_is_not_written(image):
-    with pytest.raises(ValueError, match="no uint8 RGB picture"):
-        pictures.encode_png(image, "")
+    with pytest.raises(ValueError, match="no uint8 RGB image"):
+        images.encode_png(image, "")
 
 
 # -- what Soundsight 0.1.0 rendered wrong ------------------------------------------------------------------
@@ -420,13 +420,13 @@ def test_data_caches_and_models_that_were_rendered_wrong_are_refused(tmp_path, t
     monkeypatch.chdir(tmp_path)
     dataset = DatasetConfig(root=str(tiny_sounds), cache="cache", data="data")
     with monkeypatch.context() as former:
-        pictures.settings_key.cache_clear()
+        images.settings_key.cache_clear()
         former.setattr(SpectrogramConfig, "renderer", 1)  # as all that 0.1.0 made says, or implies
         prepare(dataset, LONG, workers=1)
-        models.make_checkpoint(Path("old.pt"), ears=LONG, names=TINY_CLASSES)
+        models.make_checkpoint(Path("old.pt"), preprocessing=LONG, names=TINY_CLASSES)
         export("old.pt", "onnx", out="old.onnx")
-    pictures.settings_key.cache_clear()
-    models.make_checkpoint(Path("new.pt"), ears=LONG, names=TINY_CLASSES)
+    images.settings_key.cache_clear()
+    models.make_checkpoint(Path("new.pt"), preprocessing=LONG, names=TINY_CLASSES)
     clip = str(next((tiny_sounds / "audio").glob("1-*.wav")))
     data = ["data=data", "imgsz=32", "device=cpu", "epochs=1", "model=yolov8n-cls.yaml"]
     for words in (
@@ -442,7 +442,7 @@ def test_data_caches_and_models_that_were_rendered_wrong_are_refused(tmp_path, t
         assert re.match(f"soundsight: .* {FAULT}", capsys.readouterr().err), words
 
     again = prepare(dataset, LONG, workers=1)
-    assert again.drawn == 80 and again.kept == 0
+    assert again.rendered == 80 and again.kept == 0
     assert main(["val", "new.pt"]) == 0
     assert main(["predict", "new.pt", clip]) == 0
     with pytest.raises(ModelError, match=FAULT):

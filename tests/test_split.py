@@ -1,4 +1,4 @@
-"""Splits: cases whose answer is known by hand, and the facts of ESC-50."""
+"""Splits: cases whose prediction is known by hand, and the facts of ESC-50."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: three doors with the same arguments, ears in every checkpoint, one sentence for what is wrong."""
+"""Training: three doors with the same arguments, preprocessing in every checkpoint, one sentence for what is wrong."""
 
 import importlib.util
 import io
@@ -135,8 +135,8 @@ def test_trainings_follow_and_contain_one_another_in_one_process(tiny_data, tmp_
     before, streams = list(LOGGER.handlers), [getattr(handler, "stream", None) for handler in LOGGER.handlers]
     try:
         with pytest.raises(LookupError, match="of the user"):
-            run("a", watch=lambda *_: {}["of the user"])
-        run("b", watch=lambda *_: run("c"))
+            run("a", callback=lambda *_: {}["of the user"])
+        run("b", callback=lambda *_: run("c"))
         with pytest.raises(ConfigError, match="optimizer"):
             run("d", optimizer="Lion")
         run("e")
@@ -170,12 +170,12 @@ def test_the_matrix_of_a_training_has_a_row_per_true_class(tiny_data, tmp_path):
 
 
 def test_a_checkpoint_carries_settings_names_and_augmentation(tiny_model, tiny_data):
-    ears = load_checkpoint(tiny_model)["model"].soundsight
+    preprocessing = load_checkpoint(tiny_model)["model"].soundsight
     prepared = json.loads((Path(tiny_data) / "settings.json").read_text(encoding="utf-8"))
-    assert ears["format"] == 1
-    assert ears["spectrogram"] == prepared["spectrogram"]
-    assert ears["names"] == sorted(p.name for p in (Path(tiny_data) / "train").iterdir())
-    assert set(ears["augment"]) == set(AugmentConfig.__dataclass_fields__)
+    assert preprocessing["format"] == 1
+    assert preprocessing["spectrogram"] == prepared["spectrogram"]
+    assert preprocessing["names"] == sorted(p.name for p in (Path(tiny_data) / "train").iterdir())
+    assert set(preprocessing["augment"]) == set(AugmentConfig.__dataclass_fields__)
 
 
 def test_a_run_records_what_reproduces_it(tiny_data, tmp_path):
@@ -185,8 +185,8 @@ def test_a_run_records_what_reproduces_it(tiny_data, tmp_path):
     assert record["arguments"]["epochs"] == 1 and record["versions"]["ultralytics"]
     assert record["data_fingerprint"] and record["spectrogram"]["image_size"] == 64
     for checkpoint in (run.last, run.best):  # calibrated on data/val
-        ears = load_checkpoint(checkpoint)["model"].soundsight
-        assert ears["temperature"] > 0 and 0 <= ears["threshold"] <= 1
+        preprocessing = load_checkpoint(checkpoint)["model"].soundsight
+        assert preprocessing["temperature"] > 0 and 0 <= preprocessing["threshold"] <= 1
 
 
 def test_the_model_card_gets_the_figures_of_the_test_split(tiny_data, tmp_path):
@@ -232,7 +232,7 @@ def test_short_epochs_share_a_checkpoint(tiny_data, tmp_path, monkeypatch, shown
     monkeypatch.setattr(trainer, "SAVE_SECONDS", 1000.0)
     monkeypatch.setattr(BaseTrainer, "save_model", watched)
     settings = {**QUICK, "epochs": 5, "val": shown, "data": str(tiny_data), "project": str(tmp_path)}
-    run = train(**settings, calibrate=False, watch=lambda epoch, top1: scores.append(top1))
+    run = train(**settings, calibrate=False, callback=lambda epoch, top1: scores.append(top1))
     best = [epoch for epoch, score in enumerate(scores) if score == max(scores[: epoch + 1])]
     assert written == sorted({0, *(best if shown else []), 4})
     assert load_checkpoint(run.last)["train_results"]["epoch"] == [1, 2, 3, 4, 5]
@@ -286,7 +286,7 @@ def test_a_killed_run_resumes_where_it_was(tiny_data, tmp_path):
     [
         ({"epoch": 3}, ConfigError, "Unknown key 'epoch'.*Did you mean 'epochs'"),
         ({"epochs": "many"}, ConfigError, "'epochs=many'"),
-        ({"imgsz": 96}, ConfigError, "imgsz=96 does not match the pictures .* 64 pixels"),
+        ({"imgsz": 96}, ConfigError, "imgsz=96 does not match the images .* 64 pixels"),
         ({"mixup": 0.5}, ConfigError, "mixup=0.5 is for photographs, .* write augment.mixup=0.5"),
         ({"fraction": 0.1}, ConfigError, "fraction=0.1 is for photographs"),
         ({"stock": True, "augment.mixup": 0.5}, ConfigError, "augment.mixup has no effect with --stock"),

@@ -47,9 +47,9 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_prepare_crossval_and_predict(miniature, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    ears = tmp_path / "ears.yaml"
-    ears.write_text("sample_rate: 8000\nclip_seconds: 4\nimage_size: 64\nn_fft: 1024\n", encoding="utf-8")
-    data = ["--dataset", "urbansound8k", "--spectrogram", str(ears), f"root={miniature}"]
+    preprocessing = tmp_path / "ears.yaml"
+    preprocessing.write_text("sample_rate: 8000\nclip_seconds: 4\nimage_size: 64\nn_fft: 1024\n", encoding="utf-8")
+    data = ["--dataset", "urbansound8k", "--spectrogram", str(preprocessing), f"root={miniature}"]
 
     assert main(["prepare", *data]) == 0
     counts = {split: len(list(Path("data-urbansound8k", split).rglob("*.png"))) for split in ("train", "val", "test")}

@@ -37,10 +37,10 @@ def test_a_later_option_at_its_default_changes_no_hash():
     class Later(SpectrogramConfig):
         gamma: float = config.option(1.0, since="0.2")
 
-    assert config.fingerprint(SPECTROGRAM) == "dd7cdab46d19"  # as in the images of 0.1
+    assert config.model_hash(SPECTROGRAM) == "dd7cdab46d19"  # as in the images of 0.1
     same, other = (Later(**config.to_dict(SPECTROGRAM), gamma=gamma) for gamma in (1.0, 2.0))
     assert config.to_dict(same) == config.to_dict(SPECTROGRAM)
-    assert config.fingerprint(same) == config.fingerprint(SPECTROGRAM) != config.fingerprint(other)
+    assert config.model_hash(same) == config.model_hash(SPECTROGRAM) != config.model_hash(other)
     assert config.from_dict(Later, config.to_dict(other)) == other
 
 
@@ -51,7 +51,7 @@ def test_images_are_kept(old):
     )
     before = {path: path.read_bytes() for path in Path().glob("*/**/*.png")}
     done = prepare(dataset, SPECTROGRAM, workers=1)
-    assert (done.drawn, done.kept, done.failures) == (0, 8, [])
+    assert (done.rendered, done.kept, done.failures) == (0, 8, [])
     assert {path: path.read_bytes() for path in Path().glob("*/**/*.png")} == before
     for name in ("data", "cache"):
         theirs = json.loads((OLD / name / "settings.json").read_text())["spectrogram"]

@@ -1,4 +1,4 @@
-"""The JSON service, driven as a client drives it: answers, refusals, limits, and nothing left behind."""
+"""The JSON service, driven as a client drives it: predictions, refusals, limits, and nothing left behind."""
 
 import asyncio
 import base64
@@ -34,13 +34,13 @@ LIMITS = Limits(max_seconds=20, max_megabytes=1, queue=4)
 
 
 @pytest.fixture(scope="module", params=["tiny_model", "tiny_thresholded_model"])
-def listener(request):
+def predictor(request):
     return load(request.getfixturevalue(request.param), device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
-def client(listener):
-    with TestClient(create_app(listener, LIMITS), base_url="http://127.0.0.1:8000") as client:
+def client(predictor):
+    with TestClient(create_app(predictor, LIMITS), base_url="http://127.0.0.1:8000") as client:
         yield client
 
 
@@ -61,14 +61,14 @@ def wav(seconds: float = 1.0, name: str = "siren", rate: int = 16000, channels: 
     return buffer.getvalue()
 
 
-def test_a_body_of_bytes_is_answered_like_a_file(client, listener, tmp_path):
+def test_a_body_of_bytes_is_answered_like_a_file(client, predictor, tmp_path):
     reply = client.post("/api/predict", params={"name": "a/b\\clip.wav", "top_k": 3}, content=wav())
     said = reply.json()
     assert reply.status_code == 200 and said["recording"] == "clip.wav"
     path = tmp_path / "same.wav"
     path.write_bytes(wav())
-    answer = listener(path, top_k=3)
-    assert said["label"] == answer.label and said["model"] == listener.fingerprint
+    answer = predictor(path, top_k=3)
+    assert said["label"] == answer.label and said["model"] == predictor.model_hash
     assert [(h["label"], h["probability"]) for h in said["top"]] == [
         (label, pytest.approx(p, abs=1e-6)) for label, p in answer.top()
     ]
@@ -122,14 +122,14 @@ def test_reasons_are_given_for_a_window(client):
 def test_what_is_unknown_is_explained_by_its_best_class(tiny_thresholded_model):
     buffer = io.BytesIO()
     soundfile.write(buffer, noise(1.0), 16000, format="WAV")
-    listener = load(tiny_thresholded_model, device="cpu", threads=1)
-    with TestClient(create_app(listener, LIMITS), base_url="http://127.0.0.1:8000") as client:
+    predictor = load(tiny_thresholded_model, device="cpu", threads=1)
+    with TestClient(create_app(predictor, LIMITS), base_url="http://127.0.0.1:8000") as client:
         said = client.post("/api/predict", content=buffer.getvalue()).json()
         why = client.post("/api/explain", params={"label": said["label"]}, content=buffer.getvalue()).json()
         described = client.get("/openapi.json").json()["components"]["schemas"]
     assert said["label"] == said["windows"][0]["label"] == "unknown"
     assert why["label"] == said["top"][0]["label"] and why["probability"] == said["top"][0]["probability"]
-    for schema in ("Answer", "TimedAnswer"):
+    for schema in ("Result", "TimedResult"):
         assert "`unknown`" in described[schema]["properties"]["label"]["description"]
 
 
@@ -244,10 +244,10 @@ def test_the_description_covers_every_answer(client):
     assert "cdn" not in str(description)
 
 
-def test_model_health_and_examples(client, listener):
+def test_model_health_and_examples(client, predictor):
     facts = client.get("/api/model").json()
-    assert facts["names"] == list(listener.names) and facts["explains"] and facts["max_bytes"] == 1_000_000
-    assert client.get("/health").json() == {"status": "ok", "model": listener.fingerprint, "waiting": 0}
+    assert facts["names"] == list(predictor.names) and facts["explains"] and facts["max_bytes"] == 1_000_000
+    assert client.get("/health").json() == {"status": "ok", "model": predictor.model_hash, "waiting": 0}
     name = facts["examples"][0]["name"]
     sound = client.get(f"/api/examples/{name}.flac")
     assert soundfile.info(io.BytesIO(sound.content)).duration == 5
@@ -255,8 +255,8 @@ def test_model_health_and_examples(client, listener):
     assert client.get("/api/examples/secret.flac").status_code == 404
 
 
-def test_a_full_queue_says_when_to_come_back(listener):
-    app = create_app(listener, Limits(queue=1))
+def test_a_full_queue_says_when_to_come_back(predictor):
+    app = create_app(predictor, Limits(queue=1))
     gate = threading.Event()
     with TestClient(app, base_url="http://127.0.0.1") as client:
         running = app.state.jobs.submit(gate.wait)
@@ -315,8 +315,8 @@ def test_a_slow_sender_is_left(monkeypatch):
         asyncio.run(Guard(app, host="127.0.0.1", max_bytes=10)(scope, receive, None))
 
 
-def test_other_names_are_fine_when_bound_to_the_world(listener):
-    with TestClient(create_app(listener, LIMITS, host="0.0.0.0"), base_url="http://lab.example") as client:
+def test_other_names_are_fine_when_bound_to_the_world(predictor):
+    with TestClient(create_app(predictor, LIMITS, host="0.0.0.0"), base_url="http://lab.example") as client:
         assert client.get("/health").status_code == 200
         assert client.get("/health", headers={"origin": "http://evil.example"}).status_code == 403
 

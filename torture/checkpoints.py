@@ -109,7 +109,9 @@ class _Bench:
             kind="folder", root=str(place / "sounds"), cache=str(place / "cache"), data=str(place / "data"), split=split
         )
         prepare(config, models.EARS, workers=1)
-        self.ears = [f"{k}={getattr(models.EARS, k)}" for k in ("sample_rate", "clip_seconds", "image_size", "n_fft")]
+        self.preprocessing = [
+            f"{k}={getattr(models.EARS, k)}" for k in ("sample_rate", "clip_seconds", "image_size", "n_fft")
+        ]
 
     def words(self, command: str, model: Path) -> list[str]:
         """A command line."""
@@ -127,7 +129,7 @@ class _Bench:
             "resume": ["train", f"resume={model}", f"data={place / 'data'}", f"project={place / 'runs'}", *quick],
             "crossval": ["crossval", str(place / "sounds"), f"cache={place / 'cv'}", f"model={model}", "--name",
                          model.stem, "--groups", "2", "--workers", "1", "epochs=1", "batch=4", "device=cpu",
-                         *self.ears],
+                         *self.preprocessing],
         }[command]  # fmt: skip
 
     def try_one(self, command: str, model: Path) -> str:

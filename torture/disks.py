@@ -75,7 +75,7 @@ def _prepare(place: Path, disk: Path) -> tuple[int, str, list[str]]:
 
 
 def full_prepare(place: Path, model: str) -> list[str]:
-    """120 pictures of 3 kB do not fit into what is left of 1 MB; after making room, all is as it would have been."""
+    """120 images of 3 kB do not fit into what is left of 1 MB; after making room, all is as it would have been."""
     with small_disk(place / "disk", 1) as disk:
         ballast = disk / "ballast"
         ballast.write_bytes(bytes(800_000))
@@ -98,7 +98,7 @@ def full_prepare(place: Path, model: str) -> list[str]:
 
 
 def full_predict(place: Path, model: str) -> list[str]:
-    """The answers do not fit: no file of answers is left."""
+    """The predictions do not fit: no file of predictions is left."""
     with small_disk(place / "disk", 1) as disk:
         (disk / "ballast").write_bytes(bytes(1_044_000))
         code, _, said, problems = _command(
@@ -141,22 +141,25 @@ def two_at_once(place: Path, model: str) -> list[str]:
     other = models.SpectrogramConfig(**{**vars(models.EARS), "fmin_hz": 100.0})
     problems, refused = [], 0
 
-    def work(ears: models.SpectrogramConfig) -> object:
+    def work(preprocessing: models.SpectrogramConfig) -> object:
         try:
-            return prepare(config, ears, workers=1)
+            return prepare(config, preprocessing, workers=1)
         except ConfigError as error:
-            os._exit(3 if "Another command is drawing pictures" in str(error) else 4)
+            os._exit(3 if "Another command is drawing images" in str(error) else 4)
 
     for _ in range(10):
         shutil.rmtree(config.data, ignore_errors=True)
         shutil.rmtree(config.cache, ignore_errors=True)
-        runs = [forked(lambda ears=ears: work(ears), log=place / "log") for ears in (models.EARS, other)]
+        runs = [
+            forked(lambda preprocessing=preprocessing: work(preprocessing), log=place / "log")
+            for preprocessing in (models.EARS, other)
+        ]
         codes = sorted(finish(pid) for pid in runs)
         refused += codes == [0, 3]
         if codes not in ([0, 3], [0, 0]):
             problems.append(f"they end with {codes}")
         if len({_ears_of(path) for path in Path(config.data).rglob("*.png")}) != 1:
-            problems.append("pictures of both are mixed")
+            problems.append("images of both are mixed")
     return problems if refused else [*problems, "the two never met"]
 
 
@@ -186,7 +189,7 @@ def vanished_source(place: Path, model: str) -> list[str]:
 
 
 def models_config(disk: Path, place: Path) -> kills.DatasetConfig:
-    """Recordings on one disk, pictures on another."""
+    """Recordings on one disk, images on another."""
     split = kills.SplitConfig(train=(1,), val=(2,), test=(3,))
     return kills.DatasetConfig(
         root=str(disk / "sounds"), cache=str(place / "v-cache"), data=str(place / "v-data"), split=split
@@ -194,7 +197,7 @@ def models_config(disk: Path, place: Path) -> kills.DatasetConfig:
 
 
 def vanished_target(place: Path, model: str) -> list[str]:
-    """The disk of the pictures goes away meanwhile: no manifest, wherever the rest was written."""
+    """The disk of the images goes away meanwhile: no manifest, wherever the rest was written."""
     from soundsight.datasets import prepare as room
     from soundsight.errors import ConfigError
 
@@ -228,9 +231,9 @@ def _whole(disk: Path) -> list[str]:
 
     if (disk / "data" / "manifest.csv").exists():
         return ["a manifest is there"]
-    pictures = [path for path in disk.rglob("*.png") if not path.name.startswith(".tmp-")]
-    bad = [p.name for p in pictures if cv2.imdecode(np.fromfile(p, np.uint8), cv2.IMREAD_COLOR) is None]
-    return [f"{name} is half a picture" for name in bad]
+    images = [path for path in disk.rglob("*.png") if not path.name.startswith(".tmp-")]
+    bad = [p.name for p in images if cv2.imdecode(np.fromfile(p, np.uint8), cv2.IMREAD_COLOR) is None]
+    return [f"{name} is half an image" for name in bad]
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def _checkpoints(atheris: Any, finds: str) -> Callable[[bytes], None]:
     seen: list[str] = []
     watched = [False]
 
-    def watch(event: str, given: tuple[Any, ...]) -> None:
+    def callback(event: str, given: tuple[Any, ...]) -> None:
         if watched[0] and event.startswith(FORBIDDEN) and not _is_imported(event, given):
             seen.append(f"{event}{given}"[:200])
 
@@ -197,7 +197,7 @@ def _checkpoints(atheris: Any, finds: str) -> Callable[[bytes], None]:
         assert not seen, seen
 
     one(b"\x00" + program)  # all that is imported late
-    sys.addaudithook(watch)
+    sys.addaudithook(callback)
     return one
 
 

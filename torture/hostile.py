@@ -300,9 +300,9 @@ def _no_names(content: dict[str, Any], shell: str, port: int) -> None:
 
 def _ears(**changes: Any) -> Callable[[dict[str, Any], str, int], None]:
     def change(content: dict[str, Any], shell: str, port: int) -> None:
-        ears = content["model"].soundsight
-        ears["spectrogram"].update(changes.get("spectrogram", {}))
-        ears.update({key: value for key, value in changes.items() if key != "spectrogram"})
+        preprocessing = content["model"].soundsight
+        preprocessing["spectrogram"].update(changes.get("spectrogram", {}))
+        preprocessing.update({key: value for key, value in changes.items() if key != "spectrogram"})
 
     return change
 
@@ -317,12 +317,12 @@ _CHANGES: dict[str, Callable[[dict[str, Any], str, int], None]] = {
     "weights that are no numbers": _no_numbers,
     "network without layers": _no_layers,
     "classes without names": _no_names,
-    "ears of 100 TB": _ears(spectrogram={"image_size": 10**7}),
-    "ears with an endless clip": _ears(spectrogram={"clip_seconds": float("inf")}),
-    "ears with a list of windows": _ears(spectrogram={"windows_ms": [25.0] * 10_000}),
-    "ears of the future": _ears(format=99),
+    "preprocessing of 100 TB": _ears(spectrogram={"image_size": 10**7}),
+    "preprocessing with an endless clip": _ears(spectrogram={"clip_seconds": float("inf")}),
+    "preprocessing with a list of windows": _ears(spectrogram={"windows_ms": [25.0] * 10_000}),
+    "preprocessing of the future": _ears(format=99),
     "temperature that is no number": _ears(temperature=float("nan")),
-    "ears with too many classes": _ears(names=["x"] * 100_000),
+    "preprocessing with too many classes": _ears(names=["x"] * 100_000),
 }
 # Of these, only what `train` and `crossval` do not read is changed.
 ONLY_EARS = frozenset(

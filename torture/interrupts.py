@@ -33,14 +33,14 @@ def interrupt(place: Path, count: int, seed: int) -> dict[str, Any]:
         workers=1,
     )
     model = str(models.make_checkpoint(place / "model.pt"))
-    ears = [f"{k}={getattr(models.EARS, k)}" for k in ("sample_rate", "clip_seconds", "image_size", "n_fft")]
+    preprocessing = [f"{k}={getattr(models.EARS, k)}" for k in ("sample_rate", "clip_seconds", "image_size", "n_fft")]
     quick = [f"{key}={value}" for key, value in kills.QUICK.items()]
     commands = {
-        "prepare": ["prepare", f"root={config.root}", f"cache={config.cache}", f"data={config.data}", *ears,
+        "prepare": ["prepare", f"root={config.root}", f"cache={config.cache}", f"data={config.data}", *preprocessing,
                     "--workers", "2"],
         "predict": ["predict", model, str(place / "sounds" / "audio"), "--out", str(place / "answers.csv")],
         "train": ["train", f"data={few.data}", "epochs=1000", f"project={place / 'runs'}", *quick, "imgsz=32"],
-        "crossval": ["crossval", f"root={place / 'few'}", f"cache={few.cache}", *ears, "epochs=300", "--name", "k",
+        "crossval": ["crossval", f"root={place / 'few'}", f"cache={few.cache}", *preprocessing, "epochs=300", "--name", "k",
                      *[word for word in quick if "workers" not in word]],
         "serve": ["serve", model, "--port", "0"],
     }  # fmt: skip

@@ -96,7 +96,7 @@ def kill_prepare(place: Path, count: int, seed: int) -> dict[str, Any]:
     def clear(number: int) -> None:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
-        if number % 3 == 1:  # pictures of other settings are there
+        if number % 3 == 1:  # images of other settings are there
             finish(forked(lambda: prepare(config, other, workers=1), log=log))
 
     def work(number: int) -> Callable[[], object]:
@@ -133,11 +133,11 @@ def _half_written(config: DatasetConfig) -> list[str]:
     data, found = Path(config.data), []
     for path in (*Path(config.cache).rglob("*.png"), *data.rglob("*.png")):
         if not path.name.startswith(".tmp-") and cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) is None:
-            found.append(f"{path.name} is half a picture")
+            found.append(f"{path.name} is half an image")
     if (data / manifest.MANIFEST).exists():
         rows = manifest.read_rows(data / manifest.MANIFEST)
         if not rows or not all((data / row.split / row.image).is_file() for row in rows if row.split):
-            found.append("the manifest lists pictures that are not there")
+            found.append("the manifest lists images that are not there")
         if len({manifest.read_spectrogram(data)} | {None}) > 2:
             found.append("the settings are damaged")
     return found
@@ -234,7 +234,7 @@ def _bad_checkpoints(folder: Path, place: Path) -> list[str]:
 
 
 def kill_crossval(place: Path, count: int, seed: int) -> dict[str, Any]:
-    """Kill a cross-validation of three folds; the same call goes on, and must end with the same answers."""
+    """Kill a cross-validation of three folds; the same call goes on, and must end with the same predictions."""
     import soundsight.backend.trainer
     import soundsight.evaluation.crossval
 
@@ -265,7 +265,7 @@ def kill_crossval(place: Path, count: int, seed: int) -> dict[str, Any]:
         if finish(forked(work, log=log)):
             problems.append(f"kill {number}: the restart fails: {log.read_text(encoding='utf-8')[-400:]}")
         elif (runs / "k" / "predictions.csv").read_bytes() != wanted:
-            problems.append(f"kill {number}: the answers differ from those of a run that was not killed")
+            problems.append(f"kill {number}: the predictions differ from those of a run that was not killed")
     return {"kills": count, "killed_at_work": hits, "problems": problems, "length_s": round(length, 2)}
 
 

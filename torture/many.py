@@ -1,4 +1,4 @@
-"""Very many recordings: 100,000 files through `prepare` and `predict`, each drawn, answered or listed with a reason.
+"""Very many recordings: 100,000 files through `prepare` and `predict`, each rendered, predicted or listed with a reason.
 
     python -m torture.many --files 100000
 
@@ -72,12 +72,12 @@ def _prepare(place: Path, files: set[str], damaged: set[str], problems: list[str
         return {"peak_mb": peak, "seconds": seconds}
     rows = manifest.read_rows(data / manifest.MANIFEST)
     failed = dict(manifest.read_failures(data / manifest.FAILURES))
-    drawn = {row.file for row in rows}
-    _hold("prepare", files, damaged, drawn, set(failed), problems)
+    rendered = {row.file for row in rows}
+    _hold("prepare", files, damaged, rendered, set(failed), problems)
     missing = sum(not (data / row.split / row.image).is_file() for row in rows)
-    if missing or len(rows) != len(drawn):
-        problems.append(f"prepare: {missing} pictures are missing, {len(rows)} rows for {len(drawn)} clips")
-    return {"peak_mb": peak, "seconds": seconds, "drawn": len(drawn), "refused": len(failed)}
+    if missing or len(rows) != len(rendered):
+        problems.append(f"prepare: {missing} images are missing, {len(rows)} rows for {len(rendered)} clips")
+    return {"peak_mb": peak, "seconds": seconds, "drawn": len(rendered), "refused": len(failed)}
 
 
 def _predict(place: Path, model: str, files: set[str], damaged: set[str], problems: list[str]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _hold(
     """Hold what a command did to what it was given."""
     if done != files - damaged or refused != damaged:
         lost, wrong = len(files - done - refused), len(done & damaged) + len(refused - damaged)
-        problems.append(f"{name}: {lost} files are lost, {wrong} wrongly drawn or refused")
+        problems.append(f"{name}: {lost} files are lost, {wrong} wrongly rendered or refused")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def fill(folder: Path) -> tuple[set[str], set[str]]:
 
 
 def run(place: Path, model: str) -> dict[str, Any]:
-    """Both commands on such a folder: what was answered, and what went wrong."""
+    """Both commands on such a folder: what was predicted, and what went wrong."""
     root = place / "odd"
     good, bad = fill(root / "bark")
     other = root / "meow"

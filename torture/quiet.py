@@ -68,11 +68,18 @@ def _strangers(home: Path, known: set[str]) -> list[Path]:
 def _commands(place: Path, model: str) -> dict[str, list[str]]:
     config = kills.config_of(place)
     clip = str(next((place / "sounds" / "audio").glob("*.wav")))
-    ears = [f"{k}={getattr(models.EARS, k)}" for k in ("sample_rate", "clip_seconds", "image_size", "n_fft")]
+    preprocessing = [f"{k}={getattr(models.EARS, k)}" for k in ("sample_rate", "clip_seconds", "image_size", "n_fft")]
     split = ["split.train=[1]", "split.val=[2]", "split.test=[3]"]
     quick = [f"{key}={value}" for key, value in kills.QUICK.items()]
     return {
-        "prepare": ["prepare", f"root={config.root}", f"cache={config.cache}", f"data={config.data}", *ears, *split],
+        "prepare": [
+            "prepare",
+            f"root={config.root}",
+            f"cache={config.cache}",
+            f"data={config.data}",
+            *preprocessing,
+            *split,
+        ],
         "train": ["train", f"data={config.data}", "epochs=1", f"project={place / 'runs'}", *quick, "imgsz=32"],
         "train with plots": [
             "train",
@@ -101,7 +108,7 @@ def _commands(place: Path, model: str) -> dict[str, list[str]]:
             "batch=16",
             "device=cpu",
             "model=yolov8n-cls.yaml",
-            *ears,
+            *preprocessing,
         ],
         "demo": [
             "demo",

@@ -1,4 +1,4 @@
-"""A disk with a quota, and a slow one: one sentence, no half-written file, the same pictures in the end.
+"""A disk with a quota, and a slow one: one sentence, no half-written file, the same images in the end.
 
     python -m torture.quotas
 
@@ -37,7 +37,7 @@ def run() -> dict[str, Any]:
         kills.write_clips(place / "sounds", 40)
         model = str(models.make_onnx(place))
         _, _, problems = disks._prepare(place, place)
-        wanted = _pictures(place)
+        wanted = _images(place)
         cases = [quota_prepare, quota_predict, quota_train, slow_prepare, slow_source, slow_and_interrupted]
         try:
             for case in cases:
@@ -49,27 +49,27 @@ def run() -> dict[str, Any]:
     return {"cases": len(cases), "problems": problems}
 
 
-def _pictures(root: Path) -> dict[str, str]:
+def _images(root: Path) -> dict[str, str]:
     return {
         path.replace(str(root), ""): digest for path, digest in tree(root / "data").items() if path.endswith(".png")
     }
 
 
 def quota_prepare(place: Path, folder: Path, model: str, wanted: dict[str, str]) -> list[str]:
-    """The quota is used up by pictures; after making room, all is as it would have been."""
+    """The quota is used up by images; after making room, all is as it would have been."""
     with slow_disk(folder, quota=1_000_000) as disk:
         (disk / "ballast").write_bytes(bytes(900_000))
         code, said, problems = disks._prepare(place, disk)
         problems += disks._sentence(code, said, "cannot be written (Disk quota exceeded)") + disks._whole(disk)
         (disk / "ballast").unlink()
         code, said, more = disks._prepare(place, disk)
-        differs = difference(_pictures(disk), wanted)
+        differs = difference(_images(disk), wanted)
     problems += [*more, *([f"it does not go on: {said[-200:]}"] if code else [])]
     return problems + ([f"after making room {differs}"] if differs else [])
 
 
 def quota_predict(place: Path, folder: Path, model: str, wanted: dict[str, str]) -> list[str]:
-    """The answers do not fit: no file of answers is left."""
+    """The predictions do not fit: no file of predictions is left."""
     with slow_disk(folder, quota=2000) as disk:
         sounds = str(place / "sounds" / "audio")
         code, _, said, problems = _command("predict", model, sounds, "--out", str(disk / "a.csv"))
@@ -91,16 +91,16 @@ def quota_train(place: Path, folder: Path, model: str, wanted: dict[str, str]) -
 
 
 def slow_prepare(place: Path, folder: Path, model: str, wanted: dict[str, str]) -> list[str]:
-    """Every operation takes 20 ms: the same pictures, later."""
+    """Every operation takes 20 ms: the same images, later."""
     with slow_disk(folder, delay=DELAY_SECONDS) as disk:
         code, said, problems = disks._prepare(place, disk)
-        differs = difference(_pictures(disk), wanted)
+        differs = difference(_images(disk), wanted)
     problems += [f"exit {code}: {said[-200:]}"] if code else []
     return problems + ([differs] if differs else [])
 
 
 def slow_source(place: Path, folder: Path, model: str, wanted: dict[str, str]) -> list[str]:
-    """Recordings that come slowly are answered as the others are."""
+    """Recordings that come slowly are predicted as the others are."""
     clips = sorted((place / "sounds" / "audio").glob("*.wav"))[:20]
     with slow_disk(folder, delay=DELAY_SECONDS) as disk:
         for clip in clips:
@@ -109,7 +109,7 @@ def slow_source(place: Path, folder: Path, model: str, wanted: dict[str, str]) -
         other, _, _, more = _command("predict", model, *map(str, clips), "--out", str(folder / "quick.csv"))
         slow, quick = ((folder / name).read_text(encoding="utf-8") for name in ("slow.csv", "quick.csv"))
     if code or other or slow.replace(str(disk), "") != quick.replace(str(clips[0].parent), ""):
-        problems.append(f"exit {code} and {other}, or other answers: {said[-200:]}")
+        problems.append(f"exit {code} and {other}, or other predictions: {said[-200:]}")
     return [*problems, *more]
 
 

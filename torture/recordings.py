@@ -54,7 +54,7 @@ def run(count: int, seed: int = 1, *, limited: bool = True) -> dict[str, Any]:
     """Try `count` cases: the systematic ones first, then random ones; with `limited`, in a child process.
 
     Returns:
-        How many files were answered, refused and lost, the worst memory, and what went wrong.
+        How many files were predicted, refused and lost, the worst memory, and what went wrong.
     """
     systematic = list(sounds.systematic())
     if count < len(systematic):  # a sample that holds some of every kind
@@ -156,16 +156,16 @@ def _prepare(place: Path, root: Path, files: set[str]) -> tuple[set[str], list[s
     code, _, said, problems = _command("prepare", *words)
     rows = manifest.read_rows(data / manifest.MANIFEST)
     failed = dict(manifest.read_failures(data / manifest.FAILURES))
-    drawn = {row.file for row in rows}
+    rendered = {row.file for row in rows}
     if code not in (0, 1) and "No clips were found" not in said:
         problems.append(f"prepare exits with {code}: {said[-300:]}")
-    problems += [f"prepare lost {file}" for file in files - drawn - set(failed)]
-    problems += [f"prepare invented {file}" for file in (drawn | set(failed)) - files]
+    problems += [f"prepare lost {file}" for file in files - rendered - set(failed)]
+    problems += [f"prepare invented {file}" for file in (rendered | set(failed)) - files]
     problems += [f"prepare gives no sentence for {file}: {why!r}" for file, why in failed.items() if len(why) < 15]
     problems += [f"{row.image} is missing" for row in rows if not (data / row.split / row.image).is_file()]
     if (code == 1) != bool(failed):
         problems.append(f"prepare exits with {code}, but {len(failed)} clips failed")
-    return drawn, problems
+    return rendered, problems
 
 
 def _predict(place: Path, root: Path, files: set[str], model: str) -> tuple[set[str], list[str]]:

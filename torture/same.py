@@ -33,12 +33,12 @@ def run() -> dict[str, Any]:
         for workers in (1, 2, 8):
             goal = replace(config, cache=str(place / f"cache{workers}"), data=str(place / f"data{workers}"))
             done = prepare(goal, models.EARS, workers=workers)
-            trees[f"{workers} workers"] = _pictures(done.data)
+            trees[f"{workers} workers"] = _images(done.data)
         (place / "sounds").rename(place / "renamed")
         moved = replace(config, root=str(place / "renamed"))
-        trees["a renamed folder"] = _pictures(prepare(moved, models.EARS, workers=1).data)
+        trees["a renamed folder"] = _images(prepare(moved, models.EARS, workers=1).data)
         first = trees.pop("1 workers")
-        problems += [f"{what} give other pictures" for what, found in trees.items() if found != first]
+        problems += [f"{what} give other images" for what, found in trees.items() if found != first]
         weights = {_train(place, config.data, number) for number in (1, 2)}
         if len(weights) != 1:
             problems.append("two trainings with one seed give other weights")
@@ -47,7 +47,7 @@ def run() -> dict[str, Any]:
     return {"pictures": len(first), "compared": ["one worker", *trees, "two trainings, one seed"], "problems": problems}
 
 
-def _pictures(data: Path) -> dict[str, str]:
+def _images(data: Path) -> dict[str, str]:
     return {
         path.relative_to(data).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in data.rglob("*.png")
     }

@@ -145,7 +145,7 @@ def walk(words: list[str], training: list[str]) -> float | None:
     }
     reference = ways["pytorch"]
     if any(found.keys() != reference.keys() for found in ways.values()):
-        raise RuntimeError("the runtimes answer other windows or classes")
+        raise RuntimeError("the runtimes prediction other windows or classes")
     with open("scored/predictions.csv", encoding="utf-8", newline="") as file:
         of_clips = {
             (f"../sounds/{row['clip']}", float(row["start_seconds"]), float(row["end_seconds"]), row["predicted"]): row
@@ -153,7 +153,7 @@ def walk(words: list[str], training: list[str]) -> float | None:
         }
     ways["val"] = {key: float(row["probability"]) for key, row in of_clips.items() if key in reference}
     if not ways["val"]:
-        raise RuntimeError("predict answers none of the clips that val scores")
+        raise RuntimeError("predict predictions none of the clips that val scores")
     differences = {
         name: max(abs(probability - reference[key]) for key, probability in found.items())
         for name, found in ways.items()

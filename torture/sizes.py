@@ -2,7 +2,7 @@
 
     python -m torture.sizes --hours 10
 
-Peak memory is that of the whole process (Linux's `VmHWM`), libraries included; an ONNX model answers without PyTorch.
+Peak memory is that of the whole process (Linux's `VmHWM`), libraries included; an ONNX model predicts without PyTorch.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def slow_disk(place: Path, *, quota: int = 10**12, delay: float = 0.0) -> Iterat
 
     Args:
         place: A folder to work in.
-        quota: Bytes that may be written in all; more is answered with EDQUOT, as by a quota of Linux.
+        quota: Bytes that may be written in all; more is predicted with EDQUOT, as by a quota of Linux.
         delay: Seconds that each reading, writing, renaming and opening takes.
 
     Raises:

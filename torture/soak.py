@@ -3,7 +3,7 @@
     python -m torture.soak --minutes 60 --rate 2
 
 Both run at the same time. Latency, memory, open files and processor time of the last quarter are held against those
-of the second one: the first warms up. The answers to the same sound must be the same to the last bit printed.
+of the second one: the first warms up. The predictions to the same sound must be the same to the last bit printed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SLOWER = 2.0
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer: how long it took, and what the process had by then."""
+    """One prediction: how long it took, and what the process had by then."""
 
     latency_seconds: float
     memory_mb: float
@@ -57,7 +57,7 @@ def run(seconds: float, rate: float = 2.0) -> dict[str, Any]:
 
 
 def serve(model: Path, seconds: float, rate: float) -> dict[str, Any]:
-    """Send four recordings in turn to a real server; every answer must be the first one to that recording."""
+    """Send four recordings in turn to a real server; every prediction must be the first one to that recording."""
     bodies = [sounds.encode(sounds.noise(round(2000 * (3 + 5 * number)), seed=number)) for number in range(4)]
     command = [sys.executable, "-m", "soundsight", "serve", str(model), "--port", "0", "--threads", "1"]
     firsts: dict[int, object] = {}
@@ -100,7 +100,7 @@ def _ask(address: str, body: bytes) -> object:
 
 
 def listen(model: Path, seconds: float) -> dict[str, Any]:
-    """The command on a loop, at its real pace; answers of one place in the loop must be the same."""
+    """The command on a loop, at its real pace; predictions of one place in the loop must be the same."""
     command = [sys.executable, "-m", "torture.loop", str(seconds), str(model), "--every", str(loop.BLOCK_SECONDS)]
     places = round(loop.LOOP_SECONDS / loop.BLOCK_SECONDS)
     seen: dict[int, tuple[str, float]] = {}
@@ -122,7 +122,7 @@ def listen(model: Path, seconds: float) -> dict[str, Any]:
     found = _judge(samples, wrong)
     expected = round(seconds / loop.BLOCK_SECONDS)
     if process.returncode or len(samples) < expected - 2:
-        found["problems"].append(f"{len(samples)} of {expected} answers, exit code {process.returncode}")
+        found["problems"].append(f"{len(samples)} of {expected} predictions, exit code {process.returncode}")
     return found
 
 
@@ -134,7 +134,7 @@ def _teller(name: str) -> Callable[[list[Sample]], None]:
         nonlocal last
         if time.monotonic() >= last + 300:
             last = time.monotonic()
-            print(f"{name}: {len(samples)} answers, {samples[-1]}", file=sys.stderr, flush=True)
+            print(f"{name}: {len(samples)} predictions, {samples[-1]}", file=sys.stderr, flush=True)
 
     return tell
 
@@ -157,7 +157,7 @@ def _judge(samples: list[Sample], wrong: int) -> dict[str, Any]:
     for begin, end in zip(ends, ends[1:], strict=False):
         part = samples[begin:end]
         if len(part) < 2:
-            return {**found, "problems": ["too few answers"]}
+            return {**found, "problems": ["too few predictions"]}
         latencies = sorted(sample.latency_seconds for sample in part)
         spent = part[-1].processor_seconds - part[0].processor_seconds
         found["quarters"].append(
@@ -173,13 +173,13 @@ def _judge(samples: list[Sample], wrong: int) -> dict[str, Any]:
             }
         )
     early, late = found["quarters"][1], found["quarters"][3]
-    problems = [f"{wrong} answers differ"] if wrong else []
+    problems = [f"{wrong} predictions differ"] if wrong else []
     if late["memory_mb"] > early["memory_mb"] + GROWTH_MB:
         problems.append("memory grows")
     if late["open_files"] > early["open_files"] + 5:
         problems.append("open files grow")
     if late["latency_ms"] > SLOWER * early["latency_ms"] + 20:
-        problems.append("answers get slower")
+        problems.append("predictions get slower")
     return {**found, "problems": problems}
 
 

@@ -63,7 +63,7 @@ def whole() -> dict[str, bytes]:
 
 
 def systematic() -> Iterator[Case]:
-    """All cases that are not drawn at random, about 5,000."""
+    """All cases that are not chosen at random, about 5,000."""
     yield from _cuts()
     yield from _altered_headers()
     yield from _wrong_lengths()

@@ -140,8 +140,8 @@ def _runs(onnx: str) -> list[str]:
                 writer.writeheader()
                 writer.writerows([{**row, "clip": name, "predicted": models.NAMES[0]} for row in rows])
             Path("run/metrics.json").write_text(json.dumps({**metrics, "dataset": {"root": root}}))
-            clips = collect(read_run("run"), heat=False).clips.values()
-            read = not clips or any(clip.audio or clip.picture is not None for clip in clips)
+            clips = collect(read_run("run"), saliency=False).clips.values()
+            read = not clips or any(clip.audio or clip.image is not None for clip in clips)
             problems.append(f"{name} below {root} was embedded, or nothing asked for it" if read else "")
     os.chdir(here)
     return problems

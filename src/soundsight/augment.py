@@ -1,8 +1,8 @@
 """Spectrogram augmentation, a whole batch at a time on the training device.
 
-Pictures are levels in dB (see `spectrogram`), so the changes mimic what happens to sounds: they start
+Images are levels in dB (see `spectrogram`), so the changes mimic what happens to sounds: they start
 earlier or later, get louder, lose a stretch of time or a band, and add up with others. `Augmenter` is the
-only entry; the functions below it are one change each and can be drawn one by one.
+only entry; the functions below it are one change each and can be rendered one by one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILTER_KNOTS = 5  # corners of a random filter, from the lowest to the highest b
 
 
 class Augmenter:
-    """Draws random changes and applies them to batches of pictures and labels."""
+    """Draws random changes and applies them to batches of images and labels."""
 
     def __init__(self, config: AugmentConfig, *, classes: int, db_range: float, seed: int = 0) -> None:
         """Set up.
@@ -37,12 +37,12 @@ class Augmenter:
         self.db_range = db_range
         self.seed = seed
         self.class_weight: Tensor | None = None
-        self.columns: dict[str, int] = {}  # of `draw`, in order: how many each kind of change has
+        self.columns: dict[str, int] = {}  # of `plot`, in order: how many each kind of change has
         self.random = torch.Generator()
         self.reseed(0)
 
     def reseed(self, epoch: int) -> None:
-        """Restart the random choices of an epoch, so that a resumed run draws what an unbroken one would."""
+        """Restart the random choices of an epoch, so that a resumed run plots what an unbroken one would."""
         self.random.manual_seed(self.seed * 1_000_003 + epoch)
 
     def weigh_classes(self, labels: Tensor) -> None:
@@ -58,7 +58,7 @@ class Augmenter:
             labels: int64 `(batch,)`.
 
         Returns:
-            float32 pictures `(batch, 3, height, width)` in [0, 1] and float32 target probabilities
+            float32 images `(batch, 3, height, width)` in [0, 1] and float32 target probabilities
             `(batch, classes)`, each row summing to 1, or to its weight after `weigh_classes`.
         """
         choices = self.draw(len(images)).to(images.device, non_blocking=True)
@@ -142,7 +142,7 @@ class Augmenter:
         """Mix a share of the batch with other members of it, and their targets alike."""
         partner, ratio = chosen["partner"][:, 0].long(), chosen["ratio"][:, 0]
         mixing, cutting = chosen["mixing"][:, 0] > 0, chosen["cutting"][:, 0] > 0
-        share = torch.ones_like(ratio)  # of the picture's own target
+        share = torch.ones_like(ratio)  # of the image's own target
         changed = []
         if self.config.mixup:
             rows = _rows(mixing)
@@ -177,7 +177,7 @@ def _rows(wanted: Tensor) -> Tensor | slice:
 
 
 def shift_time(images: Tensor, fraction: Tensor) -> Tensor:
-    """Rotate pictures `(B, C, H, W)` along time by `fraction` `(B,)` of their width; any dtype."""
+    """Rotate images `(B, C, H, W)` along time by `fraction` `(B,)` of their width; any dtype."""
     width = images.shape[3]
     offset = (fraction * width).round().long()
     index = (torch.arange(width, device=images.device)[None] - offset[:, None]) % width
@@ -186,8 +186,8 @@ def shift_time(images: Tensor, fraction: Tensor) -> Tensor:
 
 def change_gain(pixels: Tensor, gain: Tensor) -> Tensor:
     """Add `gain` `(B, 1)` or `(B, bands)`, fractions of the dB range, to every pixel that is not at the floor."""
-    heard = torch.sign(pixels)  # 0 at the floor, else 1; three times as fast as `where` on a processor
-    return heard.mul_(gain[:, None, :, None]).add_(pixels).clamp_(0, 1)
+    sounding = torch.sign(pixels)  # 0 at the floor, else 1; three times as fast as `where` on a processor
+    return sounding.mul_(gain[:, None, :, None]).add_(pixels).clamp_(0, 1)
 
 
 def curve(knots: Tensor, bands: int) -> Tensor:
@@ -216,7 +216,7 @@ def warp(pixels: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
 
 
 def mix_power(own: Tensor, other: Tensor, ratio: Tensor, db_range: float) -> Tensor:
-    """Add the powers of two pictures, as two sounds in one room do.
+    """Add the powers of two images, as two sounds in one room do.
 
     With `ratio` r `(B,)` in [0, 1] as amplitude of `own` and 1 - r of `other`, powers are weighted by
     r^2 and (1 - r)^2 over their sum (Tokozume et al., Between-class learning, 2018, equation 2).
@@ -245,7 +245,7 @@ def mask(pixels: Tensor, start: Tensor, stop: Tensor, axis: int) -> Tensor:
 
 
 def _inside(span: Tensor, size: int, axis: int) -> Tensor:
-    """True from start to end, fractions `(B, 2)`, along `axis`; broadcasts to pictures."""
+    """True from start to end, fractions `(B, 2)`, along `axis`; broadcasts to images."""
     position = (torch.arange(size, device=span.device) + 0.5) / size
     inside = (position[None] >= span[:, :1]) & (position[None] < span[:, 1:])
     return inside[:, None, None, :] if axis == 3 else inside[:, None, :, None]

@@ -20,7 +20,7 @@ from soundsight.errors import ConfigError, DatasetError, ModelError, SoundsightE
 
 SHARED_MEMORY = Path("/dev/shm")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
-PREFETCHED = 4  # batches that Ultralytics lets each worker process draw ahead
+PREFETCHED = 4  # batches that Ultralytics lets each worker process render ahead
 
 
 def in_container() -> bool:
@@ -118,9 +118,9 @@ def check_shared_memory(
     """Raise `ConfigError` if worker processes cannot pass their batches through shared memory.
 
     Args:
-        workers: Processes that read pictures, of all GPUs together.
-        batch: Pictures in a batch of one process.
-        image_size: Pixels of a picture's side.
+        workers: Processes that read images, of all GPUs together.
+        batch: Images in a batch of one process.
+        image_size: Pixels of an image's side.
         value_bytes: Bytes of one value: 1 for uint8, 4 for float32 (Ultralytics' own loader).
         folder: Where shared memory is; a system without it is not checked.
     """

@@ -240,7 +240,7 @@ def locked(
     folder: Path,
     *,
     name: str = LOCK,
-    busy: str = "Another command is drawing pictures into {folder}; wait until it has, or choose another folder.",
+    busy: str = "Another command is rendering images into {folder}; wait until it has, or choose another folder.",
     seconds: float = 0.0,
     say: Callable[[str], None] | None = None,
 ) -> Iterator[None]:

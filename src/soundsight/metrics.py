@@ -1,6 +1,6 @@
 """Figures of merit of a classifier, counted from targets and probabilities.
 
-Pure: arrays in, numbers out; no files, no plots. `tables` writes what is counted here, `plots` draws it.
+Pure: arrays in, numbers out; no files, no plots. `tables` writes what is counted here, `plots` renders it.
 A class without clips never makes a figure undefined: its precision, recall and F1 are 0.
 """
 
@@ -154,7 +154,7 @@ def score(targets: npt.ArrayLike, probabilities: npt.ArrayLike, names: Sequence[
     if values.ndim != 2 or values.shape[1] != len(names):
         raise ConfigError(
             f"probabilities have shape {values.shape}, but {len(names)} class names need "
-            f"(clips, {len(names)}); pass one row a clip and one column a class."
+            f"(clips, {len(names)}); pass one row per clip and one column a class."
         )
     classes = _check_targets(targets, len(values), len(names))
     sums = values.sum(axis=1, dtype=np.float64)
@@ -285,7 +285,7 @@ def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike) -> Temperatur
     """Most probable temperature (Guo et al., 2017, section 4.2, with a prior), and where it may lie.
 
     The prior on T is log-normal with median 1 and log-deviation `PRIOR_DEVIATION`: 19 of 20 such temperatures lie
-    between 1/2 and 2. It holds the answer where few clips, or none that is wrong, would send it to 0 or to infinity;
+    between 1/2 and 2. It holds the prediction where few clips, or none that is wrong, would send it to 0 or to infinity;
     docs/predict.md has the measurement that it was chosen by. The interval is where the posterior's logarithm is within
     1.92 of its peak, half the 95 % quantile of chi-squared with one degree of freedom (Wilks, 1938).
 

@@ -1,6 +1,6 @@
-"""From waveform to picture: the one function through which training, prediction and exports hear.
+"""From waveform to image: the one function through which training, prediction and exports hear.
 
-Pure: no files, no plots. A picture is three log-mel spectrograms of the same clip, each with another
+Pure: no files, no plots. An image is three log-mel spectrograms of the same clip, each with another
 analysis window, as uint8 RGB: short windows show clicks, long ones show pitch.
 
 Written for speed on one core (docs/performance.md says where the time goes): frames are worked through a
@@ -32,7 +32,7 @@ BLOCK_BANDS = 12
 
 
 def render(waveform: Waveform, config: SpectrogramConfig) -> Image:
-    """Draw one clip as a square picture.
+    """Render one clip as a square image.
 
     Args:
         waveform: Mono float32 `(samples,)` in [-1, 1] at `config.sample_rate`. It is cut or padded to

@@ -62,7 +62,7 @@ def address(tiny_model: Path) -> Iterator[str]:
 
 
 def wait_for(url: str, server: subprocess.Popen[bytes], seconds: float = 300) -> None:
-    """Wait until a server answers."""
+    """Wait until a server predictions."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert server.poll() is None, "the server has ended"

@@ -231,7 +231,7 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(visit, clip):
 def test_the_description_page_opens(visit):
     page = visit()
     page.click("text=JSON service")
-    page.wait_for_selector("h1:has-text('The same answers as JSON')")
+    page.wait_for_selector("h1:has-text('The same predictions as JSON')")
 
 
 def test_the_report_opens_from_disk(visit, tmp_path, tiny_model, tiny_sounds, tiny_data):

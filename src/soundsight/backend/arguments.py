@@ -132,7 +132,7 @@ def plain(error: Exception) -> str:
 
 
 def resumed_arguments(last: Path, words: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The arguments that a killed training goes on with, and its ears.
+    """The arguments that a killed training goes on with, and its preprocessing.
 
     Args:
         last: Its checkpoint.
@@ -150,15 +150,15 @@ def resumed_arguments(last: Path, words: Mapping[str, Any]) -> tuple[dict[str, A
     from soundsight.backend.checkpoint import checkpoint_model, load_checkpoint
 
     checkpoint = load_checkpoint(last)
-    ears = getattr(checkpoint_model(checkpoint), "soundsight", None)
-    kept = DEFAULT_CFG_DICT.keys() if ears is None else HEEDED
+    preprocessing = getattr(checkpoint_model(checkpoint), "soundsight", None)
+    kept = DEFAULT_CFG_DICT.keys() if preprocessing is None else HEEDED
     before = {key: value for key, value in training_arguments(checkpoint).items() if key in kept}
     if "cfg" in words:
         raise ConfigError(f"cfg={words['cfg']} has no effect on a training that is resumed; leave it out.")
-    for key, value in resolve_arguments(None, words, stock=ears is None).items():
+    for key, value in resolve_arguments(None, words, stock=preprocessing is None).items():
         if key not in CHANGEABLE and key in before and value != before[key]:
             raise ConfigError(
                 f"{key}={value} cannot be given to a training that is resumed: {last} was trained with "
                 f"{key}={before[key]}. Leave it out, or start a new training."
             )
-    return {**before, **words, "resume": str(last)}, ears
+    return {**before, **words, "resume": str(last)}, preprocessing

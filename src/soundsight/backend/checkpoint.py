@@ -1,6 +1,6 @@
-"""Checkpoints: loaded as data, never as programs, and carrying the ears of their model.
+"""Checkpoints: loaded as data, never as programs, and carrying the preprocessing of their model.
 
-The ears are a plain dictionary on the model object, `model.soundsight`: format version, spectrogram
+The preprocessing settings are a plain dictionary on the model object, `model.soundsight`: format version, spectrogram
 settings, class names, temperature. They travel with every copy that Ultralytics makes of the model.
 """
 
@@ -26,8 +26,8 @@ _MAX_BYTES = 1 << 32
 
 
 @dataclass(frozen=True)
-class Ears:
-    """What a model must know to hear: how to draw clips, and what its outputs mean."""
+class Preprocessing:
+    """What a model must know to hear: how to render clips, and what its outputs mean."""
 
     names: tuple[str, ...]  # classes in the order of the model's outputs
     spectrogram: SpectrogramConfig
@@ -37,7 +37,7 @@ class Ears:
     supplied: bool = False  # given by the user for a model that carries none
 
 
-def make_ears(config: SpectrogramConfig | None, names: list[str], **more: Any) -> dict[str, Any]:
+def make_preprocessing(config: SpectrogramConfig | None, names: list[str], **more: Any) -> dict[str, Any]:
     """What a checkpoint carries: plain data, so that the safest way of loading suffices."""
     return {
         "format": config.renderer if config else 1,
@@ -47,8 +47,10 @@ def make_ears(config: SpectrogramConfig | None, names: list[str], **more: Any) -
     }
 
 
-def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplied: SpectrogramConfig | None) -> Ears:
-    """Check the ears found in a model file.
+def read_preprocessing(
+    data: object, path: str | Path, names: tuple[str, ...], *, supplied: SpectrogramConfig | None
+) -> Preprocessing:
+    """Check the preprocessing found in a model file.
 
     Args:
         data: What the file holds under `soundsight`, or `None`.
@@ -57,51 +59,53 @@ def read_ears(data: object, path: str | Path, names: tuple[str, ...], *, supplie
         supplied: Settings from the user, which win over the model's own.
 
     Raises:
-        ModelError: There are no ears and none were supplied, or they are damaged or of a newer format.
+        ModelError: There are no preprocessing settings and none were supplied, or they are damaged or of a newer format.
     """
     found = data if isinstance(data, dict) else {}
     config = _spectrogram(found, path)
     if config is None:
         if supplied is None:
             raise ModelError(
-                f"{path} does not say how its spectrograms were drawn (it was not trained by `soundsight "
+                f"{path} does not say how its spectrograms were rendered (it was not trained by `soundsight "
                 "train`); supply the settings with --spectrogram FILE.yaml."
             )
-        return Ears(names, supplied, supplied=True)
+        return Preprocessing(names, supplied, supplied=True)
     try:
         temperature, threshold = float(found.get("temperature", 1.0)), float(found.get("threshold", 0.0))
-        ears = Ears(tuple(map(str, found["names"])), config, temperature, threshold, found.get("seen"))
+        preprocessing = Preprocessing(
+            tuple(map(str, found["names"])), config, temperature, threshold, found.get("seen")
+        )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"The spectrogram settings inside {path} are damaged ({str(error)[:300]}).") from error
-    if not 0.01 <= ears.temperature <= 100:
-        raise ModelError(f"The temperature inside {path} is {ears.temperature:g}; 0.01 to 100 is allowed.")
-    if len(ears.names) != len(names) or not 0 <= ears.threshold <= 1:
+    if not 0.01 <= preprocessing.temperature <= 100:
+        raise ModelError(f"The temperature inside {path} is {preprocessing.temperature:g}; 0.01 to 100 is allowed.")
+    if len(preprocessing.names) != len(names) or not 0 <= preprocessing.threshold <= 1:
         raise ModelError(
-            f"{path} names {len(ears.names)} classes but its network has {len(names)} outputs; it is damaged."
+            f"{path} names {len(preprocessing.names)} classes but its network has {len(names)} outputs; it is damaged."
         )
     if supplied is not None and supplied != config:
-        return replace(ears, spectrogram=supplied, supplied=True)
-    return ears
+        return replace(preprocessing, spectrogram=supplied, supplied=True)
+    return preprocessing
 
 
-def _spectrogram(ears: dict[str, Any], path: str | Path) -> SpectrogramConfig | None:
+def _spectrogram(preprocessing: dict[str, Any], path: str | Path) -> SpectrogramConfig | None:
     """The settings in what a model carries; `None` if there are none.
 
     Raises:
         ModelError: They are damaged or of a newer format, or a faulty renderer made what the model was trained on.
     """
-    if ears.get("format", 1) not in range(1, FORMAT + 1):
+    if preprocessing.get("format", 1) not in range(1, FORMAT + 1):
         raise ModelError(
-            f"{path} was written by a newer Soundsight (format {ears.get('format')!r}, this one reads up to "
+            f"{path} was written by a newer Soundsight (format {preprocessing.get('format')!r}, this one reads up to "
             f"{FORMAT}); upgrade soundsight."
         )
-    if not ears.get("spectrogram"):
+    if not preprocessing.get("spectrogram"):
         return None
     try:
-        config = from_dict(SpectrogramConfig, ears["spectrogram"], where=f"{path}")
+        config = from_dict(SpectrogramConfig, preprocessing["spectrogram"], where=f"{path}")
     except (ConfigError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ModelError(f"The spectrogram settings inside {path} are damaged ({str(error)[:300]}).") from error
-    checks.check_renderer(config, ears.get("format", 1), path, ModelError)
+    checks.check_renderer(config, preprocessing.get("format", 1), path, ModelError)
     return config
 
 
@@ -157,8 +161,8 @@ def parse_checkpoint(data: bytes, path: str | Path, *, trust: bool = False) -> d
             f"{path} is not a checkpoint that can be loaded (it is damaged, or of another kind: {text}); use a file "
             "from `soundsight train`."
         ) from error
-    if isinstance(ears := getattr(checkpoint_model(checkpoint), "soundsight", None), dict):
-        _spectrogram(ears, path)  # refused whatever it is loaded for
+    if isinstance(preprocessing := getattr(checkpoint_model(checkpoint), "soundsight", None), dict):
+        _spectrogram(preprocessing, path)  # refused whatever it is loaded for
     return checkpoint
 
 
@@ -222,8 +226,8 @@ def class_names(model: Any, path: str | Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def update_ears(path: str | Path, **values: Any) -> None:
-    """Change entries of the ears inside a checkpoint, in place and atomically."""
+def update_preprocessing(path: str | Path, **values: Any) -> None:
+    """Change entries of the preprocessing inside a checkpoint, in place and atomically."""
     import torch
 
     checkpoint = load_checkpoint(path)
@@ -250,7 +254,7 @@ def hash_of(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
-def file_fingerprint(path: str | Path) -> str:
+def short_file_hash(path: str | Path) -> str:
     """The first twelve digits of `file_hash`, to be shown; too few to tell files apart that are made to collide."""
     return file_hash(path)[:12]
 

@@ -1,6 +1,6 @@
-"""Export: a checkpoint to ONNX, OpenVINO, TorchScript and the other formats of Ultralytics, ears included.
+"""Export: a checkpoint to ONNX, OpenVINO, TorchScript and the other formats of Ultralytics, preprocessing included.
 
-Ultralytics writes the file into a temporary folder; the ears go into the file's own metadata; only then does
+Ultralytics writes the file into a temporary folder; the preprocessing goes into the file's own metadata; only then does
 it take its place. Its own metadata stay, so the stock `yolo` command reads the same file.
 """
 
@@ -67,13 +67,13 @@ def export(
         model: A checkpoint `.pt`.
         format: One that Ultralytics exports to; `READABLE` ones can be used by `predict`.
         out: Where to put the file or folder; `None` puts it beside the checkpoint.
-        spectrogram: Ears for a checkpoint that carries none.
+        spectrogram: Preprocessing for a checkpoint that carries none.
         trust: See `checkpoint.load_checkpoint`.
         arguments: Ultralytics export arguments, such as `opset` or `quantize`.
         overwrite: Replace what is there, even if it is no export of ours; never the checkpoint.
 
     Returns:
-        The exported file or folder. In `READABLE` formats it carries the ears inside; others have them in
+        The exported file or folder. In `READABLE` formats it carries the preprocessing inside; others have them in
         `soundsight.json`, in the folder or beside the file.
 
     Raises:
@@ -90,15 +90,17 @@ def export(
     content = checkpoint.parse_checkpoint(data, path, trust=trust)
     network = checkpoint.checkpoint_model(content)
     names = checkpoint.class_names(network, path)
-    ears = checkpoint.read_ears(getattr(network, "soundsight", None), path, names, supplied=spectrogram)
-    given = _arguments(format, arguments or {}, ears.spectrogram.image_size)
+    preprocessing = checkpoint.read_preprocessing(
+        getattr(network, "soundsight", None), path, names, supplied=spectrogram
+    )
+    given = _arguments(format, arguments or {}, preprocessing.spectrogram.image_size)
     text = json.dumps(
-        checkpoint.make_ears(
-            ears.spectrogram,
-            list(ears.names),
-            temperature=ears.temperature,
-            threshold=ears.threshold,
-            seen=ears.seen,
+        checkpoint.make_preprocessing(
+            preprocessing.spectrogram,
+            list(preprocessing.names),
+            temperature=preprocessing.temperature,
+            threshold=preprocessing.threshold,
+            seen=preprocessing.seen,
             checkpoint=checkpoint.hash_of(data)[:12],
         )
     )
@@ -203,39 +205,41 @@ def _quiet() -> Iterator[None]:
         LOGGER.setLevel(level)
 
 
-def _write_onnx(path: Path, ears: str) -> None:
+def _write_onnx(path: Path, preprocessing: str) -> None:
     import onnx
 
     model = onnx.load(str(path))
     entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, ears
+    entry.key, entry.value = KEY, preprocessing
     onnx.save(model, str(path))
 
 
-def _write_torchscript(path: Path, ears: str) -> None:
+def _write_torchscript(path: Path, preprocessing: str) -> None:
     import torch
 
     extra = {"config.txt": ""}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
-        module.save(str(path), _extra_files={**extra, KEY: ears})
+        module.save(str(path), _extra_files={**extra, KEY: preprocessing})
 
 
-def _write_openvino(folder: Path, ears: str) -> None:
+def _write_openvino(folder: Path, preprocessing: str) -> None:
     openvino = require_openvino()
     (file,) = folder.glob("*.xml")
     with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=folder.parent) as place:
         model = openvino.Core().read_model(file)
-        model.set_rt_info(ears, [KEY])
+        model.set_rt_info(preprocessing, [KEY])
         openvino.save_model(model, Path(place, file.name), compress_to_fp16=False)
         del model  # which maps the file that is about to be replaced
         for name in (file.name, file.with_suffix(".bin").name):
             os.replace(Path(place, name), folder / name)
 
 
-def _write_beside(path: Path, ears: str) -> None:
-    write_text(path / "soundsight.json" if path.is_dir() else path.with_name(f"{path.name}.soundsight.json"), ears)
+def _write_beside(path: Path, preprocessing: str) -> None:
+    write_text(
+        path / "soundsight.json" if path.is_dir() else path.with_name(f"{path.name}.soundsight.json"), preprocessing
+    )
 
 
 _WRITERS: dict[str, Callable[[Path, str], None]] = {

@@ -1,6 +1,6 @@
 """Augmentation and the network's passes as CUDA graphs: one launch each, where a fast GPU would wait for Python.
 
-A small network on small pictures is hundreds of kernels of a few microseconds, launched one by one. Recorded once,
+A small network on small images is hundreds of kernels of a few microseconds, launched one by one. Recorded once,
 they are launched together. Only full batches of the recorded shape take this way; all else computes as before.
 """
 

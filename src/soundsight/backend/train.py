@@ -1,4 +1,4 @@
-"""Training through Ultralytics: arguments in, checkpoints with ears out."""
+"""Training through Ultralytics: arguments in, checkpoints with preprocessing out."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def train(
     seen: Any = None,
     labels: Mapping[str, str] | None = None,
     stock: bool = False,
-    watch: Callable[[int, float], None] | None = None,
+    callback: Callable[[int, float], None] | None = None,
     started: Callable[[Path], None] | None = None,
 ) -> Run:
     """Train a classifier.
 
     Args:
         arguments: Ultralytics training arguments.
-        spectrogram: How the pictures were drawn; goes into the checkpoints.
+        spectrogram: How the images were rendered; goes into the checkpoints.
         augment: Spectrogram augmentation; `None` switches all of it off.
         seen: Hashes of the clips that are trained on; go into the checkpoints.
         labels: Class by its folder's name, where a folder cannot be called like it.
@@ -65,7 +65,7 @@ def train(
         started: Told the run's folder before the first epoch (not by a training on several GPUs).
 
     Raises:
-        ConfigError: The arguments, the pictures or the device do not fit.
+        ConfigError: The arguments, the images or the device do not fit.
         ModelError: The starting weights are missing or unsafe.
     """
     from ultralytics import YOLO
@@ -99,8 +99,8 @@ def train(
     try:
         with guarded(), reported() if "," not in str(options["device"]) else nullcontext() as progress:
             model = YOLO(weights, task="classify")
-            if watch is not None:
-                model.add_callback("on_fit_epoch_end", partial(_tell, watch))
+            if callback is not None:
+                model.add_callback("on_fit_epoch_end", partial(_tell, callback))
             for tell in (begun.append, started):
                 if tell is not None:
                     model.add_callback("on_train_start", partial(_tell_folder, tell))
@@ -121,9 +121,9 @@ def train(
 def _run_of(trainer: Any) -> Run:
     folder = Path(trainer.save_dir)
     matrix: Any = getattr(getattr(trainer, "validator", None), "confusion_matrix", None)
-    drawn = matrix is not None and (folder / compat.MATRIX).is_file()
+    rendered = matrix is not None and (folder / compat.MATRIX).is_file()
     run = Run(folder, compat.weights_of(folder), compat.weights_of(folder, best=True))
-    if not drawn:
+    if not rendered:
         return run
     names = tuple(str(name) for name in matrix.names.values())
     return replace(run, confusion=matrix.matrix.T.astype(np.int64), names=names)  # Ultralytics' rows are predictions
@@ -175,10 +175,10 @@ def _finished(last: Path) -> Run | None:
     return Run(_run_folder(last), folder / compat.LAST, folder / compat.BEST)
 
 
-def _tell(watch: Callable[[int, float], None], trainer: Any) -> None:
+def _tell(callback: Callable[[int, float], None], trainer: Any) -> None:
     top1 = (trainer.metrics or {}).get(compat.TOP1)
     if top1 is not None and int(trainer.epoch) < int(trainer.epochs):  # at the end the best weights are scored again
-        watch(int(trainer.epoch) + 1, float(top1))
+        callback(int(trainer.epoch) + 1, float(top1))
 
 
 def _tell_folder(started: Callable[[Path], None], trainer: Any) -> None:
@@ -203,7 +203,7 @@ def _check_machine(options: Mapping[str, Any], *, stock: bool) -> None:
 
 
 def no_augment() -> AugmentConfig:
-    """Settings that leave pictures and labels as they are."""
+    """Settings that leave images and labels as they are."""
     return AugmentConfig(
         shift=0,
         time_masks=0,

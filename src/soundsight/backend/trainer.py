@@ -1,7 +1,7 @@
-"""An Ultralytics trainer for spectrograms: pictures in memory, augmented by the batch on the device.
+"""An Ultralytics trainer for spectrograms: images in memory, augmented by the batch on the device.
 
 Plugs in through Ultralytics' own `trainer=` argument and the methods it documents for overriding; nothing
-is patched. It also writes the model's ears (spectrogram settings, class names) into every checkpoint.
+is patched. It also writes the model's preprocessing (spectrogram settings, class names) into every checkpoint.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.errors import ConfigError
 from soundsight.files import TEMP_PREFIX, images_in
 
-# A set of pictures above this share of the free memory is read from disk batch by batch, and of the GPU's, kept off it.
+# A set of images above this share of the free memory is read from disk batch by batch, and of the GPU's, kept off it.
 MEMORY_SHARE = 0.4
 # A number in the arguments of an unfinished checkpoint of ours, so that no other trainer goes on with it unawares.
 _OURS = "off; Soundsight augments this training, so that `yolo` cannot resume it: use `soundsight train resume=last.pt`"
@@ -42,7 +42,7 @@ SAVE_SECONDS = 2.0  # from one checkpoint to the next: what a kill may cost
 
 
 class ImageSet(torch.utils.data.Dataset):
-    """The pictures of one split, as uint8 RGB; all of them in memory if they fit."""
+    """The images of one split, as uint8 RGB; all of them in memory if they fit."""
 
     def __init__(self, root: Path, names: list[str], image_size: int) -> None:
         self.files: list[Path] = []
@@ -86,14 +86,14 @@ class ImageSet(torch.utils.data.Dataset):
         if pixels.shape[:2] != (self.image_size, self.image_size):
             height, width = pixels.shape[:2]
             raise ConfigError(
-                f"imgsz={self.image_size} does not match the pictures, which are {width} x {height} ({file}): "
+                f"imgsz={self.image_size} does not match the images, which are {width} x {height} ({file}): "
                 f"train with imgsz={width}, or prepare again with image_size={self.image_size}."
             )
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class BalancedImages(torch.utils.data.Dataset):
-    """An `ImageSet` that shows every class as often: index i gives some picture of class i modulo their number."""
+    """An `ImageSet` that shows every class as often: index i gives some image of class i modulo their number."""
 
     def __init__(self, images: ImageSet) -> None:
         self.images = images
@@ -144,7 +144,7 @@ class MemoryLoader:
             random = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             if self.share is None:
                 order = torch.randperm(len(order), generator=random)
-            else:  # every class as often, so pictures of rare ones come several times an epoch
+            else:  # every class as often, so images of rare ones come several times an epoch
                 order = torch.multinomial(self.share, len(order), replacement=True, generator=random)
         for rows in order.to(self.images.device).split(self.batch_size):
             images = self.images[rows]
@@ -155,7 +155,7 @@ class MemoryLoader:
 
 
 class SpectrogramTrainer(StockTrainer):
-    """Ultralytics' classification trainer with our loader, augmentation and ears.
+    """Ultralytics' classification trainer with our loader, augmentation and preprocessing.
 
     Use `configured` to bind the settings: several processes then rebuild the very same class.
     """
@@ -194,13 +194,15 @@ class SpectrogramTrainer(StockTrainer):
             self.args.model = self.args.resume
 
     def set_model_attributes(self) -> None:
-        """Name the classes, and give the model its ears."""
+        """Name the classes, and give the model its preprocessing."""
         super().set_model_attributes()
-        from soundsight.backend.checkpoint import make_ears
+        from soundsight.backend.checkpoint import make_preprocessing
 
         names = [self.labels.get(folder, folder) for folder in self.data["names"].values()]
         self.model.names = dict(enumerate(names))
-        self.model.soundsight = make_ears(self.spectrogram, names, augment=to_dict(self.augment), seen=self.seen)
+        self.model.soundsight = make_preprocessing(
+            self.spectrogram, names, augment=to_dict(self.augment), seen=self.seen
+        )
         if self.device.type == "cpu":
             self.model = self.model.to(memory_format=torch.channels_last)
         config = self.spectrogram
@@ -208,12 +210,12 @@ class SpectrogramTrainer(StockTrainer):
             self.augment,
             classes=len(names),
             db_range=config.db_ceiling - config.db_floor if config else 80.0,
-            seed=self.args.seed + 7919 * max(RANK, 0),  # each process draws its own
+            seed=self.args.seed + 7919 * max(RANK, 0),  # each process renders its own
         )
         self.change: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] = self.augmenter
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
-        """Batches of uint8 pictures (train) or float pictures in [0, 1] (val)."""
+        """Batches of uint8 images (train) or float images in [0, 1] (val)."""
         if mode != "train":
             self.model.transforms = classify_transforms(self.args.imgsz)
         names = list(self.data["names"].values())
@@ -282,7 +284,7 @@ class SpectrogramTrainer(StockTrainer):
                 self.last, self.best = goals
 
     def plot_training_samples(self, batch: dict[str, torch.Tensor], ni: int) -> None:
-        """Draw a few augmented pictures, each with its strongest label."""
+        """Render a few augmented images, each with its strongest label."""
         super().plot_training_samples({**batch, "cls": batch["cls"].argmax(1)}, ni)
 
 

@@ -1,4 +1,4 @@
-"""The command line: the only room that parses arguments, prints and exits.
+"""The command line: the only package that parses arguments, prints and exits.
 
 Each command is a module here with `SUMMARY`, `EXAMPLES`, `add_arguments(parser)` and `run(arguments) ->
 exit code`. Only the module of the command that was asked for is imported, so help is instant.
@@ -27,15 +27,15 @@ COMMANDS = {
     "demo": "synthesise sounds, train on them, predict one: the whole way in minutes",
     "download": "fetch ESC-50 or UrbanSound8K, checked",
     "configs": "write the settings files into this folder, to be changed",
-    "prepare": "draw recordings as pictures and lay them out for training",
+    "prepare": "render recordings as images and lay them out for training",
     "inspect": "look at a data set before training on it",
-    "train": "train a classifier on the pictures",
+    "train": "train a classifier on the images",
     "val": "score a model on a split: figures, tables, confusion matrices",
     "crossval": "train and score all folds: the true score",
     "tune": "search for better training settings, on a cluster or here",
     "predict": "say what is in recordings, and when",
     "listen": "classify a microphone, live",
-    "embed": "write one vector a window, for search and clustering",
+    "embed": "write one vector a segment, for search and clustering",
     "export": "convert a model to ONNX, OpenVINO, TorchScript, ...",
     "explain": "show what a model attended to",
     "report": "make one page of a validation or cross-validation",
@@ -208,7 +208,7 @@ def _top_level(words: Sequence[str], command: str | None) -> int:
     listing = "\n".join(f"  {name:10} {COMMANDS[name]}" for name in available())
     text = (
         "usage: soundsight COMMAND [arguments] [key=value ...]\n\n"
-        "Teach a vision model to hear: recordings become spectrogram pictures, pictures train YOLO.\n\n"
+        "Teach a vision model to hear: recordings become spectrogram images, images train YOLO.\n\n"
         f"commands:\n{listing}\n\n"
         "`soundsight COMMAND --help` explains a command by example; `soundsight --version` tells the version."
     )

@@ -32,5 +32,5 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{changed[0]} is there with other content; keep it, or replace it with --overwrite.")
     for path, content in contents.items():
         write_bytes(path, content)
-    console.tell(f"Settings files: {', '.join(str(path) for path in contents)}")
+    console.output(f"Settings files: {', '.join(str(path) for path in contents)}")
     return 0

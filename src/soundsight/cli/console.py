@@ -44,7 +44,7 @@ def add_training_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_words(words: Mapping[str, Any], function: Callable[..., Any], arguments: argparse.Namespace) -> None:
+def check_arguments(words: Mapping[str, Any], function: Callable[..., Any], arguments: argparse.Namespace) -> None:
     """Raise `ConfigError` for a `key=value` word that is a parameter of a Python function and no setting."""
     for key in words.keys() & inspect.signature(function).parameters.keys():
         option = {"only": "folds", "others": "with", "calibrate": "no-calibrate"}.get(key, key)
@@ -54,8 +54,8 @@ def check_words(words: Mapping[str, Any], function: Callable[..., Any], argument
         raise ConfigError(f"{key}={words[key]} is no training argument of {arguments.words[0]}; {hint}.")
 
 
-def add_views(parser: argparse.ArgumentParser) -> None:
-    """Accept over what answers are averaged."""
+def add_tta(parser: argparse.ArgumentParser) -> None:
+    """Accept over what predictions are averaged."""
     parser.add_argument(
         "--shifts", type=int, default=1, metavar="N", help="average over N time shifts: slower, surer (default: 1)"
     )
@@ -111,15 +111,15 @@ def data_settings(
     theirs = {field.name for field in fields(DatasetConfig)}
     ours = {field.name for field in fields(SpectrogramConfig)}
     for_data = {k: v for k, v in overrides.items() if k.split(".")[0] in theirs}
-    for_pictures = {k: v for k, v in overrides.items() if k in ours}
-    rest = {k: v for k, v in overrides.items() if k not in for_data and k not in for_pictures}
+    for_images = {k: v for k, v in overrides.items() if k in ours}
+    rest = {k: v for k, v in overrides.items() if k not in for_data and k not in for_images}
     if not named and Path(dataset).is_dir() and not is_shipped(dataset):
         named = [dataset]
     if named:
         config = own_folder(Path(named[0]), for_data)
     else:
         config = settings.load(DatasetConfig, find_config(dataset), for_data)
-    return config, settings.load(SpectrogramConfig, find_config(spectrogram), for_pictures), rest
+    return config, settings.load(SpectrogramConfig, find_config(spectrogram), for_images), rest
 
 
 def own_folder(root: Path, overrides: Mapping[str, Any]) -> DatasetConfig:
@@ -160,12 +160,12 @@ def progress_bar(what: str, unit: str, *, quiet: bool = False) -> Iterator[Calla
         yield show
 
 
-def tell(text: str) -> None:
+def output(text: str) -> None:
     """A line of results, on standard output."""
     print(printable(text), flush=True)
 
 
-def say(text: str) -> None:
+def status(text: str) -> None:
     """A line for the user, apart from results on standard output."""
     print(printable(text), file=sys.stderr, flush=True)
 
@@ -175,9 +175,9 @@ def list_failures(failures: list[tuple[str, str]], where: Path, limit: int = 10)
     if not failures:
         return 0
     for file, reason in failures[:limit]:
-        say(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
+        status(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
     more = f" (the first {limit} are above)" if len(failures) > limit else ""
-    say(f"soundsight: {len(failures)} clips failed{more}; all are listed in {where}.")
+    status(f"soundsight: {len(failures)} clips failed{more}; all are listed in {where}.")
     return 1
 
 

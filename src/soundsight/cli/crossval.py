@@ -21,7 +21,7 @@ EXAMPLES = [
     "soundsight crossval --folds 1 epochs=20      # one fold, for a quick comparison",
     "soundsight crossval --seeds 0,1,2            # an ensemble of three models a fold",
     "soundsight crossval model=yolo11n-cls.pt --with runs/crossval/a    # and averaged with the models of that run",
-    "soundsight crossval --shifts 4 --speeds 0.9,1.1    # each clip is answered from twelve looks at it",
+    "soundsight crossval --shifts 4 --speeds 0.9,1.1    # each clip is predicted from twelve looks at it",
     "soundsight crossval --dataset urbansound8k clip_seconds=4",
     "soundsight crossval --engine ray --address 10.0.0.1:6379    # a fold a GPU, or a node",
     "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
@@ -50,9 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="finished run on the same data whose models join the average; may be repeated",
     )
-    console.add_views(parser)
+    console.add_tta(parser)
     parser.add_argument("--name", help="folder below runs/crossval; the same name continues a killed run")
-    parser.add_argument("--workers", type=int, help="processes that draw (default: one a core)")
+    parser.add_argument("--workers", type=int, help="processes that render (default: one a core)")
     engine.add_arguments(parser)
     parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
 
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{key}={words[key]} has no effect on a cross-validation, which takes each fold in turn.")
     from soundsight.evaluation.crossval import crossval
 
-    console.check_words(rest, crossval, arguments)
+    console.check_arguments(rest, crossval, arguments)
     cluster = engine.cluster_settings(arguments)
     if cluster.engine == "ray":
         code = engine.outlive(arguments, cluster)
@@ -104,17 +104,19 @@ def score(
         others=arguments.others,
         name=arguments.name,
         workers=arguments.workers,
-        say=console.say,
+        say=console.status,
         **where,
         **rest,
     )
     for fold, (top1, top5) in done.per_fold.items():
-        console.tell(f"fold {fold}: top-1 {top1:.2%}, top-5 {top5:.2%}")
+        console.output(f"fold {fold}: top-1 {top1:.2%}, top-5 {top5:.2%}")
     spread = "" if done.top1.std is None else f" ± {done.top1.std:.2%} over folds"
     low, high = done.pooled.interval
-    console.tell(f"mean: top-1 {done.top1.mean:.2%}{spread}, top-5 {done.top5.mean:.2%}")
-    console.tell(f"all {done.pooled.count} clips: top-1 {done.pooled.top1:.2%} (95 % interval {low:.1%} to {high:.1%})")
-    console.tell(f"Matrices, tables and every clip's prediction: {done.folder}")
+    console.output(f"mean: top-1 {done.top1.mean:.2%}{spread}, top-5 {done.top5.mean:.2%}")
+    console.output(
+        f"all {done.pooled.count} clips: top-1 {done.pooled.top1:.2%} (95 % interval {low:.1%} to {high:.1%})"
+    )
+    console.output(f"Matrices, tables and every clip's prediction: {done.folder}")
     failures = manifest.read_failures(done.folder / manifest.FAILURES)
     return console.list_failures(failures, done.folder / manifest.FAILURES)
 

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="runs/demo", help="folder to write to (default: runs/demo)")
     outputs.add_overwrite(parser)
     parser.add_argument("--clips", type=int, default=120, help="clips a class (default: 120)")
-    parser.add_argument("--image-size", type=int, default=128, help="pixels of a picture (default: 128)")
+    parser.add_argument("--image-size", type=int, default=128, help="pixels of an image (default: 128)")
     console.add_settings(parser, "epochs=10, device=cpu")
 
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_folder(out, "sounds/demo.json", overwrite=arguments.overwrite)
     checks.check_writable(out)
     if lost := checks.lost_results():
-        console.say(f"soundsight: {lost}")
+        console.status(f"soundsight: {lost}")
     words = key_values(arguments.settings)
     with step("Synthesising sounds"):
         sounds = demo.write_dataset(out / "sounds", clips_per_class=arguments.clips)
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     spectrogram = SpectrogramConfig(image_size=arguments.image_size)
     with step("Drawing spectrograms"), console.progress_bar("drawing", "clips") as show:
         prepared = prepare(dataset, spectrogram, progress=show)
-        print(f"  {', '.join(f'{n} {split}' for split, n in prepared.counts.items())} pictures in {out / 'data'}")
+        print(f"  {', '.join(f'{n} {split}' for split, n in prepared.counts.items())} images in {out / 'data'}")
     return learn(out, {"imgsz": arguments.image_size, **words})
 
 
@@ -75,7 +75,7 @@ def learn(out: Path, words: dict[str, Any]) -> int:
         print(load(trained.last)(out / "sounds" / row.file))
     print(f"\nPictures for training: {out / 'data'}")
     print(f"Confusion matrix:      {out / 'test' / 'confusion_matrix.png'}")
-    print(f"Model with its ears:   {weights_of(out / 'train')}")
+    print(f"Model with its preprocessing:   {weights_of(out / 'train')}")
     return 0
 
 

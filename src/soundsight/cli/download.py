@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fetch."""
-    console.say(notice(arguments.name))
+    console.status(notice(arguments.name))
     with _bars() as progress:
         place = download(
             arguments.name,

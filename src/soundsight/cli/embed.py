@@ -12,13 +12,13 @@ from soundsight.cli.predict import (
     input_files,
     list_sources,
     make_options,
-    open_listener,
+    open_predictor,
     progress,
-    source_words,
+    source_arguments,
 )
 from soundsight.cli.predict import report_failures as report
 
-SUMMARY = "Write one feature vector a window to a Parquet file, for search and clustering."
+SUMMARY = "Write one feature vector a segment to a Parquet file, for search and clustering."
 EXAMPLES = [
     "soundsight embed last.pt field/ --out field.parquet",
     "soundsight embed last.pt night.flac --hop 1 --out night.parquet",
@@ -48,23 +48,23 @@ def run(arguments: argparse.Namespace) -> int:
         code = engine.outlive(arguments, cluster)
         if code is not None:
             return code
-        return engine.answer(arguments, cluster, source_words(arguments), make_options(arguments), gather_vectors)
+        return engine.answer(arguments, cluster, source_arguments(arguments), make_options(arguments), gather_vectors)
     console.check_ending(arguments.out, ".parquet", "")
-    sources = list_sources(source_words(arguments), arguments.raw)
+    sources = list_sources(source_arguments(arguments), arguments.raw)
     options = make_options(arguments, steady=len(sources) > 1)
-    failures, windows = [], 0
+    failures, segments = [], 0
     inputs = input_files(arguments, sources)
     with outputs.claimed(arguments, [arguments.out], outputs.VECTORS, inputs), ExitStack() as stack:
-        listener = open_listener(arguments)
+        predictor = open_predictor(arguments)
         stream = stack.enter_context(writing(Path(arguments.out)))
         watched = stack.enter_context(progress(sources, quiet=False))
-        writer = VectorWriter(stream, listener.model)
-        for event in watched(listener.vectors(sources, options)):
+        writer = VectorWriter(stream, predictor.model)
+        for event in watched(predictor.vectors(sources, options)):
             if isinstance(event, Vector):
                 writer.write(event)
-                windows += 1
+                segments += 1
             elif event.failure:
                 failures.append(event.failure)
         writer.close()
-    console.tell(f"{windows} vectors of {len(sources) - len(failures)} recordings: {arguments.out}")
+    console.output(f"{segments} vectors of {len(sources) - len(failures)} recordings: {arguments.out}")
     return report(failures, len(sources))

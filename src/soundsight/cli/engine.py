@@ -72,7 +72,7 @@ def outlive(arguments: argparse.Namespace, config: ClusterConfig) -> int | None:
     if importlib.util.find_spec("ray") is None:
         connect.load_ray()  # says what to install
     connect.find_address(config)
-    return supervise.supervise(arguments.words, config, console.say)
+    return supervise.supervise(arguments.words, config, console.status)
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def runner(cluster: Cluster, config: ClusterConfig, **more: Any) -> Run:
 
     from soundsight.cluster import mapping
 
-    return partial(mapping.run, cluster=cluster, config=config, say=console.say, **more)
+    return partial(mapping.run, cluster=cluster, config=config, say=console.status, **more)
 
 
 def answer(
@@ -152,15 +152,15 @@ def answer(
             with claim, writing(Path(arguments.out)) as stream:
                 gather(store, stream)
         failures = list(zip(range(10), store.failures(), strict=False))
-    console.say(
+    console.status(
         f"{totals['sources']} recordings, {totals['rows']} rows in {totals['shards']} shards ({totals['written']} "
         f"written now), {totals['failures']} failed: {arguments.out}"
     )
     for _, (_, reason) in failures:
-        console.say(f"  failed: {reason}")
+        console.status(f"  failed: {reason}")
     if totals["failures"]:
         where = f"{out}/failures.csv" if not is_address(out) else Place(out).path("failures.csv")
-        console.say(f"soundsight: {totals['failures']} of {listed.count} recordings could not be read; see {where}.")
+        console.status(f"soundsight: {totals['failures']} of {listed.count} recordings could not be read; see {where}.")
     return 1 if totals["failures"] else 0
 
 
@@ -178,8 +178,8 @@ def _work(store: Shards, work: Any, config: ClusterConfig, listed: Listing, mode
         if Path(model).is_file():
             work = replace(work, content=cluster.ray.put(Path(model).read_bytes()))
         if store.done:
-            console.say(f"{len(store.done)} of {store.count} shards are there from a former run.")
-        return answers.answer(cluster, work, store, config, say=console.say, progress=show)
+            console.status(f"{len(store.done)} of {store.count} shards are there from a former run.")
+        return answers.answer(cluster, work, store, config, say=console.status, progress=show)
 
 
 def _there(source: str) -> bool:

@@ -7,7 +7,7 @@ import shlex
 
 from soundsight.cli import console, key_values, outputs
 
-SUMMARY = "Convert a checkpoint to ONNX, OpenVINO, TorchScript and others, with its ears inside."
+SUMMARY = "Convert a checkpoint to ONNX, OpenVINO, TorchScript and others, with its preprocessing inside."
 EXAMPLES = [
     "soundsight export last.pt                          # last.onnx, beside the checkpoint",
     "soundsight export last.pt --format openvino",
@@ -53,19 +53,19 @@ def run(arguments: argparse.Namespace) -> int:
         arguments=words,
         overwrite=arguments.overwrite,
     )
-    console.tell(f"Exported: {made}")
+    console.output(f"Exported: {made}")
     if "data" in words and arguments.format in READABLE:
         from soundsight.evaluation.scoring import compare
 
         count, before, after, alike = compare(
             arguments.model, made, str(words["data"]), spectrogram=spectrogram, trust=arguments.trust_checkpoint
         )
-        console.tell(
+        console.output(
             f"Top-1 on the {count} clips of {words['data']}/val: {after:.2%}, where the checkpoint has {before:.2%}; "
             f"both name the same class for {alike:.2%} of them."
         )
     if arguments.format in READABLE:
-        console.tell(f"Use it with `soundsight predict {shlex.quote(str(made))} clip.wav`.")
+        console.output(f"Use it with `soundsight predict {shlex.quote(str(made))} clip.wav`.")
     else:
-        console.tell("Its settings are in soundsight.json beside it; `soundsight predict` does not read this format.")
+        console.output("Its settings are in soundsight.json beside it; `soundsight predict` does not read this format.")
     return 0

@@ -56,14 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
             progress=show,
         )
     for line in summary(found):
-        console.tell(line)
+        console.output(line)
     if arguments.page:
-        console.tell(f"Page: {arguments.page}")
+        console.output(f"Page: {arguments.page}")
     for file, reason in found.failures[:10]:
-        console.say(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
+        console.status(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
     if len(found.failures) > 10:
         where = f"all are listed in {arguments.page}" if arguments.page else "--page FILE lists all"
-        console.say(f"soundsight: {len(found.failures)} entries cannot be used; {where}.")
+        console.status(f"soundsight: {len(found.failures)} entries cannot be used; {where}.")
     return 1 if found.failures else 0
 
 

@@ -15,9 +15,9 @@ from soundsight.cli import console
 from soundsight.files import folded
 
 if TYPE_CHECKING:
-    from soundsight.inference import Listener, Summary, Window
+    from soundsight.inference import Prediction, Predictor, Summary
     from soundsight.inference.formats.base import Writer
-    from soundsight.inference.pipeline import Drawn
+    from soundsight.inference.pipeline import Rendered
     from soundsight.inference.segments import Source
 
 
@@ -71,13 +71,13 @@ def predictions() -> re.Pattern[bytes]:
 
 
 class Timelines:
-    """Draws one picture a recording."""
+    """Draws one image a recording."""
 
-    def __init__(self, paths: dict[str, Path], listener: Listener) -> None:
+    def __init__(self, paths: dict[str, Path], predictor: Predictor) -> None:
         self.paths = paths
         if len(paths) == 1:
             console.check_ending(str(*paths.values()), *console.FIGURES)
-        self.config = listener.spectrogram
+        self.config = predictor.spectrogram
         self._start()
 
     def _start(self) -> None:
@@ -85,17 +85,17 @@ class Timelines:
 
         self.current = Timeline(self.config)
 
-    def add(self, window: Window, drawn: Drawn) -> None:
-        """Take a window and its picture."""
-        self.current.add(window, drawn)
+    def add(self, segment: Prediction, rendered: Rendered) -> None:
+        """Take a segment and its image."""
+        self.current.add(segment, rendered)
 
     def end(self, summary: Summary) -> None:
-        """Draw what was gathered, unless nothing was."""
-        from soundsight.reports.spectrograms import draw_timeline
+        """Render what was gathered, unless nothing was."""
+        from soundsight.reports.spectrograms import plot_timeline
 
-        if self.current.windows:
+        if self.current.predictions:
             classes = self.current.classes()
-            draw_timeline(
+            plot_timeline(
                 self.current.levels(summary.duration_seconds),
                 self.current.scores(classes),
                 classes,
@@ -115,8 +115,8 @@ class _OneEach:
         self.stack = ExitStack()
         self.writer: Writer | None = None
 
-    def write(self, window: Window) -> None:
-        self._open(window.recording).write(window)
+    def write(self, segment: Prediction) -> None:
+        self._open(segment.recording).write(segment)
 
     def end(self, recording: str) -> None:
         self._open(recording)
@@ -136,7 +136,7 @@ class _OneEach:
 
 @contextmanager
 def open_writer(
-    chosen: str, arguments: argparse.Namespace, sources: list[Source], listener: Listener, stdout: TextIO
+    chosen: str, arguments: argparse.Namespace, sources: list[Source], predictor: Predictor, stdout: TextIO
 ) -> Iterator[Writer]:
     """The writer of a format, on standard output, a file or a folder."""
     from soundsight.inference.formats import FORMATS
@@ -144,7 +144,7 @@ def open_writer(
 
     out = Path(arguments.out) if arguments.out else None
     widest = max(len(source.name) for source in sources)
-    context = Context(arguments.top_k, listener.names, listener.spectrogram, widest)
+    context = Context(arguments.top_k, predictor.names, predictor.spectrogram, widest)
     make = FORMATS[chosen]
     if make.per_recording and out is not None and (len(sources) > 1 or out.is_dir()):
         each = _OneEach(own_files(out, sources, make.per_recording), lambda stream: make(stream, context))

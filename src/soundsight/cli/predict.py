@@ -17,15 +17,15 @@ from soundsight.inference.formats import BY_ENDING, FORMATS
 
 if TYPE_CHECKING:
     from soundsight.config import ClusterConfig
-    from soundsight.inference import Listener, Options, Summary, Window
+    from soundsight.inference import Options, Prediction, Predictor, Summary
     from soundsight.inference.segments import Source
 
 T = TypeVar("T")
 
-SUMMARY = "Say what is in recordings, and when: one answer a window."
+SUMMARY = "Say what is in recordings, and when: one prediction per segment."
 EXAMPLES = [
     "soundsight predict last.pt clip.wav",
-    "soundsight predict last.pt field/ 'night/*.flac' --format csv --out answers.csv",
+    "soundsight predict last.pt field/ 'night/*.flac' --format csv --out predictions.csv",
     "soundsight predict last.pt night.flac --hop 1 --threshold 0.5 --threshold dog=0.8 --merge",
     "soundsight predict last.pt night.flac --format audacity --out night.txt   # a label track",
     "soundsight predict last.pt field/ --format raven --out tables/            # one file a recording",
@@ -33,7 +33,7 @@ EXAMPLES = [
     "soundsight predict fold1.pt night.flac --with fold2.pt fold3.pt            # the mean of three models",
     "soundsight predict last.pt field/ --shifts 4 --speeds 0.9,1.1             # surer, and twelve times the work",
     "arecord -f S16_LE -r 16000 -c 1 | soundsight predict last.pt -            # WAV from a pipe",
-    "soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out answers/",
+    "soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out predictions/",
     "nc -l 5000 | soundsight predict last.pt - --raw 16000 --format jsonl      # 16-bit mono, no header",
 ]
 
@@ -51,14 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's, if any)",
     )
-    parser.add_argument("--merge", action="store_true", help="join neighbouring windows of one label")
+    parser.add_argument("--merge", action="store_true", help="join neighbouring segments of one label")
     add_members(parser)
-    console.add_views(parser)
-    parser.add_argument("--summary", action="store_true", help="one answer a recording: the mean of its windows")
+    console.add_tta(parser)
+    parser.add_argument("--summary", action="store_true", help="one prediction per recording: the mean of its segments")
     parser.add_argument(
         "--timeline",
         metavar="PNG",
-        help="draw spectrogram and class tracks; with several recordings a folder",
+        help="render spectrogram and class tracks; with several recordings a folder",
     )
     outputs.add_overwrite(parser)
     engine.add_arguments(parser)
@@ -77,21 +77,21 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         "--sources", dest="lists", action="append", default=[], metavar="FILE", help="the same as @FILE"
     )
     parser.add_argument("--raw", type=int, metavar="RATE", help="standard input is 16-bit mono of this rate in Hz")
-    parser.add_argument("--window", type=float, metavar="S", help="seconds a window (default: the model's clip)")
-    parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: the window)")
-    parser.add_argument("--batch", type=int, metavar="N", help="windows at once (default: 8, on a GPU 32)")
+    parser.add_argument("--window", type=float, metavar="S", help="seconds a segment (default: the model's clip)")
+    parser.add_argument("--hop", type=float, metavar="S", help="seconds between segments (default: the segment)")
+    parser.add_argument("--batch", type=int, metavar="N", help="segments at once (default: 8, on a GPU 32)")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
     add_runtime(parser)
     console.add_model_options(parser)
 
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
-    """Accept what computes the answers of a checkpoint."""
+    """Accept what computes the predictions of a checkpoint."""
     parser.add_argument(
         "--runtime",
         choices=("auto", "pytorch", "onnxruntime"),
         default="auto",
-        help="what computes a checkpoint's answers (default: auto, ONNX Runtime on a processor if it agrees)",
+        help="what computes a checkpoint's predictions (default: auto, ONNX Runtime on a processor if it agrees)",
     )
 
 
@@ -109,8 +109,8 @@ def add_members(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answer."""
-    from soundsight.inference.formats.base import write_answers
+    """Prediction."""
+    from soundsight.inference.formats.base import write_predictions
     from soundsight.inference.results import merge
 
     chosen = format_of(arguments.format, arguments.out)
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.top_k = FORMATS[chosen].top_k if cluster.engine == "local" else 1
     if cluster.engine == "ray":
         return run_on_cluster(arguments, cluster, chosen)
-    sources = list_sources(source_words(arguments), arguments.raw)
+    sources = list_sources(source_arguments(arguments), arguments.raw)
     options = make_options(
         arguments,
         top_k=arguments.top_k,
@@ -131,18 +131,18 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(chosen, arguments, len(sources))
     failures: list[str] = []
     stdout = sys.stdout
-    with redirect_stdout(sys.stderr), ExitStack() as stack:  # what libraries print is no answer
-        drawn = outputs.own_files(arguments.timeline, sources, ".png") if arguments.timeline else {}
-        claim_outputs(arguments, chosen, sources, list(drawn.values()), stack)
-        listener = open_listener(arguments)
-        listener.resolve(options)  # complain before anything is written
-        timelines = Timelines(drawn, listener) if drawn else None
-        writer = stack.enter_context(open_writer(chosen, arguments, sources, listener, stdout))
+    with redirect_stdout(sys.stderr), ExitStack() as stack:  # what libraries print is no prediction
+        rendered = outputs.own_files(arguments.timeline, sources, ".png") if arguments.timeline else {}
+        claim_outputs(arguments, chosen, sources, list(rendered.values()), stack)
+        predictor = open_predictor(arguments)
+        predictor.resolve(options)  # complain before anything is written
+        timelines = Timelines(rendered, predictor) if rendered else None
+        writer = stack.enter_context(open_writer(chosen, arguments, sources, predictor, stdout))
         watched = stack.enter_context(progress(sources, quiet=arguments.out is None and stdout.isatty()))
-        events: Iterable[Window | Summary] = watched(
-            listener.stream(sources, options, watch=timelines.add if timelines else None)
+        events: Iterable[Prediction | Summary] = watched(
+            predictor.stream(sources, options, callback=timelines.add if timelines else None)
         )
-        write_answers(
+        write_predictions(
             merge(events) if arguments.merge else events,
             writer,
             summary=arguments.summary,
@@ -154,11 +154,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def run_on_cluster(arguments: argparse.Namespace, cluster: ClusterConfig, chosen: str) -> int:
-    """Answer on a Ray cluster, in shards."""
-    from soundsight.cluster.gather import SHARDED, gather_answers
+    """Prediction on a Ray cluster, in shards."""
+    from soundsight.cluster.gather import SHARDED, gather_predictions
 
     if arguments.members:
-        raise ConfigError("The engine ray answers with one model; leave --with out, or use the local engine.")
+        raise ConfigError("The engine ray predicts with one model; leave --with out, or use the local engine.")
     code = engine.outlive(arguments, cluster)
     if code is not None:
         return code
@@ -176,9 +176,9 @@ def run_on_cluster(arguments: argparse.Namespace, cluster: ClusterConfig, chosen
     return engine.answer(
         arguments,
         cluster,
-        source_words(arguments),
+        source_arguments(arguments),
         options,
-        lambda store, stream: gather_answers(store, stream, chosen, arguments.top_k),
+        lambda store, stream: gather_predictions(store, stream, chosen, arguments.top_k),
         merge=arguments.merge,
         summary=arguments.summary,
     )
@@ -191,7 +191,7 @@ def format_of(chosen: str | None, out: str | None) -> str:
 
 
 def check_output(chosen: str, arguments: argparse.Namespace, count: int) -> None:
-    """Raise `ConfigError` before any work if the answers have nowhere to go."""
+    """Raise `ConfigError` before any work if the predictions have nowhere to go."""
     if not arguments.format and not os.path.isdir(arguments.out or ""):
         console.check_ending(arguments.out, *BY_ENDING, instead="name the format with --format")
     if not arguments.out and getattr(sys.stdout, "name", "") == os.devnull:
@@ -235,7 +235,7 @@ def input_files(arguments: argparse.Namespace, sources: list[Source]) -> list[An
     return [*models, *lists, arguments.spectrogram, *(source.path for source in sources)]
 
 
-def open_listener(arguments: argparse.Namespace) -> Listener:
+def open_predictor(arguments: argparse.Namespace) -> Predictor:
     """Load the model that the arguments name."""
     from soundsight import config as settings
     from soundsight.config.files import find_config
@@ -256,10 +256,10 @@ def make_options(arguments: argparse.Namespace, **more: Any) -> Options:
     """Options of listening from the arguments that all commands share."""
     from soundsight.inference import Options
 
-    return Options(window_seconds=arguments.window, hop_seconds=arguments.hop, batch=arguments.batch, **more)
+    return Options(window_seconds=arguments.segment, hop_seconds=arguments.hop, batch=arguments.batch, **more)
 
 
-def source_words(arguments: argparse.Namespace) -> list[str]:
+def source_arguments(arguments: argparse.Namespace) -> list[str]:
     """What names the recordings; lists as `@FILE`.
 
     Raises:
@@ -279,7 +279,7 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
     """
     from soundsight.audio import MAX_RATE, MIN_RATE
     from soundsight.inference.segments import file_source, pipe_source
-    from soundsight.inference.sources import expand_words
+    from soundsight.inference.sources import expand_arguments
 
     if "-" in words and (sys.stdin is None or sys.stdin.isatty()):
         raise ConfigError("Standard input is a terminal; pipe a WAV into it, or name a file instead of -.")
@@ -287,7 +287,7 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
         raise ConfigError("--raw describes standard input; add - to the sources.")
     if raw is not None:
         check_range("--raw", raw, MIN_RATE, MAX_RATE, " Hz")
-    files = [file_source(path) for path in expand_words(word for word in words if word != "-")]
+    files = [file_source(path) for path in expand_arguments(word for word in words if word != "-")]
     if not files and "-" not in words:
         raise ConfigError(f"{', '.join(words)[:200]} lists no recordings; write the name of one on each line.")
     return [pipe_source(sys.stdin.buffer, raw_rate=raw), *files] if "-" in words else files
@@ -313,7 +313,7 @@ def parse_thresholds(words: list[str]) -> dict[str, float]:
 
 @contextmanager
 def progress(sources: list[Source], *, quiet: bool) -> Iterator[Callable[[Iterable[T]], Iterator[T]]]:
-    """Count recordings, or the seconds of a single one, as the events of `Listener` pass by."""
+    """Count recordings, or the seconds of a single one, as the events of `Predictor` pass by."""
     from soundsight import audio
 
     one = len(sources) == 1
@@ -338,7 +338,7 @@ def progress(sources: list[Source], *, quiet: bool) -> Iterator[Callable[[Iterab
 def report_failures(failures: list[str], count: int) -> int:
     """List recordings that could not be read; the exit code."""
     for failure in failures:
-        console.say(f"  failed: {failure}")
+        console.status(f"  failed: {failure}")
     if failures:
-        console.say(f"soundsight: {len(failures)} of {count} recordings could not be read; the rest is answered.")
+        console.status(f"soundsight: {len(failures)} of {count} recordings could not be read; the rest is predicted.")
     return 1 if failures else 0

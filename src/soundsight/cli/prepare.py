@@ -16,13 +16,13 @@ from soundsight.datasets import manifest
 if TYPE_CHECKING:
     from soundsight.datasets.prepare import Prepared
 
-SUMMARY = "Draw recordings as spectrogram pictures and lay them out for training."
+SUMMARY = "Render recordings as spectrogram images and lay them out for training."
 EXAMPLES = [
     "soundsight prepare                              # configs/esc50.yaml, configs/spectrogram.yaml",
     "soundsight prepare root=/data/ESC-50            # the data set lies elsewhere; nothing is written there",
     "soundsight prepare my_sounds/                   # own data: my_sounds/<class>/*.wav",
     "soundsight prepare recordings/ table=labels.csv # a table of labels; Raven, Audacity, BirdNET, ... are known",
-    "soundsight prepare image_size=256 data=data256  # other pictures in another folder",
+    "soundsight prepare image_size=256 data=data256  # other images in another folder",
     "soundsight prepare --gallery gallery.png        # and one readable spectrogram a class",
     "soundsight prepare --engine ray --address 10.0.0.1:6379   # on the nodes of a Ray cluster",
 ]
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     console.add_data_files(parser)
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument("--gallery", metavar="FILE", help="also draw a contact sheet with one clip a class")
+    parser.add_argument("--gallery", metavar="FILE", help="also render a contact sheet with one clip a class")
     parser.add_argument("--replace", action="store_true", help="replace what data/ holds of another data set")
     outputs.add_overwrite(parser)
     engine.add_arguments(parser)
@@ -76,11 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
     describe(done)
     if arguments.gallery:
-        draw_gallery(done, arguments.gallery)
-        console.tell(f"Contact sheet: {arguments.gallery}")
+        plot_gallery(done, arguments.gallery)
+        console.output(f"Contact sheet: {arguments.gallery}")
     code = console.list_failures(done.failures, done.data / manifest.FAILURES)
     if done.problem:
-        console.say(f"soundsight: {done.data} is no data to train on: {done.problem}.")
+        console.status(f"soundsight: {done.data} is no data to train on: {done.problem}.")
         return 2
     return code
 
@@ -88,21 +88,21 @@ def run(arguments: argparse.Namespace) -> int:
 def describe(done: Prepared) -> None:
     """Say what was prepared, and whether its splits can be trusted."""
     counts = ", ".join(f"{number} {split}" for split, number in done.counts.items())
-    rate = f" at {done.drawn / done.seconds:.0f} clips/s" if done.drawn else ""
-    console.tell(f"{done.drawn} pictures drawn{rate}, {done.kept} up to date; {len(done.labels)} classes.")
+    rate = f" at {done.rendered / done.seconds:.0f} clips/s" if done.rendered else ""
+    console.output(f"{done.rendered} images rendered{rate}, {done.kept} up to date; {len(done.labels)} classes.")
     more = f", and {done.versions} more of train at other speeds" if done.versions else ""
-    console.tell(f"{done.data}: {counts}{more}.")
+    console.output(f"{done.data}: {counts}{more}.")
     if not done.counts["test"] and done.counts["val"]:
-        console.tell("No clip is left for test, so only `val --split val` can score.")
+        console.output("No clip is left for test, so only `val --split val` can score.")
     for note in done.notes:
-        console.tell(note)
+        console.output(note)
     for tone, text in done.findings:
-        console.tell(f"{console.MARKS[tone]} {text}")
+        console.output(f"{console.MARKS[tone]} {text}")
     leaks = done.leaks
     if leaks.known:
-        console.tell(f"Known exceptions: source recordings in two splits are {', '.join(leaks.known)}.")
+        console.output(f"Known exceptions: source recordings in two splits are {', '.join(leaks.known)}.")
     if leaks.unknown:
-        console.tell(
+        console.output(
             f"Warning: {len(leaks.unknown)} source recordings are in more than one split, and {leaks.clips} clips "
             "outside train have a sibling in it; scores on them flatter. split.strategy=group keeps them apart."
         )
@@ -110,8 +110,8 @@ def describe(done: Prepared) -> None:
         print(f"Warning: {text}")
 
 
-def draw_gallery(done: Prepared, path: str) -> None:
-    """One readable spectrogram a class, of the first clip that was drawn."""
+def plot_gallery(done: Prepared, path: str) -> None:
+    """One readable spectrogram a class, of the first clip that was rendered."""
     from soundsight import audio
     from soundsight import reports as report
     from soundsight.errors import AudioError
@@ -134,4 +134,4 @@ def draw_gallery(done: Prepared, path: str) -> None:
                 continue
             items.append((label.replace("_", " "), waveform))
             break
-    report.draw_gallery(items, spectrogram, path)
+    report.plot_gallery(items, spectrogram, path)

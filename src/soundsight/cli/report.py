@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Report."""
     if (arguments.pdf or arguments.svg) and not arguments.folder:
-        raise ConfigError("--pdf and --svg draw figures into a folder; name it with --folder DIR.")
+        raise ConfigError("--pdf and --svg render figures into a folder; name it with --folder DIR.")
     console.check_ending(arguments.out, ".html", ".htm")
     console.check_exists(arguments.run, "run")
     if arguments.root:
@@ -52,18 +52,18 @@ def run(arguments: argparse.Namespace) -> int:
         material = collect(
             found,
             root=arguments.root,
-            heat=not arguments.no_heat,
+            saliency=not arguments.no_saliency,
             device=arguments.device,
             trust=arguments.trust_checkpoint,
         )
         page = write_html(material, out)
     for note in material.notes:
-        console.say(f"soundsight: {note}")
-    console.tell(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+        console.status(f"soundsight: {note}")
+    console.output(f"Page: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     if arguments.folder:
         from soundsight.reports.figures import write_figures
 
         formats = ["png", *(["pdf"] if arguments.pdf else []), *(["svg"] if arguments.svg else [])]
         written = write_figures(found, material, arguments.folder, formats=formats)
-        console.tell(f"Figures and tables: {len(written)} files in {arguments.folder}")
+        console.output(f"Figures and tables: {len(written)} files in {arguments.folder}")
     return 0

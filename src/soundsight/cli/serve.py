@@ -7,7 +7,7 @@ import argparse
 from soundsight.cli import console
 from soundsight.errors import ConfigError
 
-SUMMARY = "Open a page where a recording is dropped or recorded and answered; and a JSON service."
+SUMMARY = "Open a page where a recording is dropped or recorded and predicted; and a JSON service."
 EXAMPLES = [
     "soundsight serve runs/classify/train/weights/last.pt    # then open http://127.0.0.1:8000",
     "soundsight serve last.pt --port 9000 --max-seconds 60 --max-megabytes 10",
@@ -40,27 +40,27 @@ def run(arguments: argparse.Namespace) -> int:
             raise ConfigError(
                 f'The page needs the package {package}, which is not installed; run pip install "soundsight[web]".'
             ) from error
-    from soundsight.cli.predict import open_listener
+    from soundsight.cli.predict import open_predictor
     from soundsight.serve.app import Limits
     from soundsight.serve.guard import LOOPBACK
     from soundsight.serve.server import bind, make_server
 
     limits = Limits(arguments.max_seconds, arguments.max_megabytes, arguments.queue)
-    listening = bind(arguments.host, arguments.port)
-    listener = open_listener(arguments)
-    host, port = arguments.host, listening.getsockname()[1]
+    bound = bind(arguments.host, arguments.port)
+    predictor = open_predictor(arguments)
+    host, port = arguments.host, bound.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
 
     def ready() -> None:
         print(
-            f"{len(listener.names)} classes, {listener.clip_seconds:g} s at a time. Open http://{shown}:{port}",
+            f"{len(predictor.names)} classes, {predictor.clip_seconds:g} s at a time. Open http://{shown}:{port}",
             flush=True,
         )
         if host not in LOOPBACK:
-            console.say(
+            console.status(
                 "soundsight: Everybody who can reach this machine can use the page; it has no passwords and no "
                 "encryption, so put a proxy with both in front of it."
             )
 
-    make_server(listener, host=host, limits=limits, log=arguments.log, ready=ready).run(sockets=[listening])
+    make_server(predictor, host=host, limits=limits, log=arguments.log, ready=ready).run(sockets=[bound])
     return 0

@@ -10,7 +10,7 @@ from typing import Any
 from soundsight.backend.compat import training_arguments
 from soundsight.cli import console, key_values
 
-SUMMARY = "Train a classifier on prepared pictures, with Ultralytics YOLO."
+SUMMARY = "Train a classifier on prepared images, with Ultralytics YOLO."
 EXAMPLES = [
     "soundsight train                               # configs/train.yaml and configs/augment.yaml",
     "soundsight train epochs=3 batch=32 device=cpu  # any argument that `yolo` knows",
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     overrides: dict[str, Any] = key_values(arguments.settings)
     from soundsight.evaluation.train import train
 
-    console.check_words(overrides, train, arguments)
+    console.check_arguments(overrides, train, arguments)
     done = train(
         arguments.config,
         augment=None if arguments.augment == "none" else arguments.augment,
@@ -43,11 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
         **overrides,
     )
     last = _near(done.last)
-    console.tell(f"Trained: {last}")
+    console.output(f"Trained: {last}")
     for note in done.notes:
-        console.tell(note)
+        console.output(note)
     if done.last.is_file():  # not with save=False
-        console.tell(advice(last, done.folder))
+        console.output(advice(last, done.folder))
     return 0
 
 

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.evaluation.train import train
 
     words = key_values(arguments.settings)
-    console.check_words(words, train, arguments)
+    console.check_arguments(words, train, arguments)
     if arguments.config and "cfg" in words:
         raise ConfigError(f"cfg={words['cfg']} and --config {arguments.config} exclude each other; name one.")
     config = str(arguments.config or words.pop("cfg", None) or "train.yaml")
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             trials=arguments.trials,
             grace=arguments.grace,
             seed=arguments.seed,
-            say=console.say,
+            say=console.status,
         )
     best = " ".join(
         f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in done.best.items()

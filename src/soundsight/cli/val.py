@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="data", help="prepared folder (default: data)")
     parser.add_argument("--out", metavar="FOLDER", help="default: a new folder runs/classify/val-<split>")
     outputs.add_overwrite(parser)
-    parser.add_argument("--batch", type=int, default=64, help="pictures a batch (default: 64)")
+    parser.add_argument("--batch", type=int, default=64, help="images a batch (default: 64)")
     parser.add_argument("--allow-seen", action="store_true", help="also score clips that the model was trained on")
-    console.add_views(parser)
+    console.add_tta(parser)
     console.add_model_options(parser)
 
 
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Score."""
     from soundsight.datasets.split import lacking
     from soundsight.evaluation.val import val
-    from soundsight.reports.wording import seen_sentence
+    from soundsight.reports.wording import seen_message
 
     if arguments.out:
         check_folder(arguments.out, "metrics.json", overwrite=arguments.overwrite)
@@ -55,14 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
     )
     scores = done.scores
     low, high = scores.interval
-    console.tell(f"{scores.count} clips of {len(scores.names)} classes, split {arguments.split}:")
-    console.tell(f"  top-1 {scores.top1:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {scores.top5:.2%}")
-    console.tell(f"  macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}")
-    console.tell(f"  {seen_sentence(asdict(done.seen) if done.seen else None)}")
+    console.output(f"{scores.count} clips of {len(scores.names)} classes, split {arguments.split}:")
+    console.output(f"  top-1 {scores.top1:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {scores.top5:.2%}")
+    console.output(f"  macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}")
+    console.output(f"  {seen_message(asdict(done.seen) if done.seen else None)}")
     there = {name for name, clips in zip(scores.names, scores.support, strict=True) if clips}
     for text in lacking(scores.names, there, f"in the split {arguments.split}"):
-        console.tell(f"  {text} Nothing is known of them.")
-    console.tell(f"Confusion matrices, tables and predictions: {done.folder}")
+        console.output(f"  {text} Nothing is known of them.")
+    console.output(f"Confusion matrices, tables and predictions: {done.folder}")
     if done.card:
-        console.tell(f"Model card, now with these figures: {done.card}")
+        console.output(f"Model card, now with these figures: {done.card}")
     return 0

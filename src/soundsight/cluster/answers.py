@@ -142,7 +142,7 @@ def worker(work: Work) -> Callable[[Job], Entry | None]:
 
     with _model_file(work) as path:
         try:
-            listener = load(
+            predictor = load(
                 path,
                 device=work.device,
                 spectrogram=work.spectrogram,
@@ -150,22 +150,22 @@ def worker(work: Work) -> Callable[[Job], Entry | None]:
                 threads=work.threads,
                 runtime=work.runtime,
             )
-            size = _feature_size(listener) if work.command == "embed" else 0  # loads what it needs of the file
+            size = _feature_size(predictor) if work.command == "embed" else 0  # loads what it needs of the file
         except ModelError as error:
             raise ModelError(str(error).replace(str(path), work.model)) from None
-    resolve(work.options, listener.spectrogram, listener.names)
-    second = np.zeros(listener.spectrogram.sample_rate, np.float32)
-    listener(second, len(second))  # loads what is loaded with the first recording, before time counts
+    resolve(work.options, predictor.spectrogram, predictor.names)
+    second = np.zeros(predictor.spectrogram.sample_rate, np.float32)
+    predictor(second, len(second))  # loads what is loaded with the first recording, before time counts
     make = partial(_embed, size) if work.command == "embed" else _predict
-    return partial(_answer, work, Place(work.place), partial(make, work, listener))
+    return partial(_answer, work, Place(work.place), partial(make, work, predictor))
 
 
-def _feature_size(listener: Any) -> int:
+def _feature_size(predictor: Any) -> int:
     """Values in a vector of this model."""
     import numpy as np
 
-    side = listener.spectrogram.image_size
-    return int(listener.classifier.features(np.zeros((1, side, side, 3), np.uint8)).shape[1])
+    side = predictor.spectrogram.image_size
+    return int(predictor.classifier.features(np.zeros((1, side, side, 3), np.uint8)).shape[1])
 
 
 @contextmanager
@@ -194,31 +194,37 @@ def _answer(work: Work, place: Place, make: Callable[..., int], job: Job) -> Ent
 
 
 def _predict(
-    work: Work, listener: Any, sources: Iterator[Source], stream: io.BytesIO, failures: list[Any], part: Part
+    work: Work, predictor: Any, sources: Iterator[Source], stream: io.BytesIO, failures: list[Any], part: Part
 ) -> int:
-    from soundsight.inference.formats.base import Context, write_answers
+    from soundsight.inference.formats.base import Context, write_predictions
     from soundsight.inference.formats.parquet import Parquet
     from soundsight.inference.results import merge
 
-    events = listener.stream(sources, work.options)
+    events = predictor.stream(sources, work.options)
     writer = Parquet(stream, Context(work.options.top_k or 1))
 
     def failed(recording: str, reason: str) -> None:
         failures.append((recording, reason))
 
-    write_answers(merge(events) if work.merge else events, writer, summary=work.summary, failed=failed)
+    write_predictions(merge(events) if work.merge else events, writer, summary=work.summary, failed=failed)
     writer.close(shards.metadata(work.fingerprint, part, writer.count, failures))
     return writer.count
 
 
 def _embed(
-    size: int, work: Work, listener: Any, sources: Iterator[Source], stream: io.BytesIO, failures: list[Any], part: Part
+    size: int,
+    work: Work,
+    predictor: Any,
+    sources: Iterator[Source],
+    stream: io.BytesIO,
+    failures: list[Any],
+    part: Part,
 ) -> int:
     from soundsight.inference.embeddings import VectorWriter
     from soundsight.inference.results import Vector
 
-    writer, rows = VectorWriter(stream, listener.model, size=size), 0
-    for event in listener.vectors(sources, work.options):
+    writer, rows = VectorWriter(stream, predictor.model, size=size), 0
+    for event in predictor.vectors(sources, work.options):
         if isinstance(event, Vector):
             writer.write(event)
             rows += 1

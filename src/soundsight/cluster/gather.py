@@ -27,7 +27,7 @@ class _Rows:
         return self.ranked[:top_k]
 
 
-def gather_answers(store: Shards, stream: IO[bytes], chosen: str, top_k: int) -> None:
+def gather_predictions(store: Shards, stream: IO[bytes], chosen: str, top_k: int) -> None:
     """Write the answers of all shards, in the order of the list.
 
     Args:

@@ -32,12 +32,12 @@ def follow_parent() -> None:
     """In the child: end with the parent, however that ended; nobody would hear of the work."""
     parent = os.getppid()
 
-    def watch() -> None:
+    def callback() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="soundsight-parent").start()
+    threading.Thread(target=callback, daemon=True, name="soundsight-parent").start()
 
 
 def finished() -> None:

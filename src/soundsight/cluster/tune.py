@@ -228,13 +228,13 @@ def _trial(point: dict[str, Any], *, fixed: dict[str, Any], folder: str) -> None
     if resumable(last):
         arguments["resume"] = str(last)
 
-    def watch(epoch: int, top1: float) -> None:
+    def callback(epoch: int, top1: float) -> None:
         ray_tune.report({"epoch": epoch, "top1": top1})
 
     config, augment = arguments.pop("config", None), arguments.pop("augment", "augment.yaml")
     if "resume" in arguments:
         config = None  # it goes on as it was
-    train(config, augment=augment, calibrate=False, watch=watch, **arguments)
+    train(config, augment=augment, calibrate=False, callback=callback, **arguments)
 
 
 def _summary(results: Any, folder: Path, say: Say) -> Tuned:

@@ -123,7 +123,7 @@ class SpectrogramConfig:
 
     @property
     def hop_length(self) -> int:
-        """Samples from one column of the picture to the next."""
+        """Samples from one column of the image to the next."""
         return self.clip_samples // self.image_size
 
 
@@ -193,7 +193,7 @@ def check_speeds(speeds: Sequence[float]) -> None:
 @_checked
 @dataclass(frozen=True, config=_RULES)
 class AugmentConfig:
-    """Spectrogram augmentation, drawn anew for every picture of every batch. Zero switches a part off."""
+    """Spectrogram augmentation, chosen anew for every image of every batch. Zero switches a part off."""
 
     shift: Real = option(1.0, "circular time shift, up to this fraction of the clip", 0, 1)
     time_masks: Whole = option(2, "number of masked stretches of time ...", 0, 16)
@@ -215,7 +215,7 @@ class AugmentConfig:
         if self.mixup + self.cutmix > 1:
             raise ConfigError(
                 f"mixup={self.mixup:g} and cutmix={self.cutmix:g} add up to more than 1; "
-                "each is the share of pictures that it treats."
+                "each is the share of images that it treats."
             )
 
 

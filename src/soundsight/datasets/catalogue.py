@@ -1,7 +1,7 @@
 """Catalogues: which clips a data set has, with label, fold and source recording.
 
 A catalogue is read from a data set's own tables or folders; no audio is decoded here. Every kind of data
-set ends as the same list of `Clip`, so that splitting and drawing need not know where it came from.
+set ends as the same list of `Clip`, so that splitting and rendering need not know where it came from.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Clip:
     path: Path = field(hash=False)  # absolute; slow to hash, and `file` tells clips apart
     file: str  # relative to the data set's root, with forward slashes
     label: str
-    name: str  # unique within its label; the picture's file name without its ending
+    name: str  # unique within its label; the image's file name without its ending
     source: str  # the original recording; clips that share it must stay in one split
     fold: int | None = None
     start_seconds: float = 0.0

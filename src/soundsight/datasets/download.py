@@ -157,7 +157,7 @@ def _find(folder: Path, record: Published, archive: Path) -> Path:
 
 
 def _place(found: Path, place: Path, record: Published) -> None:
-    """Move a checked data set to its place; what else lies there (pictures, notes) stays.
+    """Move a checked data set to its place; what else lies there (images, notes) stays.
 
     Raises:
         ConfigError: A file there would be overwritten by another one.

@@ -40,7 +40,7 @@ class FullDisk(DatasetError):
 
 @dataclass(frozen=True)
 class _Origin:
-    """What the first answer said of the file that is being fetched."""
+    """What the first response said of the file that is being fetched."""
 
     url: str  # as `shown_url` gives it
     validator: str  # strong ETag or date of the last change; empty: none
@@ -214,7 +214,7 @@ class _Transfer:
         return headers
 
     def _accept(self, response: requests.Response) -> tuple[int, int | None]:
-        """Judge an answer.
+        """Judge a response.
 
         Returns:
             Where its body belongs in the file, and the size of the whole file if that is told.
@@ -226,7 +226,7 @@ class _Transfer:
             self._discard()
             raise _Break("the server has no more of the file than is here")
         if status in (408, 425, 429) or status >= 500:
-            raise _Break(f"the server answered HTTP {status}")
+            raise _Break(f"the server replied HTTP {status}")
         if status != 200:
             raise DatasetError(
                 f"{self.shown} cannot be had (HTTP {status} {printable(response.reason)}); name a mirror=ADDRESS, or "

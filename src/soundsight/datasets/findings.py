@@ -18,16 +18,18 @@ def imbalance(counts: Mapping[str, Mapping[str, int]]) -> float:
 
 def about_counts(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
     """Findings ("bad" or "look", sentence) on clips by label and split."""
-    said = []
+    findings = []
     empty = {label for label, numbers in counts.items() if not sum(numbers.values())}
     for split in SPLITS:
         lacking = [label for label, numbers in counts.items() if not numbers[split] and label not in empty]
         if lacking and any(numbers[split] for numbers in counts.values()):
-            said.append(("bad", f"Classes without a clip in {split}: {len(lacking)}, such as {lacking[0]!r}."))
+            findings.append(("bad", f"Classes without a clip in {split}: {len(lacking)}, such as {lacking[0]!r}."))
     few = [label for label, numbers in counts.items() if 0 < numbers["train"] < FEW_CLIPS]
     if few:
-        said.append(("look", f"Classes with fewer than {FEW_CLIPS} clips in train: {len(few)}, such as {few[0]!r}."))
+        findings.append(
+            ("look", f"Classes with fewer than {FEW_CLIPS} clips in train: {len(few)}, such as {few[0]!r}.")
+        )
     if counts and imbalance(counts) >= IMBALANCED:
         text = f"The largest class has {imbalance(counts):.1f} times the clips of the smallest"
-        said.append(("look", f"{text}; augment.balance=sampler or weights makes up for it."))
-    return said
+        findings.append(("look", f"{text}; augment.balance=sampler or weights makes up for it."))
+    return findings

@@ -1,7 +1,7 @@
-"""One clip to one PNG. Each picture says inside itself what it was drawn from.
+"""One clip to one PNG. Each image says inside itself what it was rendered from.
 
-The PNG's `soundsight` text holds the fingerprint of the settings, the SHA-256 of the recording and the
-stretch that was drawn. A picture whose text differs from what is wanted is stale, whatever its date.
+The PNG's `soundsight` text holds the hash of the settings, the SHA-256 of the recording and the
+stretch that was rendered. An image whose text differs from what is wanted is stale, whatever its date.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ except ImportError:  # no wheel for this processor
 
 Image = npt.NDArray[np.uint8]
 
-# Ends the text of a picture whose recording is damaged: it is never up to date, so that each run tells.
+# Ends the text of an image whose recording is damaged: it is never up to date, so that each run tells.
 DAMAGED = " damaged"
 _KEYWORD = b"soundsight"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -40,7 +40,7 @@ _HEADER = len(_SIGNATURE) + 25  # signature and IHDR chunk
 
 @dataclass(frozen=True)
 class Task:
-    """Draw `clip` into `target`, unless a picture with the right text is there already."""
+    """Render `clip` into `target`, unless an image with the right text is there already."""
 
     clip: Clip
     target: Path
@@ -48,8 +48,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What became of a task. `failure` is empty on success; with a `sha256`, the clip was drawn all the same."""
+class Rendered:
+    """What became of a task. `failure` is empty on success; with a `sha256`, the clip was rendered all the same."""
 
     sha256: str = ""
     size: int = 0  # bytes of the recording
@@ -57,12 +57,12 @@ class Drawn:
     sample_rate: int = 0  # Hz
     channels: int = 0
     duration_seconds: float = 0.0  # of the whole recording
-    redrawn: bool = False
+    rendered_again: bool = False
     failure: str = ""
 
 
-def draw(task: Task) -> Drawn:
-    """Carry out a task; bad recordings are an answer, not an exception."""
+def render_task(task: Task) -> Rendered:
+    """Carry out a task; bad recordings are a result, not an exception."""
     clip, config = task.clip, task.config
     image = None
     try:
@@ -70,18 +70,18 @@ def draw(task: Task) -> Drawn:
             info = recording.info
             stat = os.stat(clip.path)
             digest = _sha256(str(clip.path), stat.st_size, stat.st_mtime_ns)
-            key = picture_key(config, digest, clip)
+            key = image_key(config, digest, clip)
             if read_key(task.target) != key:
-                image = _draw(clip, recording, config)
+                image = _render(clip, recording, config)
                 if recording.damage:
                     key += DAMAGED
     except AudioError as error:
-        return Drawn(failure=str(error))
+        return Rendered(failure=str(error))
     except OSError as error:  # vanished meanwhile, or a bad disk
-        return Drawn(failure=f"{clip.path} cannot be read ({error.strerror}).")
+        return Rendered(failure=f"{clip.path} cannot be read ({error.strerror}).")
     if image is not None:
         write_bytes(task.target, encode_png(image, key))
-    return Drawn(
+    return Rendered(
         digest,
         stat.st_size,
         stat.st_mtime_ns,
@@ -93,13 +93,13 @@ def draw(task: Task) -> Drawn:
     )
 
 
-def draw_clip(clip: Clip, config: SpectrogramConfig) -> Image:
-    """The picture of a clip: at most `clip_seconds` from its start, at its speed, as `spectrogram.render` draws it."""
+def render_clip(clip: Clip, config: SpectrogramConfig) -> Image:
+    """The image of a clip: at most `clip_seconds` from its start, at its speed, as `spectrogram.render` renders it."""
     with audio.recording(clip.path) as recording:
-        return _draw(clip, recording, config)
+        return _render(clip, recording, config)
 
 
-def _draw(clip: Clip, recording: audio.Recording, config: SpectrogramConfig) -> Image:
+def _render(clip: Clip, recording: audio.Recording, config: SpectrogramConfig) -> Image:
     seconds = config.clip_seconds
     if clip.end_seconds is not None:
         seconds = min(seconds, clip.end_seconds - clip.start_seconds)
@@ -113,8 +113,8 @@ def _draw(clip: Clip, recording: audio.Recording, config: SpectrogramConfig) -> 
     return render(waveform, config)
 
 
-def picture_key(config: SpectrogramConfig, digest: str, clip: Clip) -> str:
-    """What a picture is drawn from: renderer, settings, recording, stretch and speed. No path, no date."""
+def image_key(config: SpectrogramConfig, digest: str, clip: Clip) -> str:
+    """What an image is rendered from: renderer, settings, recording, stretch and speed. No path, no date."""
     stretch = f"{clip.start_seconds:.6f}-{'' if clip.end_seconds is None else f'{clip.end_seconds:.6f}'}"
     speed = "" if clip.speed == 1 else f" x{clip.speed:g}"
     return f"{settings_key(config)} {digest} {stretch}{speed}"
@@ -129,7 +129,7 @@ def encode_png(image: Image, key: str) -> bytes:
     """
     height, width, channels = image.shape
     if channels != 3 or image.dtype != np.uint8:
-        raise ValueError(f"An image of shape {image.shape} and type {image.dtype} is no uint8 RGB picture.")
+        raise ValueError(f"An image of shape {image.shape} and type {image.dtype} is no uint8 RGB image.")
     rows = image.reshape(height, 3 * width)
     lines = np.empty((height, 1 + 3 * width), np.uint8)
     lines[:, 0] = 2  # the filter "up" (PNG specification, 9.2)
@@ -155,7 +155,7 @@ def _deflate(data: memoryview) -> bytes:
 
 
 def read_key(path: Path) -> str | None:
-    """The `soundsight` text of a picture; `None` if the file is missing, damaged or not ours."""
+    """The `soundsight` text of an image; `None` if the file is missing, damaged or not ours."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # to open a named pipe is to wait for ever
             return None
@@ -176,7 +176,7 @@ def read_key(path: Path) -> str | None:
 
 @lru_cache(maxsize=64)
 def settings_key(config: SpectrogramConfig) -> str:
-    """How a picture's text begins: the renderer, and the fingerprint of the settings."""
+    """How an image's text begins: the renderer, and the hash of the settings."""
     return f"v{config.renderer} {fingerprint(config)}"
 
 

@@ -1,7 +1,7 @@
-"""The manifest: one row a clip, written last, so that what it lists is whole.
+"""The manifest: one row per clip, written last, so that what it lists is whole.
 
-`data/manifest.csv` lists the clips, `data/settings.json` the settings they were drawn with, and
-`data/failures.csv` the clips that could not be drawn, each with its reason.
+`data/manifest.csv` lists the clips, `data/settings.json` the settings they were rendered with, and
+`data/failures.csv` the clips that could not be rendered, each with its reason.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MANIFEST, SETTINGS, FAILURES = "manifest.csv", "settings.json", "failures.csv"
 
 @dataclass(frozen=True)
 class Row:
-    """One drawn clip."""
+    """One rendered clip."""
 
     file: str  # recording, relative to the data set's root
     sha256: str  # of the recording
@@ -46,7 +46,7 @@ class Row:
     speed: float = 1.0  # not 1: a version for training
 
     def shown_until(self, clip_seconds: float) -> float:
-        """Where in the recording ends what a picture of `clip_seconds` shows, in seconds."""
+        """Where in the recording ends what an image of `clip_seconds` shows, in seconds."""
         last = float(self.end_seconds) if self.end_seconds else self.duration_seconds
         return round(min(last, self.start_seconds + clip_seconds), 6)
 
@@ -77,7 +77,7 @@ def read_failures(path: Path) -> list[tuple[str, str]]:
 def read_rows(path: Path) -> list[Row]:
     """Read a manifest; a missing or damaged one is empty.
 
-    What is not listed is drawn again, so nothing is lost by that.
+    What is not listed is rendered again, so nothing is lost by that.
     """
     types: dict[str, Callable[[str], Any]] = {
         "size": int,
@@ -99,7 +99,7 @@ def write_settings(path: Path, settings: dict[str, Any]) -> None:
 
 
 def read_settings(data: str | Path) -> dict[str, Any]:
-    """The settings that the pictures in a `data` folder were prepared with.
+    """The settings that the images in a `data` folder were prepared with.
 
     Raises:
         DatasetError: The folder was not prepared by Soundsight, or not to the end.
@@ -127,10 +127,10 @@ def settings_of(data: str | Path) -> dict[str, Any]:
 
 
 def read_spectrogram(data: str | Path) -> SpectrogramConfig:
-    """The spectrogram settings of the pictures in a prepared `data` folder.
+    """The spectrogram settings of the images in a prepared `data` folder.
 
     Raises:
-        DatasetError: There are none, or a faulty renderer made the pictures.
+        DatasetError: There are none, or a faulty renderer made the images.
     """
     settings = read_settings(data)
     try:
@@ -141,7 +141,7 @@ def read_spectrogram(data: str | Path) -> SpectrogramConfig:
     return config
 
 
-def data_fingerprint(rows: Iterable[Row]) -> str:
+def data_hash(rows: Iterable[Row]) -> str:
     """Twelve hexadecimal digits of recordings, labels, folds and splits; independent of paths, dates and versions."""
     digest = hashlib.sha256()
     for line in sorted(

@@ -1,4 +1,4 @@
-"""Names of pictures and class folders: safe on every file system, and unique even without case."""
+"""Names of images and class folders: safe on every file system, and unique even without case."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Prepare: from a data set to `data/{train,val,test}/<class>/*.png`, repeatable and restartable.
 
-The pictures of all clips lie once in a cache; `data/` holds hard links to them, so another split costs no
-drawing. Order of work: catalogue, split, draw what is missing or stale, link, manifest last.
+The images of all clips lie once in a cache; `data/` holds hard links to them, so another split costs no
+rendering. Order of work: catalogue, split, render what is missing or stale, link, manifest last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from soundsight import checks, files, parallel
 from soundsight.config import DatasetConfig, SpectrogramConfig, to_dict
-from soundsight.datasets import images as pictures
+from soundsight.datasets import images as images
 from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import Catalogue, Clip, read_catalogue
 from soundsight.datasets.findings import about_counts
@@ -41,9 +41,9 @@ class Prepared:
     labels: list[str]
     counts: dict[str, int]  # clips of train, val, test
     leaks: Leaks
-    versions: int  # further pictures of train, at other speeds
-    drawn: int  # pictures drawn in this run
-    kept: int  # pictures that were up to date
+    versions: int  # further images of train, at other speeds
+    rendered: int  # images rendered in this run
+    kept: int  # images that were up to date
     seconds: float
     failures: list[tuple[str, str]] = field(default_factory=list)  # (file, reason)
     notes: Sequence[str] = ()  # how folders or tables were understood
@@ -60,11 +60,11 @@ def prepare(
     progress: Progress | None = None,
     run: parallel.Run = parallel.run,
 ) -> Prepared:
-    """Draw a data set and lay it out for training.
+    """Render a data set and lay it out for training.
 
     Args:
         config: Where the recordings are, how they are labelled and split.
-        spectrogram: How they are drawn.
+        spectrogram: How they are rendered.
         replace_data: Replace what the data folder holds of another data set.
         workers: Processes; `None` takes one a core.
         progress: Called with (clips done, clips in all).
@@ -76,19 +76,19 @@ def prepare(
 
     Raises:
         DatasetError: The data set as a whole is not usable.
-        ConfigError: A folder cannot be written, or holds pictures that are not ours or of another data set.
+        ConfigError: A folder cannot be written, or holds images that are not ours or of another data set.
     """
     config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
     started = time.monotonic()
     if run is parallel.run:
-        parallel.warm_up(pictures.__name__, workers=workers)
+        parallel.warm_up(images.__name__, workers=workers)
     catalogue = read_catalogue(config)
     splits = assign(catalogue, config.split, spectrogram.clip_seconds)  # of whole recordings, before any is cut
     catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
     splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
     versions = versions_of([clip for clip, split in splits.items() if split == "train"], config.speeds)
     catalogue = replace(catalogue, clips=[*catalogue.clips, *versions])
-    images = image_paths(catalogue.clips)
+    paths = image_paths(catalogue.clips)
     labels = class_order(catalogue.labels)
     cache, data = Path(config.cache), Path(config.data)
     with files.locked(cache), files.locked(data):
@@ -96,8 +96,10 @@ def prepare(
         if not replace_data:
             manifest.check_same(data, config, {clip.file for clip in catalogue.clips})
         files.remove_drafts(data)
-        rows, failures, drawn = draw_all(catalogue, spectrogram, cache, workers=workers, progress=progress, run=run)
-        split_of = {images[clip]: split for clip, split in {**splits, **dict.fromkeys(versions, "train")}.items()}
+        rows, failures, rendered = render_all(
+            catalogue, spectrogram, cache, workers=workers, progress=progress, run=run
+        )
+        split_of = {paths[clip]: split for clip, split in {**splits, **dict.fromkeys(versions, "train")}.items()}
         rows = [replace(row, split=split_of.get(row.image, "")) for row in rows]
         link(rows, cache, data)
         manifest.write_failures(data / manifest.FAILURES, failures)
@@ -107,7 +109,7 @@ def prepare(
                 "format": spectrogram.renderer,
                 "dataset": {**to_dict(config), "name": catalogue.name},
                 "spectrogram": to_dict(spectrogram),
-                "fingerprint": manifest.data_fingerprint(rows),
+                "fingerprint": manifest.data_hash(rows),
                 "labels": labels,
             },
         )
@@ -119,8 +121,8 @@ def prepare(
         counts=count(row.split for row in rows if row.speed == 1),
         versions=sum(row.speed != 1 for row in rows),
         leaks=find_leaks(splits, catalogue.shared_sources, spectrogram.clip_seconds),
-        drawn=drawn,
-        kept=len(rows) - drawn,
+        rendered=rendered,
+        kept=len(rows) - rendered,
         seconds=time.monotonic() - started,
         failures=failures,
         notes=catalogue.notes,
@@ -129,7 +131,7 @@ def prepare(
     )
 
 
-def draw_all(
+def render_all(
     catalogue: Catalogue,
     spectrogram: SpectrogramConfig,
     cache: Path,
@@ -141,7 +143,7 @@ def draw_all(
     """Bring the cache up to date with a catalogue, whose whole recordings are cut into windows first.
 
     Returns:
-        A row for each picture in the catalogue's order, the failures, and how many pictures were drawn.
+        A row for each image in the catalogue's order, the failures, and how many images were rendered.
     """
     checks.check_trainable(spectrogram.image_size)
     catalogue, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
@@ -167,13 +169,13 @@ def draw_all(
             same = (row.fold, row.source) == (_fold(clip), clip.source)
             done[clip] = row if same else replace(row, fold=_fold(clip), source=clip.source)
         else:
-            tasks.append(pictures.Task(clip, cache / image, spectrogram))
+            tasks.append(images.Task(clip, cache / image, spectrogram))
     tasks.sort(key=lambda task: (task.clip.file, task.clip.start_seconds))  # as recordings are decoded
-    kept, drawn, failures = len(done), 0, dict.fromkeys(catalogue.failures)
+    kept, rendered, failures = len(done), 0, dict.fromkeys(catalogue.failures)
     damaged = {file for file, _ in catalogue.failures}
     if tasks:
         index.unlink(missing_ok=True)  # until all is whole again
-    for number, (task, result) in enumerate(run(pictures.draw, tasks, workers=workers), 1):
+    for number, (task, result) in enumerate(run(images.render_task, tasks, workers=workers), 1):
         reason = str(result) if isinstance(result, parallel.WorkerLost) else result.failure
         if reason:
             failures[task.clip.file, reason] = None  # once, however many clips of the recording it stops
@@ -181,7 +183,7 @@ def draw_all(
         if isinstance(result, parallel.WorkerLost) or not result.sha256:
             task.target.unlink(missing_ok=True)
         else:
-            drawn += result.redrawn
+            rendered += result.rendered_again
             done[task.clip] = _row(task.clip, result, targets[task.clip])
         if progress:
             progress(kept + number, len(targets))
@@ -190,7 +192,7 @@ def draw_all(
     rows = [done[clip] for clip in targets if clip in done]
     if tasks or len(known) != len(rows):
         manifest.write_rows(index, [row for row in rows if row.file not in damaged])
-    return rows, list(failures), drawn
+    return rows, list(failures), rendered
 
 
 def with_versions(
@@ -212,7 +214,7 @@ def versions_of(clips: Iterable[Clip], speeds: Sequence[float]) -> list[Clip]:
 
 
 def _unchanged(row: Row, clip: Clip, image: str) -> bool:
-    """Whether a listed picture and its recording are as they were when the row was written."""
+    """Whether a listed image and its recording are as they were when the row was written."""
     try:
         stat = os.stat(clip.path)
         return (
@@ -231,15 +233,15 @@ def _same_settings(cache: Path, settings: dict[str, object]) -> bool:
         return False
 
 
-def _row(clip: Clip, drawn: pictures.Drawn, image: str) -> Row:
+def _row(clip: Clip, rendered: images.Rendered, image: str) -> Row:
     return Row(
         file=clip.file,
-        sha256=drawn.sha256,
-        size=drawn.size,
-        mtime_ns=drawn.mtime_ns,
-        sample_rate=drawn.sample_rate,
-        channels=drawn.channels,
-        duration_seconds=drawn.duration_seconds,
+        sha256=rendered.sha256,
+        size=rendered.size,
+        mtime_ns=rendered.mtime_ns,
+        sample_rate=rendered.sample_rate,
+        channels=rendered.channels,
+        duration_seconds=rendered.duration_seconds,
         start_seconds=clip.start_seconds,
         end_seconds=_end(clip),
         label=clip.label,
@@ -268,7 +270,7 @@ def _row_key(row: Row) -> tuple[str, str, str, str, float]:
 
 
 def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
-    """Make `data/` hold exactly the pictures of `rows` that have a split.
+    """Make `data/` hold exactly the images of `rows` that have a split.
 
     Every split in use gets a folder for every class, empty or not, so that all of them number classes alike.
     """
@@ -277,7 +279,7 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
     classes = {row.image.rpartition("/")[0] for row in rows if row.split}
     folders = {data / split for split in SPLITS} | {data / s / label for s in used for label in classes}
     _check_places(data, [*SPLITS, *(f"{split}/{label}" for split in used for label in classes)])
-    stale = [target for target, source in wanted.items() if not _same_picture(source, target)]
+    stale = [target for target, source in wanted.items() if not _same_image(source, target)]
     others = [path for split in SPLITS for path in files.files_below(f"{data}/{split}") if path not in wanted]
     extra = [Path(path) for path in others]
     if not stale and not extra and all(folder.is_dir() for folder in folders):
@@ -285,12 +287,12 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
     foreign = [p for p in extra if not _is_ours(p)]
     if foreign:
         raise ConfigError(
-            f"{data} holds {len(foreign)} files that `prepare` did not draw (such as {foreign[0]}); "
+            f"{data} holds {len(foreign)} files that `prepare` did not render (such as {foreign[0]}); "
             "choose an empty folder with data=FOLDER, or move them away."
         )
     for name in (manifest.MANIFEST, manifest.SETTINGS):
         (data / name).unlink(missing_ok=True)
-    for split in SPLITS:  # Ultralytics' lists of pictures, which would go stale
+    for split in SPLITS:  # Ultralytics' lists of images, which would go stale
         _remove_list(data / f"{split}.cache")
     for path in extra:
         path.unlink()
@@ -303,34 +305,34 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether `prepare` may delete a file: our picture, our temporary file, or litter."""
+    """Whether `prepare` may delete a file: our image, our temporary file, or litter."""
     if files.is_draft(path.name) or path.name in LITTER:
         return True
-    return pictures.read_key(path) is not None
+    return images.read_key(path) is not None
 
 
-def _same_picture(source: str, target: str) -> bool:
+def _same_image(source: str, target: str) -> bool:
     try:
         if os.path.samefile(source, target):
             return True
     except OSError:
         return False
-    return pictures.read_key(Path(source)) == pictures.read_key(Path(target))
+    return images.read_key(Path(source)) == images.read_key(Path(target))
 
 
 def _remove_strangers(cache: Path, folders: set[str], wanted: set[str]) -> None:
-    """Delete pictures of ours, in folders of ours, that no clip asks for any more; leave everything else alone."""
+    """Delete images of ours, in folders of ours, that no clip asks for any more; leave everything else alone."""
     for folder in folders:
         for entry in os.scandir(cache / folder) if (cache / folder).is_dir() else ():
             path = f"{cache}/{folder}/{entry.name}"
-            if path.endswith(".png") and path not in wanted and pictures.read_key(Path(path)) is not None:
+            if path.endswith(".png") and path not in wanted and images.read_key(Path(path)) is not None:
                 os.unlink(path)
         with suppress(OSError):  # it still holds something
             (cache / folder).rmdir()
 
 
 def _remove_list(path: Path) -> None:
-    """Delete a list that Ultralytics keeps of a split's pictures, which is NumPy's file of a dictionary."""
+    """Delete a list that Ultralytics keeps of a split's images, which is NumPy's file of a dictionary."""
     if path.is_file():
         with open(path, "rb") as file:
             listed = file.read(6) == b"\x93NUMPY"

@@ -78,7 +78,7 @@ def _cut_annotation(clip: Clip, clip_seconds: float) -> list[Clip]:
 def measure(
     clips: Sequence[Clip], *, workers: int | None = None, run: parallel.Run = parallel.run
 ) -> dict[Clip, tuple[float | None, str]]:
-    """Length in seconds and damage of each clip's recording; `None` if it cannot be read, which drawing reports."""
+    """Length in seconds and damage of each clip's recording; `None` if it cannot be read, which rendering reports."""
     few = len(clips) < FEW
     results = (parallel.run if few else run)(_measure, clips, workers=1 if few else workers)
     return {clip: (None, "") if isinstance(found, parallel.WorkerLost) else found for clip, found in results}

@@ -34,19 +34,19 @@ class Leaks:
 
     def warnings(self, side: str) -> list[str]:
         """Sentences on copies in more than one `side`, and on equal files with two labels."""
-        said = []
+        findings = []
         if self.copies:
-            said.append(
+            findings.append(
                 f"Overlapping stretches, or equal files, in more than one {side}: {len(self.copies)}, such as "
                 f"{' and '.join(self.copies[0])}; give both one group (a group column, or source_pattern), or leave "
                 "one out."
             )
         if self.two_labels:
-            said.append(
+            findings.append(
                 f"Files with the same content but two labels: {len(self.two_labels)}, such as "
                 f"{' and '.join(self.two_labels[0])}; correct one label, or leave one out."
             )
-        return said
+        return findings
 
 
 def split_name(name: str) -> str:

@@ -2,7 +2,7 @@
 
 Level, silence and clipping are taken from the samples as they are in the file, at its own rate, mixed to
 mono. Two marks tell clips apart: a digest of these samples (exact duplicates) and a fingerprint, a small
-picture of levels (near duplicates, see `duplicates`). Nothing is written here.
+image of levels (near duplicates, see `duplicates`). Nothing is written here.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def survey(
 
 
 def measure(task: Task) -> Measured:
-    """Carry out a task; a bad recording is an answer, not an exception."""
+    """Carry out a task; a bad recording is a result, not an exception."""
     clip = task.clip
     try:
         info, waveform, damage = _read(clip, task.config.clip_seconds)
@@ -92,7 +92,7 @@ def measure(task: Task) -> Measured:
     except OSError as error:  # vanished meanwhile, or a bad disk
         return Measured(failure=f"{clip.path} cannot be read ({error.strerror}).")
     silent, clipped = flat_shares(waveform, info.sample_rate)
-    heard = audio.resample(waveform, info.sample_rate, task.config.sample_rate)
+    waveform_at_rate = audio.resample(waveform, info.sample_rate, task.config.sample_rate)
     return Measured(
         sample_rate=info.sample_rate,
         channels=info.channels,
@@ -104,7 +104,7 @@ def measure(task: Task) -> Measured:
         silent=silent,
         clipped=clipped,
         digest=hashlib.sha256(waveform.data).digest(),
-        fingerprint=fingerprint(heard, task.config).tobytes(),
+        fingerprint=fingerprint(waveform_at_rate, task.config).tobytes(),
         failure=damage,
     )
 
@@ -138,7 +138,7 @@ def flat_shares(waveform: audio.Waveform, sample_rate: int) -> tuple[float, floa
 
 
 def fingerprint(waveform: audio.Waveform, config: SpectrogramConfig) -> Fingerprint:
-    """A small picture of a clip, much like the one a model sees.
+    """A small image of a clip, much like the one a model sees.
 
     Args:
         waveform: Mono float32 `(samples,)` in [-1, 1] at `config.sample_rate`.

@@ -14,7 +14,7 @@ from soundsight.datasets.names import class_order
 from soundsight.datasets.split import SPLITS, Leaks
 from soundsight.datasets.survey import Measured
 
-CONFIDENT = 0.8  # a wrong answer at least this probable makes its label suspicious
+CONFIDENT = 0.8  # a wrong prediction at least this probable makes its label suspicious
 MOSTLY_SILENT, SILENT = 0.5, 0.999  # share of samples in digital silence
 CLIPPED = 0.001  # share of clipped samples from which on it can be heard
 
@@ -91,53 +91,57 @@ class Survey:
 
 def _about_splits(found: Survey) -> list[tuple[str, str]]:
     """Findings on what lies on which side."""
-    said = []
+    findings = []
     leaks, counts = found.leaks, found.counts
     if leaks.unknown:
         text = f"Source recordings in more than one split: {len(leaks.unknown)}. {leaks.clips} clips outside train have"
-        said.append(("bad", f"{text} a sibling in it, so scores would flatter; split.strategy=group keeps them apart."))
+        findings.append(
+            ("bad", f"{text} a sibling in it, so scores would flatter; split.strategy=group keeps them apart.")
+        )
     if leaks.known:
-        said.append(("look", f"Source recordings known to lie in more than one split: {', '.join(leaks.known)}."))
-    said += [("bad", text) for text in leaks.warnings("split")]
+        findings.append(("look", f"Source recordings known to lie in more than one split: {', '.join(leaks.known)}."))
+    findings += [("bad", text) for text in leaks.warnings("split")]
     if found.across_splits:
         text = f"Pairs of duplicates across splits: {len(found.across_splits)}. Give both clips one source"
-        said.append(("bad", f"{text} (a group column, or source_pattern), or leave one out."))
+        findings.append(("bad", f"{text} (a group column, or source_pattern), or leave one out."))
     if found.of_two_labels:
-        said.append(("bad", f"Pairs of duplicates with two different labels: {len(found.of_two_labels)}."))
+        findings.append(("bad", f"Pairs of duplicates with two different labels: {len(found.of_two_labels)}."))
     if found.suspects:
         text = f"Suspicious labels: {len(found.suspects)}. A model that never saw the clip is"
-        said.append(("look", f"{text} at least {CONFIDENT:.0%} sure of another class."))
-    said += about_counts(counts)
+        findings.append(("look", f"{text} at least {CONFIDENT:.0%} sure of another class."))
+    findings += about_counts(counts)
     if not (leaks or found.across_splits):
-        said.append(("good", "No source recording and no duplicate lies in two splits."))
-    return said
+        findings.append(("good", "No source recording and no duplicate lies in two splits."))
+    return findings
 
 
 def _about_clips(found: Survey) -> list[tuple[str, str]]:
     """Findings on the recordings themselves."""
-    said = []
+    findings = []
     if found.failures:
         file, reason = found.failures[0]
         first = reason if file in reason else f"{file}: {reason}"
-        said.append(("bad", f"Entries that cannot be used: {len(found.failures)}. The first: {first.rstrip('.')}."))
+        findings.append(("bad", f"Entries that cannot be used: {len(found.failures)}. The first: {first.rstrip('.')}."))
     silent = found.clips_with(lambda m: m.silent >= SILENT)
     if silent:
-        said.append(("bad", f"Clips of nothing but digital silence: {len(silent)}, such as {silent[0].file}."))
+        findings.append(("bad", f"Clips of nothing but digital silence: {len(silent)}, such as {silent[0].file}."))
     half = found.clips_with(lambda m: MOSTLY_SILENT <= m.silent < SILENT)
     if half:
-        said.append(("look", f"Clips that are digital silence for at least half of their length: {len(half)}."))
+        findings.append(("look", f"Clips that are digital silence for at least half of their length: {len(half)}."))
     clipped = found.clips_with(lambda m: m.clipped >= CLIPPED)
     if clipped:
-        said.append(("look", f"Clips with {CLIPPED:.1%} or more of their samples clipped: {len(clipped)}."))
+        findings.append(("look", f"Clips with {CLIPPED:.1%} or more of their samples clipped: {len(clipped)}."))
     want = found.spectrogram.sample_rate
     slow = found.clips_with(lambda m: m.sample_rate < want)
     if slow:
-        said.append(("look", f"Clips recorded below {want} Hz, whose highest bands are empty: {len(slow)}."))
+        findings.append(("look", f"Clips recorded below {want} Hz, whose highest bands are empty: {len(slow)}."))
     seconds = found.spectrogram.clip_seconds
     short = found.clips_with(lambda m: m.seconds < seconds / 2)
     if short:
         text = f"Clips shorter than half of clip_seconds={seconds:g}: {len(short)}"
-        said.append(("look", f"{text}. Most of their picture is padding."))
+        findings.append(("look", f"{text}. Most of their image is padding."))
     if len({m.sample_rate for m in found.measured.values()}) > 1:
-        said.append(("look", "Recordings have several sample rates; if they differ by class, a model can hear that."))
-    return said
+        findings.append(
+            ("look", "Recordings have several sample rates; if they differ by class, a model can hear that.")
+        )
+    return findings

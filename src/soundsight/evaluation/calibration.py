@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from soundsight.backend.checkpoint import update_ears
-from soundsight.evaluation.scoring import list_pictures, logits_of
+from soundsight.backend.checkpoint import update_preprocessing
+from soundsight.evaluation.scoring import list_images, logits_of
 from soundsight.metrics import FEWEST_CLIPS, FEWEST_RIGHT, FEWEST_WRONG, KEPT_SHARE, fit_temperature
 from soundsight.models.classifier import softmax
 from soundsight.models.load import load_classifier
@@ -30,7 +30,7 @@ def calibrate_checkpoint(model: str | Path, data: str | Path, *, device: str | N
         the 95 % `interval` of the temperature, `None` if there is no temperature.
     """
     classifier = load_classifier(model, device=device)
-    found = list_pictures(data, "val", classifier.ears.names)
+    found = list_images(data, "val", classifier.preprocessing.names)
     logits = logits_of(classifier, found.files)
     wrong = logits.argmax(axis=1) != found.targets
     clips, temperature, interval = len(wrong), 1.0, None
@@ -42,5 +42,5 @@ def calibrate_checkpoint(model: str | Path, data: str | Path, *, device: str | N
         "threshold": round(float(np.quantile(right, 1 - KEPT_SHARE)), 4) if len(right) >= FEWEST_RIGHT else 0.0,
         "calibration": {"clips": clips, "wrong": int(wrong.sum()), "interval": interval},
     }
-    update_ears(model, **stored)
+    update_preprocessing(model, **stored)
     return stored

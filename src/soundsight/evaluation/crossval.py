@@ -25,12 +25,12 @@ from soundsight.config.files import versions
 from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import Catalogue, read_catalogue
 from soundsight.datasets.names import safe_name
-from soundsight.datasets.prepare import draw_all, with_versions
+from soundsight.datasets.prepare import render_all, with_versions
 from soundsight.datasets.split import find_leaks, folds, lacking, with_group_folds
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation.ensemble import join, read_members, read_settings
 from soundsight.evaluation.folds import Plan, Scored, is_scored, score_fold, score_folds, scores_of
-from soundsight.evaluation.scoring import Views
+from soundsight.evaluation.scoring import TTA
 from soundsight.evaluation.train import resolve
 from soundsight.evaluation.val import write_results
 from soundsight.files import locked, write_text
@@ -39,11 +39,11 @@ from soundsight.metrics import Scores, Spread, mean_and_spread, score
 # Arguments of Ultralytics that a cross-validation sets itself, and what to say instead.
 GIVEN = {
     "seed": "each fold has its own; write --seeds",
-    "imgsz": "pictures are drawn for it; write image_size=",
+    "imgsz": "images are rendered for it; write image_size=",
     "data": "it trains on the folds of a data set; name that with --dataset or root=",
     "save": "each fold is scored by what was saved",
     "val": "the protocol says whether epochs are scored; write --protocol",
-    "plots": "it draws its own",
+    "plots": "it renders its own",
     "exist_ok": "finished folds are always kept",
     "project": "it writes below runs/crossval; write --name",
     "name": "it writes below runs/crossval; write --name",
@@ -92,7 +92,7 @@ def crossval(
 
     Args:
         dataset: The data set; strategy `fold` uses its own folds, `group` deals its sources to `groups`.
-        spectrogram: How clips are drawn.
+        spectrogram: How clips are rendered.
         config: Ultralytics `cfg` file; `None` takes the one that `cfg` names, or `configs/train.yaml`.
         augment: Augmentation settings or their file; `None` switches augmentation off.
         protocol: `last` or `train-val-test`; see the head of this module.
@@ -100,13 +100,13 @@ def crossval(
         groups: Number of folds made from sources with strategy `group`; `None` makes 5.
         seeds: One training a fold and seed; several are averaged into an ensemble, and reported as one.
         shifts: Average over this many circular time shifts when scoring ...
-        speeds: ... and over these speeds, for which the tested clips are drawn anew from their recordings.
+        speeds: ... and over these speeds, for which the tested clips are chosen anew from their recordings.
         others: Finished runs on the same data, whose models join the ensemble; reported in a folder `with-...`.
         name: Folder below `runs`; `None` makes one from the settings, so that the same call continues.
         runs: Parent of the run's folder.
-        workers: Processes that draw.
+        workers: Processes that render.
         say: Receives one line of progress at a time.
-        run: What gives out the drawing.
+        run: What gives out the rendering.
         run_folds: What gives out the folds; `None` trains them here, one after the other.
         overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
 
@@ -114,7 +114,7 @@ def crossval(
         SoundsightError: Settings, data or weights do not fit; the sentence says which.
     """
     dataset, spectrogram = dataset or DatasetConfig(), spectrogram or SpectrogramConfig()
-    views = Views(shifts, tuple(speeds))
+    tta = TTA(shifts, tuple(speeds))
     if protocol not in ("last", "train-val-test"):
         raise ConfigError(f"protocol={protocol!r} is not allowed: it must be last or train-val-test.")
     given = GIVEN | (LAST if protocol == "last" else {})
@@ -128,24 +128,24 @@ def crossval(
     report_classes(catalogue, tested, say)
     drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
     with locked(Path(dataset.cache), seconds=math.inf, say=say):
-        rows, failures, drawn = draw_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
-    say(f"{len(rows)} pictures are ready ({drawn} drawn now, {len(failures)} clips failed).")
+        rows, failures, rendered = render_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
+    say(f"{len(rows)} images are ready ({rendered} rendered now, {len(failures)} clips failed).")
     how = {"protocol": protocol, "seeds": list(seeds), **_recipe(arguments, augmentation)}
     settings = how | _describe(dataset, spectrogram, rows)
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
     if only:
-        tested = sorted({*tested, *_finished(folder, folds(catalogue), seeds, views)})
-    joining = read_members(others, tested, settings, views)
+        tested = sorted({*tested, *_finished(folder, folds(catalogue), seeds, tta)})
+    joining = read_members(others, tested, settings, tta)
     manifest.write_failures(folder / manifest.FAILURES, failures)
     root, cache = Path(dataset.root), Path(dataset.cache)
-    plan = Plan(folder, root, cache, rows, catalogue.labels, arguments, spectrogram, augmentation, views)
+    plan = Plan(folder, root, cache, rows, catalogue.labels, arguments, spectrogram, augmentation, tta)
     jobs = [(fold, seed) for fold in tested for seed in seeds]
     if run_folds is None:
         scored = {(fold, seed): score_fold(plan, fold, folds(catalogue), protocol, seed, say) for fold, seed in jobs}
     else:
         scored = score_folds(plan, jobs, folds(catalogue), protocol, run_folds, say)
     done = {fold: [scored[fold, seed] for seed in seeds] for fold in tested}
-    record: dict[str, Any] = {**settings, **asdict(views), "versions": versions(), "source": dataset.root}
+    record: dict[str, Any] = {**settings, **asdict(tta), "versions": versions(), "source": dataset.root}
     summary = _summarise(plan, done, record, say)
     if not others:
         return summary
@@ -166,7 +166,7 @@ def _catalogue_with_folds(dataset: DatasetConfig, groups: int | None, clip_secon
 
 
 def _check_device(device: object, *, elsewhere: bool) -> None:
-    """Refuse, before anything is drawn, a device that no fold can train on; workers elsewhere have their own."""
+    """Refuse, before anything is rendered, a device that no fold can train on; workers elsewhere have their own."""
     if "," in str(device):
         raise ConfigError(
             f"device={device} is not for a cross-validation, which trains each fold on one device: name one of them, "
@@ -178,23 +178,23 @@ def _check_device(device: object, *, elsewhere: bool) -> None:
 
 def _recipe(arguments: dict[str, Any], augment: AugmentConfig) -> dict[str, Any]:
     """What a model is made of; other weights under the same name make another run."""
-    from soundsight.backend.checkpoint import file_fingerprint
+    from soundsight.backend.checkpoint import short_file_hash
 
     starts = {key: Path(str(arguments.get(key))) for key in ("model", "pretrained")}
     return {
         "arguments": {k: v for k, v in arguments.items() if k != "device"},
         "augment": to_dict(augment),
-        "weights": {key: file_fingerprint(path) for key, path in starts.items() if path.is_file()},
+        "weights": {key: short_file_hash(path) for key, path in starts.items() if path.is_file()},
     }
 
 
 def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list[manifest.Row]) -> dict[str, Any]:
-    """What the pictures are of, without the folders they lie in."""
+    """What the images are of, without the folders they lie in."""
     return {
         "dataset": {k: v for k, v in to_dict(dataset).items() if k not in ("cache", "data", "root")},
         "spectrogram": to_dict(spectrogram),
         **({"renderer": spectrogram.renderer} if spectrogram.renderer > 1 else {}),
-        "data_fingerprint": manifest.data_fingerprint(rows),
+        "data_fingerprint": manifest.data_hash(rows),
     }
 
 
@@ -244,15 +244,15 @@ def _tested_folds(catalogue: Catalogue, only: Sequence[int], protocol: str) -> l
     return sorted(only) or given
 
 
-def _finished(folder: Path, given: Sequence[int], seeds: Sequence[int], views: Views) -> list[int]:
+def _finished(folder: Path, given: Sequence[int], seeds: Sequence[int], tta: TTA) -> list[int]:
     """Folds that stay in the summary, whichever are asked for."""
-    return [fold for fold in given if all(is_scored(folder, fold, seed, views) for seed in seeds)]
+    return [fold for fold in given if all(is_scored(folder, fold, seed, tta) for seed in seeds)]
 
 
 def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, Any]) -> Path:
     text = json.dumps(settings, indent=2, sort_keys=True, default=str)
-    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
-    folder = (runs / (name or f"{safe_name(title.lower())}-{mark}")).absolute()
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    folder = (runs / (name or f"{safe_name(title.lower())}-{digest}")).absolute()
     record = folder / "settings.json"
     if record.is_file() and record.read_text(encoding="utf-8") != text:
         raise ConfigError(f"{folder} holds a cross-validation with other settings or other data; choose another name=.")
@@ -286,7 +286,7 @@ def _summarise(
         "single_models_top1": {str(f): [m.top1 for m in several] for f, several in members.items()},
         "settings": settings,
     }
-    folder = plan.folder / below / str(plan.views)
+    folder = plan.folder / below / str(plan.tta)
     folder.mkdir(parents=True, exist_ok=True)
     write_results(
         pooled,

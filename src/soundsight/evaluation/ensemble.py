@@ -1,7 +1,7 @@
-"""Answers of earlier cross-validations, to be averaged with those of this one: an ensemble, fold by fold.
+"""Predictions of earlier cross-validations, to be averaged with those of this one: an ensemble, fold by fold.
 
 A member may have any model, recipe or spectrogram. It must have been scored on the same recordings, labels and
-folds, so that each clip is still answered only by models that never saw it.
+folds, so that each clip is still predicted only by models that never saw it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation.folds import Scored, read_scored, result_name
-from soundsight.evaluation.scoring import Views
+from soundsight.evaluation.scoring import TTA
 from soundsight.files import read_json
 
 
 def read_members(
-    runs: Sequence[str | Path], tested: Iterable[int], settings: dict[str, Any], views: Views
+    runs: Sequence[str | Path], tested: Iterable[int], settings: dict[str, Any], tta: TTA
 ) -> dict[int, list[Scored]]:
-    """Answers of the models of other runs.
+    """Predictions of the models of other runs.
 
     Args:
         runs: Folders of finished cross-validations.
@@ -29,7 +29,7 @@ def read_members(
         views: What was averaged over.
 
     Returns:
-        For each fold the answers of all models of all runs.
+        For each fold the predictions of all models of all runs.
 
     Raises:
         ConfigError: A run does not exist, or had another protocol.
@@ -47,10 +47,12 @@ def read_members(
                 f"{run} has protocol {theirs.get('protocol')}, this run {settings['protocol']}; average runs of one."
             )
         for fold, found in members.items():
-            results = [run / f"fold{fold}-seed{seed}" / result_name(views) for seed in theirs.get("seeds", [])]
+            results = [run / f"fold{fold}-seed{seed}" / result_name(tta) for seed in theirs.get("seeds", [])]
             if not results or not all(result.is_file() for result in results):
-                looks = f" with shifts={views.shifts}, speeds={list(views.speeds)}" if str(views) else ""
-                raise DatasetError(f"{run} has no answers for fold {fold}{looks}; finish it first, or choose --folds.")
+                with_tta = f" with shifts={tta.shifts}, speeds={list(tta.speeds)}" if str(tta) else ""
+                raise DatasetError(
+                    f"{run} has no predictions for fold {fold}{with_tta}; finish it first, or choose --folds."
+                )
             found.extend(read_scored(result) for result in results)
     return members
 
@@ -71,10 +73,10 @@ def read_settings(run: Path) -> dict[str, Any]:
 
 
 def join(done: dict[int, list[Scored]], members: dict[int, list[Scored]]) -> dict[int, list[Scored]]:
-    """Each fold's answers and those of the members, in the order of the fold's first.
+    """Each fold's predictions and those of the members, in the order of the fold's first.
 
     Raises:
-        DatasetError: They do not answer the same pictures or classes.
+        DatasetError: They do not predict the same images or classes.
     """
     return {
         fold: several + [_in_order_of(several[0], other) for other in members[fold]] for fold, several in done.items()
@@ -82,14 +84,14 @@ def join(done: dict[int, list[Scored]], members: dict[int, list[Scored]]) -> dic
 
 
 def _in_order_of(first: Scored, other: Scored) -> Scored:
-    """The answers of `other` for the pictures and classes of `first`, in its order.
+    """The predictions of `other` for the images and classes of `first`, in its order.
 
     Raises:
-        DatasetError: The two do not answer the same pictures or classes.
+        DatasetError: The two do not predict the same images or classes.
     """
     if other.names != first.names or sorted(other.images) != sorted(first.images):
         raise DatasetError(
-            "The runs do not answer the same clips and classes; only runs on the same data can be averaged."
+            "The runs do not predict the same clips and classes; only runs on the same data can be averaged."
         )
     place = {image: n for n, image in enumerate(other.images)}
     order = [place[image] for image in first.images]

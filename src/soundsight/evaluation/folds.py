@@ -1,6 +1,6 @@
 """One fold of a cross-validation: laid out, trained, scored; here or on other machines.
 
-All a fold needs is in its `Plan`, so it may run wherever the run's folder and the pictures are seen.
+All a fold needs is in its `Plan`, so it may run wherever the run's folder and the images are seen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from soundsight import parallel
 from soundsight.backend.compat import is_unfinished, weights_of
-from soundsight.backend.train import train as train_pictures
+from soundsight.backend.train import train as train_images
 from soundsight.config import AugmentConfig, SpectrogramConfig
 from soundsight.datasets.images import read_key, settings_key
 from soundsight.datasets.manifest import Row
@@ -24,7 +24,7 @@ from soundsight.datasets.names import folder_labels
 from soundsight.datasets.prepare import link
 from soundsight.errors import DatasetError, SoundsightError
 from soundsight.evaluation import seen
-from soundsight.evaluation.scoring import Views, clips_of, list_pictures, logits_of
+from soundsight.evaluation.scoring import TTA, clips_of, list_images, logits_of
 from soundsight.files import locked, write_bytes, write_text
 from soundsight.metrics import Scores, score
 
@@ -46,12 +46,12 @@ class Plan:
     arguments: Mapping[str, Any]
     spectrogram: SpectrogramConfig
     augment: AugmentConfig
-    views: Views
+    tta: TTA
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Out-of-fold answers of one model."""
+    """Out-of-fold predictions of one model."""
 
     images: list[str]  # relative to the cache
     names: tuple[str, ...]
@@ -62,7 +62,7 @@ class Scored:
 def score_folds(
     plan: Plan, jobs: list[tuple[int, int]], all_folds: list[int], protocol: str, run_folds: parallel.Run, say: Say
 ) -> dict[tuple[int, int], Scored]:
-    """Each fold and seed on a worker of its own, which sees the run's folder and the pictures.
+    """Each fold and seed on a worker of its own, which sees the run's folder and the images.
 
     Raises:
         SoundsightError: A fold lost its worker again and again.
@@ -95,9 +95,9 @@ def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed:
     """
     work = plan.folder / f"fold{fold}-seed{seed}"
     with locked(work, busy=BUSY, seconds=LOCK_SECONDS):
-        if is_scored(plan.folder, fold, seed, plan.views):
+        if is_scored(plan.folder, fold, seed, plan.tta):
             say(f"Fold {fold}, seed {seed}: done before, kept.")
-            return read_scored(work / result_name(plan.views))
+            return read_scored(work / result_name(plan.tta))
         return _score_anew(plan, work, fold, all_folds, protocol, seed, say)
 
 
@@ -108,7 +108,7 @@ def _score_anew(plan: Plan, work: Path, fold: int, all_folds: list[int], protoco
     if not (work / TRAINED).is_file():
         _train(plan, work, seed, protocol, say=lambda text: say(f"Fold {fold}, seed {seed}: {text}"))
     scored = _score(plan, model, data)
-    _write(work / result_name(plan.views), scored)
+    _write(work / result_name(plan.tta), scored)
     shutil.rmtree(data, ignore_errors=True)
     say(f"Fold {fold}, seed {seed}: top-1 {scores_of(scored).top1:.1%}.")
     return scored
@@ -129,12 +129,12 @@ def _train(plan: Plan, work: Path, seed: int, protocol: str, *, say: Say) -> Non
         shutil.rmtree(work / "run", ignore_errors=True)
     known = seen.with_start(seen.record(work / "data"), plan.arguments)
     labels = folder_labels(plan.labels)
-    train_pictures(arguments, spectrogram=plan.spectrogram, augment=plan.augment, seen=known, labels=labels)
+    train_images(arguments, spectrogram=plan.spectrogram, augment=plan.augment, seen=known, labels=labels)
     write_text(work / TRAINED, "")
 
 
 def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: str) -> None:
-    """Link the pictures of one fold's training and test.
+    """Link the images of one fold's training and test.
 
     Ultralytics insists on a `val` folder. With protocol `last` it gets the first training clip of each
     class, so that not even its progress display looks at the test fold.
@@ -152,12 +152,12 @@ def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: 
                 seen.add(row.label)
                 shown.append(replace(row, split="val"))
     link([*rows, *shown], plan.cache, data)
-    drawn = settings_key(plan.spectrogram)
+    rendered = settings_key(plan.spectrogram)
     for row in rows:
         key = read_key(data / row.split / row.image)
-        if key is None or not key.startswith(f"{drawn} {row.sha256} "):
+        if key is None or not key.startswith(f"{rendered} {row.sha256} "):
             raise DatasetError(
-                f"The picture {plan.cache / row.image} was drawn anew by another command, with other settings or of "
+                f"The image {plan.cache / row.image} was chosen anew by another command, with other settings or of "
                 "another recording, while this one ran; give each its own folder with cache=FOLDER, and run this again."
             )
 
@@ -182,12 +182,12 @@ def _score(plan: Plan, model: Path, data: Path) -> Scored:
 
     # Sums depend on the number of threads: one, whoever scores, so that a killed run ends with the same bytes.
     classifier = load_classifier(model, device=plan.arguments.get("device"), threads=1)
-    found = list_pictures(data, "test", classifier.ears.names)
+    found = list_images(data, "test", classifier.preprocessing.names)
     images = [f"{file.parent.name}/{file.name}" for file in found.files]
     row_of = {row.image: row for row in plan.rows}
     clips = clips_of([row_of.get(image) for image in images], plan.root)
-    probabilities = softmax(logits_of(classifier, found.files, views=plan.views, clips=clips))
-    return Scored(images, classifier.ears.names, found.targets, probabilities)
+    probabilities = softmax(logits_of(classifier, found.files, tta=plan.tta, clips=clips))
+    return Scored(images, classifier.preprocessing.names, found.targets, probabilities)
 
 
 def _write(path: Path, scored: Scored) -> None:
@@ -204,18 +204,18 @@ def _write(path: Path, scored: Scored) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def result_name(views: Views) -> str:
-    """File of a fold's answers."""
-    return f"probabilities-{views}.npz" if str(views) else "probabilities.npz"
+def result_name(tta: TTA) -> str:
+    """File of a fold's predictions."""
+    return f"probabilities-{tta}.npz" if str(tta) else "probabilities.npz"
 
 
-def is_scored(folder: Path, fold: int, seed: int, views: Views) -> bool:
-    """Whether a run has the answers for a fold."""
-    return (folder / f"fold{fold}-seed{seed}" / result_name(views)).is_file()
+def is_scored(folder: Path, fold: int, seed: int, tta: TTA) -> bool:
+    """Whether a run has the predictions for a fold."""
+    return (folder / f"fold{fold}-seed{seed}" / result_name(tta)).is_file()
 
 
 def read_scored(path: Path) -> Scored:
-    """Read a fold's answers."""
+    """Read a fold's predictions."""
     with np.load(path, allow_pickle=False) as data:
         return Scored(data["images"].tolist(), tuple(data["names"].tolist()), data["targets"], data["probabilities"])
 

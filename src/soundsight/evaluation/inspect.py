@@ -1,6 +1,6 @@
 """Inspect: a data set looked at before anyone trains on it.
 
-Catalogue, split and windows are those that `prepare` would use; each clip is heard once, duplicates are
+Catalogue, split and segments are those that `prepare` would use; each clip is heard once, duplicates are
 searched, and what a trainer should know becomes a list of findings and one page. Nothing else is written.
 """
 
@@ -35,7 +35,7 @@ def inspect(
 
     Args:
         config: Where the recordings are, how they are labelled and split.
-        spectrogram: How they would be drawn; its `clip_seconds` cuts long recordings.
+        spectrogram: How they would be rendered; its `clip_seconds` cuts long recordings.
         crossval: Folder of a cross-validation of this data set, for suspicious labels.
         page: Where to write one self-contained HTML page; `None` writes nothing.
         workers: Processes; `None` takes one a core.
@@ -53,21 +53,21 @@ def inspect(
     splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
     suspects = None if crossval is None else read_suspects(Path(crossval), catalogue.clips)
 
-    listening, comparing = (_told(progress, stage) for stage in ("listening", "comparing"))
-    every = survey(catalogue.clips, spectrogram, workers=workers, progress=listening)
-    heard = {clip: measured for clip, measured in every.items() if measured.digest}
+    reading, comparing = (_told(progress, stage) for stage in ("listening", "comparing"))
+    every = survey(catalogue.clips, spectrogram, workers=workers, progress=reading)
+    read = {clip: measured for clip, measured in every.items() if measured.digest}
     found_out = ((clip.file, measured.failure) for clip, measured in every.items() if measured.failure)
     failures = list(dict.fromkeys([*catalogue.failures, *found_out]))  # once, however many clips are hit
-    exact = exact_groups({clip: measured.digest for clip, measured in heard.items()})
+    exact = exact_groups({clip: measured.digest for clip, measured in read.items()})
     copies = {clip for group in exact for clip in group[1:]}
-    prints = {clip: m.fingerprint for clip, m in heard.items() if clip not in copies}
+    prints = {clip: m.fingerprint for clip, m in read.items() if clip not in copies}
     near = near_pairs(prints, spectrogram.clip_seconds, workers=workers, progress=comparing)
     found = Survey(
         catalogue=catalogue,
         config=config,
         spectrogram=spectrogram,
         splits=splits,
-        measured=heard,
+        measured=read,
         failures=failures,
         exact=exact,
         near=near,
@@ -91,7 +91,7 @@ def _told(progress: Progress | None, stage: str) -> Callable[[int, int], None] |
 
 
 def read_suspects(run: Path, clips: Sequence[Clip]) -> list[Suspect]:
-    """Confident wrong answers of a cross-validation, most confident first.
+    """Confident wrong predictions of a cross-validation, most confident first.
 
     Raises:
         DatasetError: There are no predictions, or they are of another data set.

@@ -1,4 +1,4 @@
-"""From a folder of pictures and a model to probabilities, one row a picture."""
+"""From a folder of images and a model to probabilities, one row an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from soundsight import checks
 from soundsight.config import SpectrogramConfig, check_speeds
-from soundsight.datasets import images as pictures
+from soundsight.datasets import images as images
 from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.manifest import Row
@@ -26,11 +26,11 @@ Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Views:
+class TTA:
     """Several looks at each clip, whose log-probabilities are averaged."""
 
     shifts: int = 1  # circular time shifts
-    speeds: tuple[float, ...] = ()  # also drawn at these, each in all time shifts
+    speeds: tuple[float, ...] = ()  # also rendered at these, each in all time shifts
 
     def __post_init__(self) -> None:
         check_speeds(self.speeds)
@@ -44,16 +44,16 @@ class Views:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Labelled pictures of one split, in a fixed order."""
+class SplitImages:
+    """Labelled images of one split, in a fixed order."""
 
     files: list[Path]
     targets: npt.NDArray[np.int64]  # (N,), indices into the model's names
     rows: list[Row | None]  # manifest rows, where the folder has a manifest
 
 
-def list_pictures(data: str | Path, split: str, names: Sequence[str]) -> Pictures:
-    """The pictures of a split, with classes in the model's order.
+def list_images(data: str | Path, split: str, names: Sequence[str]) -> SplitImages:
+    """The images of a split, with classes in the model's order.
 
     Raises:
         DatasetError: The split is missing or empty, or has classes that the model does not know.
@@ -77,7 +77,7 @@ def list_pictures(data: str | Path, split: str, names: Sequence[str]) -> Picture
         targets += [label] * len(found)
     if not files:
         raise DatasetError(f"{folder} holds no images; run `soundsight prepare`, or choose another split.")
-    return Pictures(files, np.array(targets), [rows.get(file) for file in files])
+    return SplitImages(files, np.array(targets), [rows.get(file) for file in files])
 
 
 def classes_in(folder: Path) -> set[str]:
@@ -85,20 +85,20 @@ def classes_in(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*") if path.is_dir() and images_in(path)}
 
 
-def check_ears(files: Sequence[Path], config: SpectrogramConfig, model: str | Path) -> None:
-    """Make sure that pictures were drawn as the model hears.
+def check_preprocessing(files: Sequence[Path], config: SpectrogramConfig, model: str | Path) -> None:
+    """Make sure that images were rendered as the model hears.
 
     Raises:
-        ModelError: A picture of ours was drawn with other settings.
+        ModelError: An image of ours was rendered with other settings.
     """
-    renderer, wanted = pictures.settings_key(config).split()
+    renderer, wanted = images.settings_key(config).split()
     for file in files:
-        key = (pictures.read_key(file) or "").split()[:2]
+        key = (images.read_key(file) or "").split()[:2]
         if key[1:] == [wanted] and key[0] != renderer:
             checks.check_renderer(config, None, file, DatasetError)
         if key and key[1:] != [wanted]:
             raise ModelError(
-                f"{file} was drawn with other spectrogram settings than {model} was trained with; prepare the "
+                f"{file} was rendered with other spectrogram settings than {model} was trained with; prepare the "
                 "data with the model's settings, or train a model on this data."
             )
 
@@ -120,30 +120,30 @@ def compare(
     named = []
     for model in (one, other):
         classifier = load_classifier(model, spectrogram=spectrogram, trust=trust)
-        found = list_pictures(data, split, classifier.ears.names)
-        check_ears(found.files, classifier.ears.spectrogram, model)
+        found = list_images(data, split, classifier.preprocessing.names)
+        check_preprocessing(found.files, classifier.preprocessing.spectrogram, model)
         named.append(logits_of(classifier, found.files).argmax(axis=1))
     first, second = (float((classes == found.targets).mean()) for classes in named)
     return len(found.files), first, second, float((named[0] == named[1]).mean())
 
 
-def read_picture(file: Path) -> Images:
+def read_image(file: Path) -> Images:
     """One PNG as uint8 RGB `(height, width, 3)`."""
     pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
     if pixels is None:
-        raise DatasetError(f"The picture {file} is damaged; run `soundsight prepare` to draw it again.")
+        raise DatasetError(f"The image {file} is damaged; run `soundsight prepare` to render it again.")
     return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
 def clips_of(rows: Sequence[Row | None], root: str | Path) -> list[Clip]:
-    """The clips that pictures were drawn from, to draw them at other speeds.
+    """The clips that images were rendered from, to render them at other speeds.
 
     Raises:
-        DatasetError: A picture is in no manifest, so its recording is not known.
+        DatasetError: An image is in no manifest, so its recording is not known.
     """
     if None in rows:
         raise DatasetError(
-            "speeds= draws the clips anew, but no manifest tells their recordings; prepare the data again."
+            "speeds= renders the clips anew, but no manifest tells their recordings; prepare the data again."
         )
     return [
         Clip(
@@ -165,31 +165,33 @@ def logits_of(
     files: Sequence[Path],
     *,
     batch: int = 64,
-    views: Views | None = None,
+    tta: TTA | None = None,
     clips: Sequence[Clip] = (),
 ) -> npt.NDArray[np.float32]:
-    """Raw scores `(N, classes)` of pictures; with several views the mean over them.
+    """Raw scores `(N, classes)` of images; with several views the mean over them.
 
     The mean is one of log-probabilities, so that a temperature still applies.
 
     Args:
         classifier: The model.
-        files: Pictures.
-        batch: Pictures at once.
+        files: Images.
+        batch: Images at once.
         views: How to look at each; `None` takes it as it is.
-        clips: Of each picture, where there are speeds.
+        clips: Of each image, where there are speeds.
 
     Raises:
-        AudioError: A recording that has to be drawn anew is missing or damaged.
+        AudioError: A recording that has to be chosen anew is missing or damaged.
     """
-    views = views or Views()
+    tta = tta or TTA()
     parts = []
     for start in range(0, len(files), batch):
-        images = []
+        batch_images = []
         for number in range(start, min(start + batch, len(files))):
-            images.append(read_picture(files[number]))
-            for speed in views.speeds:
+            batch_images.append(read_image(files[number]))
+            for speed in tta.speeds:
                 version = replace(clips[number], speed=speed)
-                images.append(pictures.draw_clip(version, classifier.ears.spectrogram))
-        parts.append(classifier.scores(np.stack(images), shifts=views.shifts, views=1 + len(views.speeds)))
+                batch_images.append(images.render_clip(version, classifier.preprocessing.spectrogram))
+        parts.append(
+            classifier.scores(np.stack(batch_images), shifts=tta.shifts, images_per_segment=1 + len(tta.speeds))
+        )
     return np.concatenate(parts)

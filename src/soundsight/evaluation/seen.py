@@ -1,7 +1,7 @@
 """Seen: what a model was trained on travels inside it, so that a score can say which of its clips are no test.
 
 Of each image the recording and the clip are hashed: by the text inside the image, which holds the recording's SHA-256
-and the stretch, or by the file where another tool made it. Groups are hashed by their name within their data set.
+and the segment, or by the file where another tool made it. Groups are hashed by their name within their data set.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight.backend.compat import VALIDATION
-from soundsight.datasets import images as pictures
+from soundsight.datasets import images as images
 from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import shared_groups
 from soundsight.errors import ConfigError, ModelError
-from soundsight.evaluation.scoring import Pictures
+from soundsight.evaluation.scoring import SplitImages
 from soundsight.files import images_in, sha256
-from soundsight.reports.wording import seen_sentence
+from soundsight.reports.wording import seen_message
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -95,20 +95,20 @@ def _starts(arguments: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     for key in ("model", "pretrained"):
         path = Path(str(arguments.get(key)))
         if path.suffix == ".pt" and path.is_file():
-            ears = getattr(checkpoint_model(load_checkpoint(path)), "soundsight", None)
-            if ears is not None:
-                yield path, ears.get("seen")
+            preprocessing = getattr(checkpoint_model(load_checkpoint(path)), "soundsight", None)
+            if preprocessing is not None:
+                yield path, preprocessing.get("seen")
 
 
-def compare(found: Pictures, data: str | Path, ears: Any, model: str | Path) -> Seen | None:
+def compare(found: SplitImages, data: str | Path, preprocessing: Any, model: str | Path) -> Seen | None:
     """How many of the images to score a model knows; `None` if it does not say what it was trained on.
 
     Raises:
         ModelError: What it says is damaged.
     """
-    if ears.seen is None:
+    if preprocessing.seen is None:
         return None
-    known = {split: _decode(ears.seen, split, model) for split in ("train", "val", "groups")}
+    known = {split: _decode(preprocessing.seen, split, model) for split in ("train", "val", "groups")}
     clips, recordings = _hashes(found.files)
     trained = np.isin(clips, known["train"])
     manifested = manifest.read_rows(Path(data) / manifest.MANIFEST)
@@ -121,7 +121,7 @@ def compare(found: Pictures, data: str | Path, ears: Any, model: str | Path) -> 
     siblings &= ~trained
     published = siblings & np.isin(named, list(shared_groups(kind)))
     uses = ["chose its epoch"] * (Path(model).stem == "best")
-    uses += ["fitted its temperature and threshold"] * (ears.temperature != 1 or ears.threshold > 0)
+    uses += ["fitted its temperature and threshold"] * (preprocessing.temperature != 1 or preprocessing.threshold > 0)
     tuned = np.isin(clips, known["val"]).sum() if uses else 0
     return Seen(
         scored=len(clips),
@@ -141,7 +141,7 @@ def refuse(seen: Seen | None, split: str, data: str | Path) -> None:
     """
     if seen is not None and (seen.clips or seen.siblings):
         raise ConfigError(
-            f"{seen_sentence(asdict(seen))} They are in the split {split!r} of {data}. Score the model on clips that "
+            f"{seen_message(asdict(seen))} They are in the split {split!r} of {data}. Score the model on clips that "
             "it does not know, such as the test clips of the folder it was trained with, or add --allow-seen."
         )
 
@@ -150,7 +150,7 @@ def _hashes(files: Iterable[Path]) -> tuple[Hashes, Hashes]:
     """Eight bytes of the SHA-256 of each clip, and of each recording; they are equal for a whole recording."""
     clips, recordings = [], []
     for file in files:
-        key = pictures.read_key(file)
+        key = images.read_key(file)
         digest, stretch = key.split()[2:4] if key else (sha256(str(file)), "0.000000-")
         recordings.append(_number(digest))
         whole = stretch == "0.000000-"

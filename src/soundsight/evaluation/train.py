@@ -1,4 +1,4 @@
-"""Train: the pictures of a data folder, Ultralytics arguments and augmentation make a run."""
+"""Train: the images of a data folder, Ultralytics arguments and augmentation make a run."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from soundsight import reports as report
 from soundsight.backend.arguments import resolve_arguments, resumed_arguments
 from soundsight.backend.compat import VALIDATION
 from soundsight.backend.train import Run, no_augment
-from soundsight.backend.train import train as train_pictures
+from soundsight.backend.train import train as train_images
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.config.files import find_config, read_yaml, versions
-from soundsight.datasets import images as pictures
+from soundsight.datasets import images as images
 from soundsight.datasets import manifest
 from soundsight.datasets.names import folder_labels
 from soundsight.datasets.split import lacking
@@ -43,7 +43,7 @@ def train(
     augment: AugmentConfig | str | Path | None = AUGMENT,
     stock: bool = False,
     calibrate: bool = True,
-    watch: Callable[[int, float], None] | None = None,
+    callback: Callable[[int, float], None] | None = None,
     **overrides: Any,
 ) -> Run:
     """Train a classifier on a prepared data folder.
@@ -62,7 +62,7 @@ def train(
         The run's folder and checkpoints; the folder holds the model card too.
 
     Raises:
-        SoundsightError: Settings, pictures or weights do not fit; the sentence says which.
+        SoundsightError: Settings, images or weights do not fit; the sentence says which.
     """
     if overrides.get("resume"):
         if config is not None:
@@ -79,21 +79,21 @@ def train(
         checks.check_trainable(spectrogram.image_size if spectrogram else int(arguments.get("imgsz") or 224))
     if spectrogram is not None and arguments.setdefault("imgsz", spectrogram.image_size) != spectrogram.image_size:
         raise ConfigError(
-            f"imgsz={arguments['imgsz']} does not match the pictures in {data}, which are "
+            f"imgsz={arguments['imgsz']} does not match the images in {data}, which are "
             f"{spectrogram.image_size} pixels wide: train with imgsz={spectrogram.image_size}, or prepare "
             f"again with image_size={arguments['imgsz']}."
         )
     if not stock and arguments.get("val", True) and not any((data / name).is_dir() for name in VALIDATION):
         raise DatasetError(f"{data} has no folder val, by which the best epoch is chosen; make one, or set val=false.")
     note = partial(record, arguments=arguments, spectrogram=spectrogram, augment=None if stock else chosen, data=data)
-    run = train_pictures(
+    run = train_images(
         {**arguments, "data": str(data)},
         spectrogram=spectrogram,
         augment=chosen,
         seen=None if stock else seen.with_start(seen.record(data), arguments),
         labels=folder_labels(manifest.settings_of(data).get("labels", ())),
         stock=stock,
-        watch=watch,
+        callback=callback,
         started=note,
     )
     note(run.folder)
@@ -108,7 +108,7 @@ def train(
                 run = replace(run, notes=[*notes, *calibration_lines(stored)])
     if run.confusion is not None:  # in the place of Ultralytics', whose rows are predictions
         for name, normalize in (("confusion_matrix", False), ("confusion_matrix_normalized", True)):
-            report.draw_confusion(run.confusion, run.names, run.folder / f"{name}.png", normalize=normalize)
+            report.plot_confusion(run.confusion, run.names, run.folder / f"{name}.png", normalize=normalize)
     if run.last.is_file():  # not with save=False
         write_card(run.folder)
     return run
@@ -181,7 +181,7 @@ def resolve_augment(augment: AugmentConfig | str | Path | None, overrides: Mappi
 
 
 def spectrogram_of(data: Path) -> SpectrogramConfig | None:
-    """How the pictures of a data folder were drawn; `None` for another tool's ImageFolder.
+    """How the images of a data folder were rendered; `None` for another tool's ImageFolder.
 
     Raises:
         DatasetError: The folder is missing or was not prepared to its end.
@@ -193,7 +193,7 @@ def spectrogram_of(data: Path) -> SpectrogramConfig | None:
     found = images_in(data / "train")
     if not found:
         raise DatasetError(f"{data}/train holds no images; run `soundsight prepare` first.")
-    if pictures.read_key(found[0]) is not None:
+    if images.read_key(found[0]) is not None:
         raise DatasetError(f"{data} was not prepared to its end; run `soundsight prepare` again.")
     return None
 
@@ -208,27 +208,27 @@ def _resumed(
     """
     ours, words = _divide(overrides)
     last = Path(str(words["model"] if words["resume"] is True and "model" in words else words["resume"]))
-    arguments, ears = resumed_arguments(last, words)
-    if stock and ears is not None:
+    arguments, preprocessing = resumed_arguments(last, words)
+    if stock and preprocessing is not None:
         raise ConfigError(f"{last} was not trained with --stock; resume it without.")
-    chosen = resolve_augment(no_augment(), (ears or {}).get("augment") or {})
+    chosen = resolve_augment(no_augment(), (preprocessing or {}).get("augment") or {})
     if resolve_augment(chosen if augment == AUGMENT else augment, ours) != chosen:
         raise ConfigError(
             f"{last} was trained with another augmentation, and a training that is resumed keeps its own: "
             f"leave {f'augment.{next(iter(ours))}' if ours else '--augment'} out, or start a new training."
         )
     data = Path(str(arguments.get("data") or "data"))
-    drawn, heard = spectrogram_of(data), (ears or {}).get("spectrogram")
+    rendered, read = spectrogram_of(data), (preprocessing or {}).get("spectrogram")
     before = read_record(last)
-    if (ears is not None and (to_dict(drawn) if drawn else None) != heard) or (
+    if (preprocessing is not None and (to_dict(rendered) if rendered else None) != read) or (
         "data_fingerprint" in before and before["data_fingerprint"] != manifest.settings_of(data).get("fingerprint")
     ):
         raise ConfigError(
-            f"The pictures in {data} are not those that {last} was trained on: other recordings, splits or "
+            f"The images in {data} are not those that {last} was trained on: other recordings, splits or "
             "spectrogram settings. Prepare them as before or set data=FOLDER, or start a new training."
         )
     arguments["model"] = (before.get("arguments") or {}).get("model", arguments.get("model"))
-    return arguments, chosen, ears is None
+    return arguments, chosen, preprocessing is None
 
 
 def record(

@@ -12,7 +12,7 @@ from soundsight.config import SpectrogramConfig
 from soundsight.config.files import versions
 from soundsight.datasets import manifest
 from soundsight.errors import ConfigError, ModelError
-from soundsight.evaluation.scoring import Views, check_ears, clips_of, list_pictures, logits_of
+from soundsight.evaluation.scoring import TTA, check_preprocessing, clips_of, list_images, logits_of
 from soundsight.evaluation.seen import Seen, compare, refuse
 from soundsight.metrics import Scores, score
 from soundsight.models.classifier import Classifier, softmax
@@ -52,9 +52,9 @@ def val(
         split: Which of them to score on.
         folder: Where to write; `None` takes a new `runs/classify/val*`.
         device: See `load_classifier`.
-        batch: Pictures a batch.
-        shifts: Average over this many circular time shifts; 1 takes the picture as it is.
-        speeds: Average over these speeds as well, for which the clips are drawn anew from their recordings.
+        batch: Images a batch.
+        shifts: Average over this many circular time shifts; 1 takes the image as it is.
+        speeds: Average over these speeds as well, for which the clips are chosen anew from their recordings.
         spectrogram: Settings for a model that carries none.
         trust: Unpickle the checkpoint whatever it holds.
         allow_seen: Also score clips that the model was trained on, or others of their recordings.
@@ -62,24 +62,24 @@ def val(
     Raises:
         SoundsightError: The model, the split or the settings do not fit, or the model was trained on the clips.
     """
-    views = Views(shifts, tuple(speeds))
+    tta = TTA(shifts, tuple(speeds))
     if batch < 1:
         raise ConfigError(f"batch={batch} is not allowed: it must be 1 or more.")
     classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust)
-    found = list_pictures(data, split, classifier.ears.names)
-    if len(classifier.ears.names) < 2:
+    found = list_images(data, split, classifier.preprocessing.names)
+    if len(classifier.preprocessing.names) < 2:
         raise ModelError(f"{model} knows one class only, so every score of it is 100 %; train it on two or more.")
-    check_ears(found.files, classifier.ears.spectrogram, model)
-    seen = compare(found, data, classifier.ears, model)
+    check_preprocessing(found.files, classifier.preprocessing.spectrogram, model)
+    seen = compare(found, data, classifier.preprocessing, model)
     if not allow_seen:
         refuse(seen, split, data)
     clips = clips_of(found.rows, manifest.read_settings(data)["dataset"]["root"]) if speeds else []
-    logits = logits_of(classifier, found.files, batch=batch, views=views, clips=clips)
-    probabilities = softmax(logits, classifier.ears.temperature)
-    scores = score(found.targets, probabilities, classifier.ears.names)
+    logits = logits_of(classifier, found.files, batch=batch, tta=tta, clips=clips)
+    probabilities = softmax(logits, classifier.preprocessing.temperature)
+    scores = score(found.targets, probabilities, classifier.preprocessing.names)
     target = Path(folder) if folder else new_folder(Path("runs/classify"), f"val-{split}")
     target.mkdir(parents=True, exist_ok=True)
-    rows, seconds = found.rows, classifier.ears.spectrogram.clip_seconds
+    rows, seconds = found.rows, classifier.preprocessing.spectrogram.clip_seconds
     write_results(
         scores,
         target,
@@ -94,11 +94,11 @@ def val(
             "classes_without_clips": [
                 name for name, clips in zip(scores.names, scores.support, strict=True) if not clips
             ],
-            **asdict(views),
+            **asdict(tta),
             **_data(data),
         },
     )
-    plain = split == "test" and views == Views() and spectrogram is None
+    plain = split == "test" and tta == TTA() and spectrogram is None
     own = plain and read_record(Path(model)).get("data_fingerprint") == _data(data).get("data_fingerprint")
     return Validation(scores, target, _update_card(Path(model), target) if own else None, seen)
 
@@ -122,13 +122,13 @@ def write_results(
     ends: list[float | None],
     extra: Mapping[str, object],
 ) -> None:
-    """Tables and pictures of a set of scores; `metrics.json` last."""
+    """Tables and images of a set of scores; `metrics.json` last."""
     rows = report.prediction_rows(scores, clips, sources=sources, folds=folds, starts=starts, ends=ends)
     report.write_predictions(folder / "predictions.csv", rows)
-    report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix.png", normalize=False)
-    report.draw_confusion(scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True)
-    report.draw_reliability(scores, folder / "reliability.png")
-    report.draw_per_class(scores, folder / "per_class.png")
+    report.plot_confusion(scores.confusion, scores.names, folder / "confusion_matrix.png", normalize=False)
+    report.plot_confusion(scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True)
+    report.plot_reliability(scores, folder / "reliability.png")
+    report.plot_per_class(scores, folder / "per_class.png")
     report.write_scores(scores, folder, extra=extra)
 
 
@@ -141,13 +141,13 @@ def new_folder(parent: Path, name: str) -> Path:
 
 
 def _origin(classifier: Classifier, model: str | Path) -> dict[str, object]:
-    ears = classifier.ears
+    preprocessing = classifier.preprocessing
     return {
         "model": str(model),
-        "model_fingerprint": classifier.fingerprint,
-        "temperature": ears.temperature,
-        "threshold": ears.threshold,
-        "settings": "overridden" if ears.supplied else "the model's own",
+        "model_fingerprint": classifier.model_hash,
+        "temperature": preprocessing.temperature,
+        "threshold": preprocessing.threshold,
+        "settings": "overridden" if preprocessing.supplied else "the model's own",
         "device": str(classifier.device),
         "versions": versions(),
     }

@@ -1,7 +1,7 @@
-"""Answers for any recording: what is in it, and when.
+"""Predictions for any recording: what is in it, and when.
 
-`load` gives a `Listener`, which answers one recording; `predict` answers many. Everything a model hears
-goes through the picture that `spectrogram.render` draws, as in training. PyTorch is loaded with a model,
+`load` gives a `Predictor`, which predicts one recording; `predict` predictions many. Everything a model hears
+goes through the image that `spectrogram.render` renders, as in training. PyTorch is loaded with a model,
 not with this room.
 """
 
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from soundsight.inference.options import Options
-    from soundsight.inference.predictor import Listener, load, predict
-    from soundsight.inference.results import Answer, Summary, Vector, Window
+    from soundsight.inference.predictor import Predictor, load, predict
+    from soundsight.inference.results import Prediction, Result, Summary, Vector
 
 _HOMES = {
-    "results": ("Answer", "Summary", "Vector", "Window"),
-    "predictor": ("Listener", "load", "predict"),
+    "results": ("Result", "Summary", "Vector", "Prediction"),
+    "predictor": ("Predictor", "load", "predict"),
     "options": ("Options",),
 }
 
-__all__ = ["Answer", "Listener", "Options", "Summary", "Vector", "Window", "load", "predict"]
+__all__ = ["Options", "Prediction", "Predictor", "Result", "Summary", "Vector", "load", "predict"]
 
 
 def __getattr__(name: str) -> Any:

@@ -48,7 +48,7 @@ class VectorWriter:
             ]
             schema = pyarrow.schema([*types, ("vector", pyarrow.list_(pyarrow.float32(), size))])
             metadata = {
-                "soundsight.model": self.model.fingerprint,
+                "soundsight.model": self.model.model_hash,
                 "soundsight.settings": self.model.settings,
             }
             self.schema = schema.with_metadata(metadata)

@@ -6,7 +6,7 @@ most. Chosen by what masking does (benchmarks/masking.py, docs/page.md),
 where it led Grad-CAM by less than the intervals. Why no library: grad-cam brings a second OpenCV
 that overwrites the first, captum has one of the two views, and both are a page of PyTorch.
 
-Neighbours: `predict` and `report` supply and draw the pictures.
+Neighbours: `predict` and `report` supply and render the images.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 
-SMOOTHING = 1 / 64  # standard deviation of the smoothing, as a share of the picture's side
+SMOOTHING = 1 / 64  # standard deviation of the smoothing, as a share of the image's side
 
 
 @dataclass(frozen=True, eq=False)
-class Reason:
-    """What spoke for one class in one picture."""
+class Attribution:
+    """What spoke for one class in one image."""
 
     label: str
     probability: float  # of the label, 0 to 1
-    heat: Floats  # (height, width) in [0, 1]; row 0 is the highest band, column 0 the start
+    saliency: Floats  # (height, width) in [0, 1]; row 0 is the highest band, column 0 the start
 
     def peak(self) -> tuple[float, float]:
         """Where it is hottest: shares of the width from the left and of the height from the top."""
-        row, column = np.unravel_index(int(self.heat.argmax()), self.heat.shape)
-        return (float(column) + 0.5) / self.heat.shape[1], (float(row) + 0.5) / self.heat.shape[0]
+        row, column = np.unravel_index(int(self.saliency.argmax()), self.saliency.shape)
+        return (float(column) + 0.5) / self.saliency.shape[1], (float(row) + 0.5) / self.saliency.shape[0]
 
 
 def can_explain(classifier: Classifier) -> bool:
@@ -49,39 +49,39 @@ def can_explain(classifier: Classifier) -> bool:
     return classifier.has_gradients
 
 
-def explain(classifier: Classifier, image: Image, label: str | None = None) -> Reason:
-    """Say what spoke for a class in a picture.
+def explain(classifier: Classifier, image: Image, label: str | None = None) -> Attribution:
+    """Say what spoke for a class in an image.
 
     Args:
         classifier: A loaded checkpoint.
-        image: uint8 `(height, width, 3)`, as `spectrogram.render` draws it.
+        image: uint8 `(height, width, 3)`, as `spectrogram.render` renders it.
         label: The class; `None` and "unknown" take the most probable one.
 
     Raises:
         ConfigError: The model knows no such class.
         ModelError: The model is an export.
     """
-    from soundsight.models.attribution import credits, layer_map
+    from soundsight.models.attribution import attributions, layer_map
 
-    names = classifier.ears.names
+    names = classifier.preprocessing.names
     probabilities = classifier.probabilities(image[None])[0]
     index = class_index(names, label)
     index = int(probabilities.argmax()) if index is None else index
-    heat = heat_of(credits(classifier, image, index), layer_map(classifier, image, index))
-    return Reason(names[index], float(probabilities[index]), heat)
+    saliency = saliency_of(attributions(classifier, image, index), layer_map(classifier, image, index))
+    return Attribution(names[index], float(probabilities[index]), saliency)
 
 
-def heat_of(credit: Floats, layers: Floats) -> Floats:
+def saliency_of(attribution: Floats, layers: Floats) -> Floats:
     """A heat map in [0, 1] of what pixels are credited with and of what layers saw, both `(height, width)`.
 
     It is all 0 where nothing spoke for the class.
     """
     import cv2
 
-    smooth = np.maximum(cv2.GaussianBlur(credit, (0, 0), SMOOTHING * credit.shape[1]), 0)
-    heat = smooth / max(float(smooth.max()), 1e-12) + layers
-    top = float(heat.max())
-    return (heat / top if top > 0 else heat).astype(np.float32)
+    smooth = np.maximum(cv2.GaussianBlur(attribution, (0, 0), SMOOTHING * attribution.shape[1]), 0)
+    saliency = smooth / max(float(smooth.max()), 1e-12) + layers
+    top = float(saliency.max())
+    return (saliency / top if top > 0 else saliency).astype(np.float32)
 
 
 def class_index(names: Sequence[str], label: str | None) -> int | None:

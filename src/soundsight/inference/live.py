@@ -1,7 +1,7 @@
 """Live sound: a microphone, or whatever plays its part, classified as it is heard.
 
 An input hands over blocks with the time at which their last sample was heard. The last clip length of sound
-is kept in a ring; each tick, the newest sound in it is resampled, drawn and classified as `predict` does.
+is kept in a ring; each tick, the newest sound in it is resampled, rendered and classified as `predict` does.
 Blocks that come while the model is busy wait in a queue; ticks that are missed are not made up for.
 """
 
@@ -20,8 +20,8 @@ import numpy.typing as npt
 from soundsight.audio import Waveform
 from soundsight.errors import AudioError, ConfigError, check_range
 from soundsight.inference.options import Options, decide
-from soundsight.inference.predictor import Listener
-from soundsight.inference.segments import Stretch, draw
+from soundsight.inference.predictor import Predictor
+from soundsight.inference.segments import Segment, render_segment
 
 _QUEUE_SECONDS = 10.0  # of sound that may wait while the model is busy; more is dropped and counted
 _MAX_CHANNELS = 2
@@ -52,14 +52,14 @@ class Device:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class LivePrediction:
     """What was heard in the clip length of sound that ends at `seconds`."""
 
     seconds: float  # of sound since the start
     label: str
     probability: float
     probabilities: npt.NDArray[np.float32]  # (classes,)
-    latency_seconds: float  # from the last sample to this answer
+    latency_seconds: float  # from the last sample to this prediction
 
 
 class Microphone:
@@ -132,9 +132,9 @@ class Microphone:
             self.overruns += 1
         # How long ago the last sample was recorded; some hosts give no usable times.
         age = times.currentTime - times.inputBufferAdcTime - frames / self.sample_rate
-        heard = now - age if 0 <= age < 5 else now
+        sound = now - age if 0 <= age < 5 else now
         try:
-            self._queue.put_nowait((data.mean(axis=1, dtype=np.float32), heard))
+            self._queue.put_nowait((data.mean(axis=1, dtype=np.float32), sound))
         except queue.Full:
             self.overruns += 1
 
@@ -170,37 +170,37 @@ class Ring:
 
 
 def listen(
-    listener: Listener, source: Input, *, every_seconds: float = 1.0, options: Options | None = None
-) -> Iterator[Heard]:
+    predictor: Predictor, source: Input, *, every_seconds: float = 1.0, options: Options | None = None
+) -> Iterator[LivePrediction]:
     """Classify live sound until its source ends.
 
     Args:
-        listener: The model.
+        predictor: The model.
         source: Where the sound comes from.
-        every_seconds: Sound between two answers. Before the first full clip, the sound there is gets padded
+        every_seconds: Sound between two predictions. Before the first full clip, the sound there is gets padded
             as in training.
-        options: Thresholds, time shifts and speeds; the window is the model's clip length.
+        options: Thresholds, time shifts and speeds; the segment is the model's clip length.
 
     Raises:
         ConfigError: `every_seconds` or an option is out of range.
     """
     check_range("every", every_seconds, 0.05, 3600, " s")
-    how = listener.resolve(options or Options())
-    config, rate = listener.spectrogram, source.sample_rate
+    how = predictor.resolve(options or Options())
+    config, rate = predictor.spectrogram, source.sample_rate
     ring = Ring(math.ceil(config.clip_seconds * rate))
     due = step = max(1, round(every_seconds * rate))
-    for block, heard in source.blocks():
+    for block, sound in source.blocks():
         ring.add(block)
         if ring.total < due or source.waiting_seconds() >= every_seconds:
             continue
         due = (ring.total // step + 1) * step
         waveform = ring.last()
-        images, silent, _ = draw(Stretch(0.0, 0.0, waveform, len(waveform), rate), config, how.speeds)
-        (row,) = listener.classifier.probabilities(np.stack(images), shifts=how.shifts, views=len(images))
+        images, silent, _ = render_segment(Segment(0.0, 0.0, waveform, len(waveform), rate), config, how.speeds)
+        (row,) = predictor.classifier.probabilities(np.stack(images), shifts=how.shifts, images_per_segment=len(images))
         probabilities = np.zeros_like(row) if silent else row
-        label, probability = decide(probabilities, silent, listener.names, how.thresholds)
-        latency = time.monotonic() - heard
-        yield Heard(ring.total / rate, label, probability, probabilities, latency)
+        label, probability = decide(probabilities, silent, predictor.names, how.thresholds)
+        latency = time.monotonic() - sound
+        yield LivePrediction(ring.total / rate, label, probability, probabilities, latency)
 
 
 def devices() -> list[Device]:

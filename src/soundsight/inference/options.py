@@ -1,4 +1,4 @@
-"""How a recording is listened to: window, hop, thresholds; checked once, against the model's ears."""
+"""How a recording is listened to: segment, hop, thresholds; checked once, against the model's preprocessing."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from soundsight.errors import ConfigError, check_range, did_you_mean
 
 SILENCE, UNKNOWN = "silence", "unknown"
 SHOWN_CLASSES = 5  # of the most probable ones
-MIN_SECONDS = 0.01  # shortest window and hop
-# Pictures at once: more of them fall out of a processor's cache, fewer leave a GPU idle.
+MIN_SECONDS = 0.01  # shortest segment and hop
+# Images at once: more of them fall out of a processor's cache, fewer leave a GPU idle.
 PROCESSOR_BATCH, GPU_BATCH = 8, 32
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to listen; the defaults answer once a clip length, as in training."""
+    """How to listen; the defaults predict once a clip length, as in training."""
 
-    window_seconds: float | None = None  # length of a window; None is the model's clip length
-    hop_seconds: float | None = None  # from one window to the next; None is the window's length
+    window_seconds: float | None = None  # length of a segment; None is the model's clip length
+    hop_seconds: float | None = None  # from one segment to the next; None is the segment's length
     top_k: int | None = None  # classes that are named; None: 5 where people read it, 1 in rows
     # Least probability of a class, below which it is "unknown"; by class name, "" for the others; None: the model's.
     threshold: float | Mapping[str, float] | None = None
-    shifts: int = 1  # circular time shifts of each picture whose probabilities are averaged
-    speeds: Sequence[float] = ()  # each window is also heard at these, as a tape that runs slower or faster
-    batch: int | None = None  # pictures that the network sees at once; None: what suits the processor or GPU
-    steady: bool = False  # fill every batch up, so that no digit of an answer depends on what is listed beside it
+    shifts: int = 1  # circular time shifts of each image whose probabilities are averaged
+    speeds: Sequence[float] = ()  # each segment is also heard at these, as a tape that runs slower or faster
+    batch: int | None = None  # images that the network sees at once; None: what suits the processor or GPU
+    steady: bool = False  # fill every batch up, so that no digit of a prediction depends on what is listed beside it
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Resolved:
 
     window_seconds: float
     hop_seconds: float
-    thresholds: npt.NDArray[np.float32]  # (classes,), of windows
-    summary_thresholds: npt.NDArray[np.float32]  # (classes,), of a mean over windows: the model's own does not count
+    thresholds: npt.NDArray[np.float32]  # (classes,), of segments
+    summary_thresholds: npt.NDArray[np.float32]  # (classes,), of a mean over segments: the model's own does not count
     shifts: int
     speeds: tuple[float, ...]
     batch: int
@@ -59,29 +59,29 @@ def resolve(
 
     Args:
         options: What the user asked for.
-        config: The model's ears.
+        config: The model's preprocessing.
         names: Its classes.
         own: The threshold that it carries.
-        batch: Pictures at once where the options do not say.
+        batch: Images at once where the options do not say.
 
     Raises:
         ConfigError: A value is out of range, or a threshold names a class that the model does not know.
     """
-    window = config.clip_seconds if options.window_seconds is None else options.window_seconds
-    if window > config.clip_seconds:
+    segment = config.clip_seconds if options.window_seconds is None else options.window_seconds
+    if segment > config.clip_seconds:
         raise ConfigError(
-            f"window={window:g} s is longer than what this model hears at once, {config.clip_seconds:g} s; "
-            "use a shorter window (the hop sets how often one begins)."
+            f"window={segment:g} s is longer than what this model hears at once, {config.clip_seconds:g} s; "
+            "use a shorter segment (the hop sets how often one begins)."
         )
-    hop = window if options.hop_seconds is None else options.hop_seconds
-    check_range("window", window, MIN_SECONDS, config.clip_seconds, " s")
+    hop = segment if options.hop_seconds is None else options.hop_seconds
+    check_range("window", segment, MIN_SECONDS, config.clip_seconds, " s")
     check_range("hop", hop, MIN_SECONDS, 86400, " s")
     check_range("top_k", SHOWN_CLASSES if options.top_k is None else options.top_k, 1, 100_000)
     check_range("shifts", options.shifts, 1, config.image_size)
     check_speeds(options.speeds)
     check_range("batch", batch if options.batch is None else options.batch, 1, 4096)
     return Resolved(
-        float(window),
+        float(segment),
         float(hop),
         thresholds(options.threshold, names, own),
         thresholds(options.threshold, names),
@@ -108,7 +108,7 @@ def thresholds(
 def decide(
     probabilities: npt.NDArray[np.float32], silent: bool, names: Sequence[str], least: npt.NDArray[np.float32]
 ) -> tuple[str, float]:
-    """Label and probability of a window: the top class, "unknown" below its threshold, or "silence"."""
+    """Label and probability of a segment: the top class, "unknown" below its threshold, or "silence"."""
     if silent:
         return SILENCE, 0.0
     top = int(probabilities.argmax())

@@ -1,8 +1,8 @@
-"""Many recordings through one network: reading, drawing and computing at the same time, in order.
+"""Many recordings through one network: reading, rendering and computing at the same time, in order.
 
-One thread reads and cuts, a few draw, and the caller's thread computes. The queue between them is bounded,
+One thread reads and cuts, a few render, and the caller's thread computes. The queue between them is bounded,
 so memory does not grow with the length or the number of recordings. Batches are filled across recordings. The
-first window is drawn by the caller's thread: where it is the only one, no thread is ever started.
+first segment is rendered by the caller's thread: where it is the only one, no thread is ever started.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ import numpy.typing as npt
 
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import AudioError
-from soundsight.inference.segments import Source, Stretch, cut, draw
+from soundsight.inference.segments import Segment, Source, cut, render_segment
 from soundsight.spectrogram import Image
 
 Floats = npt.NDArray[np.float32]
-Drawing = Callable[[Stretch], tuple[list[Image], bool, float]]
+Rendering = Callable[[Segment], tuple[list[Image], bool, float]]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The picture of one window."""
+class Rendered:
+    """The image of one segment."""
 
     recording: str
     start_seconds: float
@@ -44,13 +44,13 @@ class Drawn:
 
     @property
     def image(self) -> Image:
-        """The window as it is."""
+        """The segment as it is."""
         return self.images[0]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A recording has no more windows."""
+    """A recording has no more segments."""
 
     recording: str
     duration_seconds: float
@@ -60,7 +60,7 @@ class Ended:
 @dataclass(frozen=True)
 class _Cut:
     source: Source
-    stretch: Stretch
+    segment: Segment
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _Job:
     end_seconds: float
     weight: float
     live: bool
-    drawing: Future[tuple[list[Image], bool, float]]  # the samples are let go as soon as they are drawn
+    rendering: Future[tuple[list[Image], bool, float]]  # the samples are let go as soon as they are rendered
 
 
 def compute(
@@ -84,67 +84,67 @@ def compute(
     workers: int,
     speeds: Sequence[float] = (),
     steady: bool = False,
-) -> Iterator[tuple[Drawn, Floats] | Ended]:
-    """Run a network over all windows of all recordings.
+) -> Iterator[tuple[Rendered, Floats] | Ended]:
+    """Run a network over all segments of all recordings.
 
     Args:
         sources: The recordings.
-        network: From uint8 pictures `(batch * (1 + speeds), size, size, 3)`, those of a window beside each other,
+        network: From uint8 images `(batch * (1 + speeds), size, size, 3)`, those of a segment beside each other,
             to float32 `(batch, values)`.
-        config: The model's ears.
-        window_seconds: Length of a window.
-        hop_seconds: From one window to the next.
-        batch: Windows that the network sees at once.
-        workers: Threads that draw.
-        speeds: Each window is also drawn at these.
+        config: The model's preprocessing.
+        window_seconds: Length of a segment.
+        hop_seconds: From one segment to the next.
+        batch: Segments that the network sees at once.
+        workers: Threads that render.
+        speeds: Each segment is also rendered at these.
         steady: Fill up batches that are not full: networks round differently in small ones.
 
     Yields:
-        Windows with their values, and the end of each recording, in the order of `sources`. A recording that
+        Segments with their values, and the end of each recording, in the order of `sources`. A recording that
         cannot be read ends with a failure; the others go on.
     """
-    held: list[Drawn | Ended] = []
-    events = _drawn(
+    held: list[Rendered | Ended] = []
+    events = _rendered(
         _cut_all(sources, config, window_seconds, hop_seconds),
-        partial(draw, config=config, speeds=speeds),
+        partial(render_segment, config=config, speeds=speeds),
         depth=2 * batch,
         workers=workers,
     )
     for event, hurry in events:
         held.append(event)
-        if hurry or sum(isinstance(item, Drawn) for item in held) == batch:
+        if hurry or sum(isinstance(item, Rendered) for item in held) == batch:
             yield from _flush(held, network, batch if steady and not hurry else 0)
             held = []
     yield from _flush(held, network, batch if steady else 0)
 
 
 def _flush(
-    held: list[Drawn | Ended], network: Callable[[npt.NDArray[np.uint8]], Floats], least: int
-) -> Iterator[tuple[Drawn, Floats] | Ended]:
-    windows = [item.images for item in held if isinstance(item, Drawn)]
-    windows += windows[-1:] * (least - len(windows))
-    rows = iter(network(np.stack([image for images in windows for image in images])) if windows else ())
+    held: list[Rendered | Ended], network: Callable[[npt.NDArray[np.uint8]], Floats], least: int
+) -> Iterator[tuple[Rendered, Floats] | Ended]:
+    segments = [item.images for item in held if isinstance(item, Rendered)]
+    segments += segments[-1:] * (least - len(segments))
+    rows = iter(network(np.stack([image for images in segments for image in images])) if segments else ())
     for item in held:
-        yield (item, next(rows)) if isinstance(item, Drawn) else item
+        yield (item, next(rows)) if isinstance(item, Rendered) else item
 
 
-def _drawn(
-    events: Generator[_Cut | Ended, None, None], drawing: Drawing, *, depth: int, workers: int
-) -> Iterator[tuple[Drawn | Ended, bool]]:
-    """Pictures and ends in order, each with whether it should not wait for a full batch."""
-    drawn = threads = False
+def _rendered(
+    events: Generator[_Cut | Ended, None, None], rendering: Rendering, *, depth: int, workers: int
+) -> Iterator[tuple[Rendered | Ended, bool]]:
+    """Images and ends in order, each with whether it should not wait for a full batch."""
+    rendered = threads = False
     try:
         for event in events:
             if isinstance(event, Ended):
                 yield event, False
-            elif not drawn:
-                drawn = True
-                stretch, name = event.stretch, event.source.name
-                found = Drawn(name, stretch.start_seconds, stretch.end_seconds, *drawing(stretch), stretch.weight)
+            elif not rendered:
+                rendered = True
+                segment, name = event.segment, event.source.name
+                found = Rendered(name, segment.start_seconds, segment.end_seconds, *rendering(segment), segment.weight)
                 yield found, event.source.live
             else:
                 threads = True
-                yield from _drawn_by_threads(event, events, drawing, depth=depth, workers=workers)
+                yield from _rendered_by_threads(event, events, rendering, depth=depth, workers=workers)
     finally:
         if not threads:  # which close what they read
             events.close()
@@ -155,16 +155,16 @@ def _cut_all(
 ) -> Generator[_Cut | Ended, None, None]:
     for source in sources:
         reader = _Reader(source, config)
-        with closing(reader.stretches(window_seconds, hop_seconds)) as stretches:
-            for stretch in stretches:
-                yield _Cut(source, stretch)
+        with closing(reader.segments(window_seconds, hop_seconds)) as segments:
+            for segment in segments:
+                yield _Cut(source, segment)
         yield Ended(source.name, reader.seconds, reader.failure)
 
 
-def _drawn_by_threads(
-    first: _Cut, events: Generator[_Cut | Ended, None, None], drawing: Drawing, *, depth: int, workers: int
-) -> Iterator[tuple[Drawn | Ended, bool]]:
-    """See `_drawn`."""
+def _rendered_by_threads(
+    first: _Cut, events: Generator[_Cut | Ended, None, None], rendering: Rendering, *, depth: int, workers: int
+) -> Iterator[tuple[Rendered | Ended, bool]]:
+    """See `_rendered`."""
     waiting: queue.Queue[_Job | Ended | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
@@ -183,8 +183,8 @@ def _drawn_by_threads(
                     if isinstance(event, Ended):
                         put(event)
                     else:
-                        cut, source = event.stretch, event.source
-                        job = pool.submit(drawing, cut)
+                        cut, source = event.segment, event.source
+                        job = pool.submit(rendering, cut)
                         put(_Job(source.name, cut.start_seconds, cut.end_seconds, cut.weight, source.live, job))
             put(None)
         except _Stopped:
@@ -193,7 +193,7 @@ def _drawn_by_threads(
             with suppress(_Stopped):
                 put(error)
 
-    thread = threading.Thread(target=read, args=(_drawing_threads(workers),), name="soundsight-read", daemon=True)
+    thread = threading.Thread(target=read, args=(_rendering_threads(workers),), name="soundsight-read", daemon=True)
     thread.start()
     try:
         while (item := waiting.get()) is not None:
@@ -202,8 +202,10 @@ def _drawn_by_threads(
             if isinstance(item, Ended):
                 yield item, False
                 continue
-            drawn = Drawn(item.recording, item.start_seconds, item.end_seconds, *item.drawing.result(), item.weight)
-            yield drawn, item.live and waiting.empty()
+            rendered = Rendered(
+                item.recording, item.start_seconds, item.end_seconds, *item.rendering.result(), item.weight
+            )
+            yield rendered, item.live and waiting.empty()
     finally:
         stop.set()
         if thread is not threading.current_thread():  # which may collect what others dropped
@@ -211,17 +213,17 @@ def _drawn_by_threads(
         with suppress(queue.Empty):
             while True:
                 if isinstance(item := waiting.get_nowait(), _Job):
-                    item.drawing.cancel()
+                    item.rendering.cancel()
 
 
 @cache
-def _drawing_threads(count: int) -> ThreadPoolExecutor:
-    """Threads that draw, for all calls: OpenCV keeps 900 bytes for each thread that ever used it."""
+def _rendering_threads(count: int) -> ThreadPoolExecutor:
+    """Threads that render, for all calls: OpenCV keeps 900 bytes for each thread that ever used it."""
     return ThreadPoolExecutor(count, thread_name_prefix="soundsight-draw")
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_drawing_threads.cache_clear)  # threads do not come along
+    os.register_at_fork(after_in_child=_rendering_threads.cache_clear)  # threads do not come along
 
 
 class _Stopped(Exception):
@@ -242,7 +244,7 @@ class _Reader:
     def seconds(self) -> float:
         return round(self.samples / self.rate, 6)
 
-    def stretches(self, window_seconds: float, hop_seconds: float) -> Generator[Stretch, None, None]:
+    def segments(self, window_seconds: float, hop_seconds: float) -> Generator[Segment, None, None]:
         try:
             with self.source.open() as (info, blocks):
                 self.rate = info.sample_rate

@@ -1,4 +1,4 @@
-"""A model that listens: recordings in, timed answers out."""
+"""A model that listens: recordings in, timed predictions out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from soundsight import parallel
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import AudioError, ConfigError
 from soundsight.inference.options import GPU_BATCH, PROCESSOR_BATCH, Options, Resolved, decide, resolve
-from soundsight.inference.pipeline import Drawn, Ended, compute
-from soundsight.inference.results import OVERRIDE, OWN, Answer, Model, Summary, Tally, Vector, Window
+from soundsight.inference.pipeline import Ended, Rendered, compute
+from soundsight.inference.results import OVERRIDE, OWN, Model, Prediction, Result, Summary, Tally, Vector
 from soundsight.inference.segments import Source, array_source, file_source
 from soundsight.inference.sources import expand
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from soundsight.models.classifier import Classifier
 
 Floats = npt.NDArray[np.float32]
-Watch = Callable[[Window, Drawn], None]
+Callback = Callable[[Prediction, Rendered], None]
 
-_MAX_DRAWING_THREADS = 8
+_MAX_RENDERING_THREADS = 8
 
 
-class Listener:
-    """A model with its ears, ready to answer; made by `load`.
+class Predictor:
+    """A model with its preprocessing, ready to predict; made by `load`.
 
     Call it with a path, or with an array and its rate. The keywords of all methods are the fields of
     `Options`.
@@ -39,45 +39,45 @@ class Listener:
 
     def __init__(self, classifier: Classifier, *, threads: int | None = None) -> None:
         self.classifier = classifier
-        self._workers = max(1, min(_MAX_DRAWING_THREADS, (threads or parallel.cores()) - 1))
-        settings = OVERRIDE if classifier.ears.supplied else OWN
-        self.model = Model(classifier.ears.names, classifier.fingerprint, settings)
+        self._workers = max(1, min(_MAX_RENDERING_THREADS, (threads or parallel.cores()) - 1))
+        settings = OVERRIDE if classifier.preprocessing.supplied else OWN
+        self.model = Model(classifier.preprocessing.names, classifier.model_hash, settings)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The classes, in the order of `Window.probabilities`."""
+        """The classes, in the order of `Prediction.probabilities`."""
         return self.model.names
 
     @property
     def spectrogram(self) -> SpectrogramConfig:
-        """The model's ears."""
-        return self.classifier.ears.spectrogram
+        """The model's preprocessing."""
+        return self.classifier.preprocessing.spectrogram
 
     @property
-    def fingerprint(self) -> str:
+    def model_hash(self) -> str:
         """Twelve hexadecimal digits of the model file; of several, joined by plus signs."""
-        return self.model.fingerprint
+        return self.model.model_hash
 
     @property
     def clip_seconds(self) -> float:
-        """What the model hears at once, in seconds: the longest window."""
+        """What the model hears at once, in seconds: the longest segment."""
         return self.spectrogram.clip_seconds
 
     def __repr__(self) -> str:
         return (
-            f"Listener({len(self.names)} classes, {self.clip_seconds:g} s at "
-            f"{self.spectrogram.sample_rate} Hz, {self.fingerprint})"
+            f"Predictor({len(self.names)} classes, {self.clip_seconds:g} s at "
+            f"{self.spectrogram.sample_rate} Hz, {self.model_hash})"
         )
 
     def __call__(
         self, source: str | Path | npt.ArrayLike, rate: int | None = None, *, top_k: int | None = None, **how: Any
-    ) -> Answer:
-        """Answer one recording.
+    ) -> Result:
+        """Predict one recording.
 
         Args:
             source: A path, or samples `(samples,)` or `(samples, channels)`, integers or floats in [-1, 1].
             rate: The sample rate of an array, in Hz.
-            top_k: Classes that the answer names; see `Options`.
+            top_k: Classes that the prediction names; see `Options`.
             how: Other fields of `Options`, such as `hop_seconds=1.0` or `threshold=0.5`.
 
         Raises:
@@ -86,23 +86,25 @@ class Listener:
             ConfigError: An option is not allowed.
         """
         options = _options({"top_k": top_k, **how})
-        (answer,) = self.answers([_source(source, rate)], options)
-        if answer.failure and not answer.windows:
-            raise AudioError(answer.failure)
-        if answer.failure:
-            warnings.warn(answer.failure, stacklevel=2)
-        return answer
+        (result,) = self.results([_source(source, rate)], options)
+        if result.failure and not result.predictions:
+            raise AudioError(result.failure)
+        if result.failure:
+            warnings.warn(result.failure, stacklevel=2)
+        return result
 
-    def windows(self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any) -> Iterator[Window]:
-        """Answer one recording window by window, in constant memory however long it is."""
+    def predictions(
+        self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any
+    ) -> Iterator[Prediction]:
+        """Predict one recording segment by segment, in constant memory however long it is."""
         for event in self.stream([_source(source, rate)], _options(how)):
-            if isinstance(event, Window):
+            if isinstance(event, Prediction):
                 yield event
             elif event.failure:
                 raise AudioError(event.failure)
 
     def embed(self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any) -> Iterator[Vector]:
-        """The network's features of each window: pooled, before the classes."""
+        """The network's features of each segment: pooled, before the classes."""
         for event in self.vectors([_source(source, rate)], _options(how)):
             if isinstance(event, Vector):
                 yield event
@@ -116,33 +118,33 @@ class Listener:
             ConfigError: A value is out of range, or a threshold names a class that the model does not know.
         """
         batch = PROCESSOR_BATCH if str(self.classifier.device) == "cpu" else GPU_BATCH
-        return resolve(options, self.spectrogram, self.names, self.classifier.ears.threshold, batch=batch)
+        return resolve(options, self.spectrogram, self.names, self.classifier.preprocessing.threshold, batch=batch)
 
-    def answers(self, sources: Iterable[Source], options: Options) -> Iterator[Answer]:
-        """One answer a recording; those that cannot be read say so in `Answer.failure`."""
-        windows: list[Window] = []
+    def results(self, sources: Iterable[Source], options: Options) -> Iterator[Result]:
+        """One prediction per recording; those that cannot be read say so in `Result.failure`."""
+        predictions: list[Prediction] = []
         for event in self.stream(sources, options):
-            if isinstance(event, Window):
-                windows.append(event)
+            if isinstance(event, Prediction):
+                predictions.append(event)
                 continue
-            yield Answer(event.recording, event.duration_seconds, tuple(windows), event, options.top_k)
-            windows = []
+            yield Result(event.recording, event.duration_seconds, tuple(predictions), event, options.top_k)
+            predictions = []
 
     def stream(
-        self, sources: Iterable[Source], options: Options, *, watch: Watch | None = None
-    ) -> Iterator[Window | Summary]:
-        """Windows of many recordings as they are answered, and a summary at the end of each.
+        self, sources: Iterable[Source], options: Options, *, callback: Callback | None = None
+    ) -> Iterator[Prediction | Summary]:
+        """Segments of many recordings as they are predicted, and a summary at the end of each.
 
         Nothing is kept, so ten hours need no more memory than a minute.
 
         Args:
-            sources: The recordings, in the order of the answers.
+            sources: The recordings, in the order of the predictions.
             options: How to listen.
-            watch: Called with each window and how it was drawn.
+            watch: Called with each segment and how it was rendered.
         """
         how = self.resolve(options)
         tally: Tally | None = None
-        network = partial(self.classifier.probabilities, shifts=how.shifts, views=1 + len(how.speeds))
+        network = partial(self.classifier.probabilities, shifts=how.shifts, images_per_segment=1 + len(how.speeds))
         for event in self._compute(sources, network, how, how.speeds):
             recording = event.recording if isinstance(event, Ended) else event[0].recording
             tally = tally or Tally(recording, self.model)
@@ -150,11 +152,11 @@ class Listener:
                 yield tally.summary(event.duration_seconds, event.failure, how.summary_thresholds)
                 tally = None
                 continue
-            window = self._window(*event, how.thresholds)
-            tally.add(window)
-            if watch:
-                watch(window, event[0])
-            yield window
+            segment = self._prediction(*event, how.thresholds)
+            tally.add(segment)
+            if callback:
+                callback(segment, event[0])
+            yield segment
 
     def vectors(self, sources: Iterable[Source], options: Options) -> Iterator[Vector | Ended]:
         """Feature vectors of many recordings, and the end of each."""
@@ -163,8 +165,8 @@ class Listener:
             if isinstance(event, Ended):
                 yield event
             else:
-                drawn, vector = event
-                yield Vector(drawn.recording, drawn.start_seconds, drawn.end_seconds, vector)
+                rendered, vector = event
+                yield Vector(rendered.recording, rendered.start_seconds, rendered.end_seconds, vector)
 
     def _compute(
         self,
@@ -172,7 +174,7 @@ class Listener:
         network: Callable[[npt.NDArray[np.uint8]], Floats],
         how: Resolved,
         speeds: Sequence[float] = (),
-    ) -> Iterator[tuple[Drawn, Floats] | Ended]:
+    ) -> Iterator[tuple[Rendered, Floats] | Ended]:
         return compute(
             sources,
             network,
@@ -185,20 +187,20 @@ class Listener:
             steady=how.steady,
         )
 
-    def _window(self, drawn: Drawn, probabilities: Floats, thresholds: Floats) -> Window:
-        if drawn.silent:
+    def _prediction(self, rendered: Rendered, probabilities: Floats, thresholds: Floats) -> Prediction:
+        if rendered.silent:
             probabilities = np.zeros_like(probabilities)
-        label, probability = decide(probabilities, drawn.silent, self.names, thresholds)
-        return Window(
-            drawn.recording,
-            drawn.start_seconds,
-            drawn.end_seconds,
+        label, probability = decide(probabilities, rendered.silent, self.names, thresholds)
+        return Prediction(
+            rendered.recording,
+            rendered.start_seconds,
+            rendered.end_seconds,
             label,
             probability,
             probabilities,
-            drawn.silent,
+            rendered.silent,
             self.model,
-            drawn.weight,
+            rendered.weight,
         )
 
 
@@ -210,21 +212,21 @@ def load(
     trust: bool = False,
     threads: int | None = None,
     runtime: str = "auto",
-) -> Listener:
-    """Load a model to answer recordings with.
+) -> Predictor:
+    """Load a model to predict recordings with.
 
     Args:
         model: A checkpoint `.pt`, or an exported `.onnx` or OpenVINO folder; or several of them,
             whose probabilities are averaged.
         device: "cpu", "cuda", "0"...; `None` takes the first GPU, or else the CPU.
-        spectrogram: Other ears than the model's own; answers then say so.
+        spectrogram: Other preprocessing than the model's own; predictions then say so.
         trust: Load a checkpoint that holds more than data; a hostile file then runs code.
         threads: Processor threads to use; `None` takes all.
-        runtime: What computes the answers of a checkpoint: "pytorch", "onnxruntime", or "auto": ONNX Runtime on a
+        runtime: What computes the predictions of a checkpoint: "pytorch", "onnxruntime", or "auto": ONNX Runtime on a
             processor, where it is installed and agrees with PyTorch, which it is much quicker to load than.
 
     Raises:
-        ModelError: The model is missing, unsafe, damaged, or has no ears and none were supplied.
+        ModelError: The model is missing, unsafe, damaged, or has no preprocessing and none were supplied.
         ConfigError: Several models know different classes, or hear differently.
     """
     if threads is not None and threads < 1:
@@ -239,29 +241,29 @@ def load(
         for path in paths
     ]
     if len(members) == 1:
-        return Listener(members[0], threads=threads)
+        return Predictor(members[0], threads=threads)
     from soundsight.models.ensemble import Ensemble
 
-    return Listener(Ensemble(members), threads=threads)
+    return Predictor(Ensemble(members), threads=threads)
 
 
 def predict(
-    model: str | Path | Sequence[str | Path] | Listener,
+    model: str | Path | Sequence[str | Path] | Predictor,
     sources: str | Path | Iterable[str | Path],
     *,
     top_k: int | None = None,
     **how: Any,
-) -> Iterator[Answer]:
-    """Answer many recordings, one after the other, as they are asked for.
+) -> Iterator[Result]:
+    """Predict many recordings, one after the other, as they are asked for.
 
     Args:
         model: What `load` takes, or a loaded model.
         sources: Files, folders (searched for recordings) and globs.
-        top_k: Classes that an answer names; see `Options`.
+        top_k: Classes that a prediction names; see `Options`.
         how: Other fields of `Options`; and the keywords of `load`.
 
     Returns:
-        One answer a recording, in order. What cannot be read comes with a `failure` instead of windows.
+        One prediction per recording, in order. What cannot be read comes with a `failure` instead of segments.
 
     Raises:
         ConfigError: An option is not allowed.
@@ -270,12 +272,12 @@ def predict(
     keys = ("device", "spectrogram", "trust", "threads", "runtime")
     loading = {key: how.pop(key) for key in keys if key in how}
     options = _options({"top_k": top_k, **how})
-    if isinstance(model, Listener) and loading:
+    if isinstance(model, Predictor) and loading:
         raise ConfigError(f"{', '.join(loading)} belong to load(), and this model is loaded already.")
-    listener = model if isinstance(model, Listener) else load(model, **loading)
+    predictor = model if isinstance(model, Predictor) else load(model, **loading)
     words = [sources] if isinstance(sources, str | Path) else sources
-    listener.resolve(options)  # complain now, not at the first answer
-    return listener.answers((file_source(path) for path in expand(words)), options)
+    predictor.resolve(options)  # complain now, not at the first prediction
+    return predictor.results((file_source(path) for path in expand(words)), options)
 
 
 def _options(how: dict[str, Any]) -> Options:

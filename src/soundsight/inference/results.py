@@ -1,4 +1,4 @@
-"""What is said of recordings: windows, answers, summaries, vectors; plain values that print well."""
+"""What is said of recordings: segments, predictions, summaries, vectors; plain values that print well."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 OWN, OVERRIDE = "own", "override"
-_SHOWN = 20  # windows that an answer prints
+_SHOWN = 20  # segments that a prediction prints
 
 
 @dataclass(frozen=True)
 class Model:
-    """Who answered, and what its outputs mean; shared by all answers of one model."""
+    """Who predicted, and what its outputs mean; shared by all predictions of one model."""
 
     names: tuple[str, ...]
-    fingerprint: str
-    settings: str  # "own" ears, or "override": spectrogram settings that the user supplied
+    model_hash: str
+    settings: str  # "own" preprocessing, or "override": spectrogram settings that the user supplied
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
-    """What was heard in one stretch of a recording."""
+class Prediction:
+    """What was heard in one segment of a recording."""
 
     recording: str
     start_seconds: float
@@ -70,7 +70,7 @@ class Window:
                 "label": label,
                 "probability": round(probability, 6),
                 "rank": rank,
-                "model": self.model.fingerprint,
+                "model": self.model.model_hash,
                 "settings": self.model.settings,
             }
             for rank, (label, probability) in enumerate(ranked[:top_k], 1)
@@ -79,7 +79,7 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    """The network's view of one window: its pooled features before the classes."""
+    """The network's view of one segment: its pooled features before the classes."""
 
     recording: str
     start_seconds: float
@@ -89,21 +89,21 @@ class Vector:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """A recording as a whole: the mean over those windows that were not silent, weighed by their length."""
+    """A recording as a whole: the mean over those segments that were not silent, weighed by their length."""
 
     recording: str
     duration_seconds: float
     label: str
     probability: float
     probabilities: Floats = field(repr=False)  # (classes,)
-    counts: Mapping[str, int]  # windows of each label
+    counts: Mapping[str, int]  # segments of each label
     model: Model = field(repr=False)
     failure: str = ""  # why the rest, or all, could not be read
 
-    def as_window(self) -> Window:
-        """The same as one window from start to end, for writers."""
+    def as_prediction(self) -> Prediction:
+        """The same as one segment from start to end, for writers."""
         silent = not self.probabilities.any()
-        return Window(
+        return Prediction(
             self.recording,
             0.0,
             self.duration_seconds,
@@ -116,12 +116,12 @@ class Summary:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Answer:
+class Result:
     """All that was heard in one recording."""
 
     recording: str
     duration_seconds: float
-    windows: tuple[Window, ...]
+    predictions: tuple[Prediction, ...]
     summary: Summary
     top_k: int | None = None  # as asked for; None shows 5 and makes rows of 1
 
@@ -132,7 +132,7 @@ class Answer:
 
     @property
     def probability(self) -> float:
-        """The mean probability of `label` over the windows."""
+        """The mean probability of `label` over the segments."""
         return self.summary.probability
 
     @property
@@ -141,7 +141,7 @@ class Answer:
         return self.summary.failure
 
     def top(self, k: int | None = None) -> list[tuple[str, float]]:
-        """The best classes over all windows with their mean probabilities; none if all is silence."""
+        """The best classes over all segments with their mean probabilities; none if all is silence."""
         summary = self.summary
         return (
             _top(summary.probabilities, summary.model.names, k or self.top_k or SHOWN_CLASSES)
@@ -154,7 +154,7 @@ class Answer:
 
         One per segment, unless `top_k` is given here or was asked for with the recording.
         """
-        return [row for window in self.windows for row in window.rows(top_k or self.top_k or 1)]
+        return [row for segment in self.predictions for row in segment.rows(top_k or self.top_k or 1)]
 
     def to_pandas(self, top_k: int | None = None) -> pandas.DataFrame:
         """The rows as a pandas frame."""
@@ -187,64 +187,64 @@ class Answer:
 
     def _lines(self) -> Iterator[tuple[float, float, str]]:
         shown = self.top_k or SHOWN_CLASSES
-        for window in self.windows[:_SHOWN]:
-            others = [_percent(*pair) for pair in window.top(shown) if pair[0] != window.label]
-            first = _percent(window.label, window.probability)
-            yield window.start_seconds, window.end_seconds, printable(", ".join([first, *others][:shown]))
+        for segment in self.predictions[:_SHOWN]:
+            others = [_percent(*pair) for pair in segment.top(shown) if pair[0] != segment.label]
+            first = _percent(segment.label, segment.probability)
+            yield segment.start_seconds, segment.end_seconds, printable(", ".join([first, *others][:shown]))
 
     def _rest(self) -> list[str]:
-        more = len(self.windows) - _SHOWN
-        return ([f"  ... and {more} more windows"] if more > 0 else []) + (
+        more = len(self.predictions) - _SHOWN
+        return ([f"  ... and {more} more segments"] if more > 0 else []) + (
             [printable(self.failure)] if self.failure else []
         )
 
 
 class Tally:
-    """Sums over the windows of one recording, in constant memory."""
+    """Sums over the segments of one recording, in constant memory."""
 
     def __init__(self, recording: str, model: Model) -> None:
         self.recording = recording
         self.model = model
         self.counts: Counter[str] = Counter()
         self.total = np.zeros(len(model.names))
-        self.heard = 0.0
-        self.named = False  # whether some window has a class
+        self.sound = 0.0
+        self.named = False  # whether some segment has a class
 
-    def add(self, window: Window) -> None:
-        """Count a window."""
-        self.counts[window.label] += 1
-        self.named |= window.named
-        if not window.silent:
-            self.total += window.weight * window.probabilities
-            self.heard += window.weight
+    def add(self, segment: Prediction) -> None:
+        """Count a segment."""
+        self.counts[segment.label] += 1
+        self.named |= segment.named
+        if not segment.silent:
+            self.total += segment.weight * segment.probabilities
+            self.sound += segment.weight
 
     def summary(self, duration_seconds: float, failure: str, thresholds: Floats) -> Summary:
-        """What the windows say together."""
-        mean = (self.total / (self.heard or 1)).astype(np.float32)
-        silent = self.heard == 0
+        """What the segments say together."""
+        mean = (self.total / (self.sound or 1)).astype(np.float32)
+        silent = self.sound == 0
         label, probability = decide(mean, silent, self.model.names, thresholds)
         if not self.named and not (silent and self.counts):
-            label = UNKNOWN  # no window was named, or none was read
+            label = UNKNOWN  # no segment was named, or none was read
         return Summary(
             self.recording, duration_seconds, label, probability, mean, dict(self.counts), self.model, failure
         )
 
 
-def merge(events: Iterable[Window | Summary]) -> Iterator[Window | Summary]:
+def merge(events: Iterable[Prediction | Summary]) -> Iterator[Prediction | Summary]:
     """Join neighbouring segments of one label into events that do not overlap; probabilities become means.
 
     Of two overlapping segments with different labels, one event ends and the next begins midway between their centres.
     """
-    run: Window | None = None
-    last: Window | None = None  # the newest segment of the run, as it was
+    run: Prediction | None = None
+    last: Prediction | None = None  # the newest segment of the run, as it was
     count = 0
     for event in events:
-        if run is not None and last is not None and isinstance(event, Window) and _continues(last, event):
+        if run is not None and last is not None and isinstance(event, Prediction) and _continues(last, event):
             run, last, count = _join(run, event, count), event, count + 1
             continue
-        start = event.start_seconds if isinstance(event, Window) else 0.0
+        start = event.start_seconds if isinstance(event, Prediction) else 0.0
         if run is not None:
-            if last is not None and isinstance(event, Window) and start < run.end_seconds:
+            if last is not None and isinstance(event, Prediction) and start < run.end_seconds:
                 centres = (last.start_seconds + last.end_seconds + event.start_seconds + event.end_seconds) / 4
                 start = round(centres, 6)
                 run = replace(run, end_seconds=start)
@@ -258,20 +258,20 @@ def merge(events: Iterable[Window | Summary]) -> Iterator[Window | Summary]:
         yield run
 
 
-def _continues(last: Window, window: Window) -> bool:
-    same = window.recording == last.recording and window.label == last.label
-    same &= (window.silent, window.named) == (last.silent, last.named)
-    return same and window.start_seconds <= last.end_seconds + 1e-6
+def _continues(last: Prediction, segment: Prediction) -> bool:
+    same = segment.recording == last.recording and segment.label == last.label
+    same &= (segment.silent, segment.named) == (last.silent, last.named)
+    return same and segment.start_seconds <= last.end_seconds + 1e-6
 
 
-def _join(run: Window, window: Window, count: int) -> Window:
-    """A run of `count` windows with one more."""
+def _join(run: Prediction, segment: Prediction, count: int) -> Prediction:
+    """A run of `count` segments with one more."""
     share = 1 / (count + 1)
     return replace(
         run,
-        end_seconds=max(run.end_seconds, window.end_seconds),
-        probability=run.probability + share * (window.probability - run.probability),
-        probabilities=run.probabilities + np.float32(share) * (window.probabilities - run.probabilities),
+        end_seconds=max(run.end_seconds, segment.end_seconds),
+        probability=run.probability + share * (segment.probability - run.probability),
+        probabilities=run.probabilities + np.float32(share) * (segment.probabilities - run.probabilities),
     )
 
 

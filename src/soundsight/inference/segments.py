@@ -1,7 +1,7 @@
-"""From a recording to the pictures of its windows, with the memory of a few windows.
+"""From a recording to the images of its segments, with the memory of a few segments.
 
-A window is resampled and drawn from the same samples that `audio.read` would hand over for that stretch of
-the file, so its picture is byte for byte the one that training sees. The recording is read once, from
+A segment is resampled and rendered from the same samples that `audio.read` would hand over for that segment of
+the file, so its image is byte for byte the one that training sees. The recording is read once, from
 start to end, whatever the overlap: files, pipes and arrays go the same way.
 """
 
@@ -25,8 +25,8 @@ from soundsight.errors import AudioError, ConfigError
 from soundsight.files import printable
 from soundsight.spectrogram import Image, render, render_with_reference
 
-# A window whose samples span less than this, of full scale 1, is digital silence: no sound, whatever a
-# network makes of its picture. One step of 16-bit audio is 15 times as much.
+# A segment whose samples span less than this, of full scale 1, is digital silence: no sound, whatever a
+# network makes of its image. One step of 16-bit audio is 15 times as much.
 SILENT_SPAN = 2e-6
 # The share of a segment up to which a rest is left out: a codec's padding, or the last milliseconds of a recorder.
 IGNORED_SHARE = 0.015
@@ -42,20 +42,20 @@ class Source:
 
     name: str
     open: Callable[[], Opened]
-    live: bool = False  # samples may come slowly, so answers must not wait for later ones
+    live: bool = False  # samples may come slowly, so predictions must not wait for later ones
     path: str | Path | None = None  # of a file
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """A window that is cut but not drawn."""
+class Segment:
+    """A segment that is cut but not rendered."""
 
     start_seconds: float
-    end_seconds: float  # where its sound ends: before the window's end in the tail of a recording
+    end_seconds: float  # where its sound ends: before the segment's end in the tail of a recording
     waveform: Waveform  # (samples + margin,) at the recording's rate
-    samples: int  # of the waveform that lie in the window; the rest helps the resampler
+    samples: int  # of the waveform that lie in the segment; the rest helps the resampler
     rate: int  # Hz
-    weight: float = 1.0  # in a mean: the share of a window that no earlier one has seen, for the last of a recording
+    weight: float = 1.0  # in a mean: the share of a segment that no earlier one has seen, for the last of a recording
 
 
 def file_source(path: str | Path) -> Source:
@@ -84,7 +84,7 @@ def array_source(samples: npt.ArrayLike, rate: int | None, *, name: str = "array
         ConfigError: The rate is missing.
     """
     if rate is None:
-        raise ConfigError("An array does not tell its sample rate; pass it too: listener(samples, rate=16000).")
+        raise ConfigError("An array does not tell its sample rate; pass it too: predictor(samples, rate=16000).")
     if not audio.MIN_RATE <= rate <= audio.MAX_RATE or rate != int(rate):
         raise AudioError(f"rate={rate} Hz is not allowed; a whole number from {audio.MIN_RATE} to {audio.MAX_RATE} is.")
     waveform = audio.to_mono(samples)
@@ -103,45 +103,45 @@ def cut(
     *,
     window_seconds: float,
     hop_seconds: float,
-) -> Iterator[Stretch]:
-    """Cut a recording into windows.
+) -> Iterator[Segment]:
+    """Cut a recording into segments.
 
-    Windows begin at multiples of the hop, until one reaches the recording's end. What is left there is a window of
+    Segments begin at multiples of the hop, until one reaches the recording's end. What is left there is a segment of
     its own, to be padded, if it fills at least `audio.LEAST_SHARE` of one, as in training. A shorter rest is seen
-    by a whole window that ends where the recording ends; less than one column of an image, or than
-    `IGNORED_SHARE` of a window, is left out.
+    by a whole segment that ends where the recording ends; less than one column of an image, or than
+    `IGNORED_SHARE` of a segment, is left out.
 
     Args:
         blocks: Mono float32 `(samples,)` in order.
         rate: Their sample rate, in Hz.
-        config: The model's ears.
-        window_seconds: Length of a window, at most `config.clip_seconds`.
-        hop_seconds: From the start of one window to the next.
+        config: The model's preprocessing.
+        window_seconds: Length of a segment, at most `config.clip_seconds`.
+        hop_seconds: From the start of one segment to the next.
 
     Yields:
-        Windows in order; the first one even if it is short.
+        Segments in order; the first one even if it is short.
 
     Raises:
-        AudioError: The recording is damaged; the windows before that were yielded.
+        AudioError: The recording is damaged; the segments before that were yielded.
     """
     length = audio.span(0, window_seconds, rate)[1]
     margin = audio.MARGIN_SAMPLES if rate != config.sample_rate else 0
     shortest = max(round(config.hop_length * rate / config.sample_rate), round(IGNORED_SHARE * length))
     ahead = max(margin, shortest)
     buffer, first = np.zeros(0, np.float32), 0  # `first` is the number of the buffer's first sample
-    index, reached = 0, 0  # the next window, and where the last one ended, in samples
+    index, reached = 0, 0  # the next segment, and where the last one ended, in samples
 
-    def stretch(begin: int, start: float, samples: int, weight: float = 1.0) -> Stretch:
+    def segment(begin: int, start: float, samples: int, weight: float = 1.0) -> Segment:
         waveform = buffer[begin - first : begin - first + samples + margin]
         end = start + window_seconds if samples == length else (begin + samples) / rate
-        return Stretch(round(start, 6), round(end, 6), waveform, samples, rate, weight)
+        return Segment(round(start, 6), round(end, 6), waveform, samples, rate, weight)
 
     damage: AudioError | None = None
     try:
         for block in blocks:
             buffer = np.concatenate([buffer, block])
             while (begin := audio.span(index * hop_seconds, 0, rate)[0]) + length + ahead <= first + len(buffer):
-                yield stretch(begin, index * hop_seconds, length)
+                yield segment(begin, index * hop_seconds, length)
                 index, reached = index + 1, begin + length
             drop = min(max(min(begin, first + len(buffer) - length) - first, 0), len(buffer))
             buffer, first = buffer[drop:], first + drop
@@ -155,20 +155,22 @@ def cut(
             break
         samples, weight = min(length, total - begin), min(1.0, unseen / length)
         if index and samples < audio.LEAST_SHARE * length and total >= length:
-            yield stretch(total - length, (total - length) / rate, length, weight)
+            yield segment(total - length, (total - length) / rate, length, weight)
             break
-        yield stretch(begin, index * hop_seconds, samples, samples / length)
+        yield segment(begin, index * hop_seconds, samples, samples / length)
         index, reached = index + 1, begin + length
     if damage is not None:
         raise damage
 
 
-def draw(stretch: Stretch, config: SpectrogramConfig, speeds: Sequence[float] = ()) -> tuple[list[Image], bool, float]:
-    """Images of a window, as it is and at other speeds; whether it is silent; see `render_with_reference`."""
-    own = stretch.waveform[: stretch.samples]
+def render_segment(
+    segment: Segment, config: SpectrogramConfig, speeds: Sequence[float] = ()
+) -> tuple[list[Image], bool, float]:
+    """Images of a segment, as it is and at other speeds; whether it is silent; see `render_with_reference`."""
+    own = segment.waveform[: segment.samples]
     silent = bool(own.max() - own.min() < SILENT_SPAN)
-    heard = audio.resample(stretch.waveform, stretch.rate, config.sample_rate)
-    heard = heard[: math.ceil(stretch.samples * config.sample_rate / stretch.rate)]
-    image, reference_db = render_with_reference(heard, config)
-    versions = (audio.change_speed(heard, speed, config.clip_samples) for speed in speeds)
+    sound = audio.resample(segment.waveform, segment.rate, config.sample_rate)
+    sound = sound[: math.ceil(segment.samples * config.sample_rate / segment.rate)]
+    image, reference_db = render_with_reference(sound, config)
+    versions = (audio.change_speed(sound, speed, config.clip_samples) for speed in speeds)
     return [image, *(render(version, config) for version in versions)], silent, reference_db

@@ -26,7 +26,7 @@ def expand(words: Iterable[str | Path]) -> list[Path]:
     return list(found.values())
 
 
-def expand_words(words: Iterable[str]) -> list[Path]:
+def expand_arguments(words: Iterable[str]) -> list[Path]:
     """As `expand`; `@FILE` is a list of recordings, each meant as it stands there."""
     found: dict[str, Path] = {}
     for word in words:

@@ -1,6 +1,6 @@
-"""A whole recording for a picture: its spectrogram and the probabilities, coarser the longer it is.
+"""A whole recording for an image: its spectrogram and the probabilities, coarser the longer it is.
 
-Memory stays the same however long the recording; drawing is the business of `report`.
+Memory stays the same however long the recording; rendering is the business of `report`.
 """
 
 from __future__ import annotations
@@ -11,45 +11,45 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight.config import SpectrogramConfig
-from soundsight.inference.pipeline import Drawn
-from soundsight.inference.results import Window
+from soundsight.inference.pipeline import Rendered
+from soundsight.inference.results import Prediction
 
-COLUMNS, WINDOWS, CLASSES = 8192, 2048, 10
+COLUMNS, SEGMENTS, CLASSES = 8192, 2048, 10
 
 
 class Timeline:
-    """Gathers the windows of one recording."""
+    """Gathers the segments of one recording."""
 
     def __init__(self, config: SpectrogramConfig) -> None:
         self.config = config
         self.column_seconds = config.hop_length / config.sample_rate
         self.canvas = np.full((config.image_size, COLUMNS), -np.inf, np.float32)  # dB re full scale
-        self.reference_db = -math.inf  # of the loudest window: 0 dB of the whole recording
-        self.windows: list[tuple[float, float, npt.NDArray[np.float32]]] = []
+        self.reference_db = -math.inf  # of the loudest segment: 0 dB of the whole recording
+        self.predictions: list[tuple[float, float, npt.NDArray[np.float32]]] = []
         self.names: tuple[str, ...] = ()
 
-    def add(self, window: Window, drawn: Drawn) -> None:
-        """Take a window and its image; where windows overlap, the later image is on top."""
-        self.names = window.model.names
-        self.windows.append((window.start_seconds, window.end_seconds, window.probabilities))
-        if len(self.windows) > WINDOWS:
-            pairs = zip(self.windows[::2], self.windows[1::2], strict=False)
-            rest = self.windows[len(self.windows) // 2 * 2 :]
+    def add(self, segment: Prediction, rendered: Rendered) -> None:
+        """Take a segment and its image; where segments overlap, the later image is on top."""
+        self.names = segment.model.names
+        self.predictions.append((segment.start_seconds, segment.end_seconds, segment.probabilities))
+        if len(self.predictions) > SEGMENTS:
+            pairs = zip(self.predictions[::2], self.predictions[1::2], strict=False)
+            rest = self.predictions[len(self.predictions) // 2 * 2 :]
             half = np.float32(0.5)
-            self.windows = [(a[0], max(a[1], b[1]), (a[2] + b[2]) * half) for a, b in pairs] + rest
-        while window.end_seconds > COLUMNS * self.column_seconds:
+            self.predictions = [(a[0], max(a[1], b[1]), (a[2] + b[2]) * half) for a, b in pairs] + rest
+        while segment.end_seconds > COLUMNS * self.column_seconds:
             self.canvas[:, : COLUMNS // 2] = np.maximum(self.canvas[:, ::2], self.canvas[:, 1::2])
             self.canvas[:, COLUMNS // 2 :] = -np.inf
             self.column_seconds *= 2
-        first = math.floor(window.start_seconds / self.column_seconds)
-        last = min(COLUMNS, math.ceil(window.end_seconds / self.column_seconds))
-        times = (np.arange(first, last) + 0.5) * self.column_seconds - window.start_seconds
+        first = math.floor(segment.start_seconds / self.column_seconds)
+        last = min(COLUMNS, math.ceil(segment.end_seconds / self.column_seconds))
+        times = (np.arange(first, last) + 0.5) * self.column_seconds - segment.start_seconds
         step = self.config.hop_length / self.config.sample_rate
         columns = np.clip((times / step).astype(int), 0, self.config.image_size - 1)
         span = self.config.db_ceiling - self.config.db_floor
-        level = self.config.db_floor + drawn.image[:, columns, 0] / np.float32(255) * np.float32(span)
-        self.canvas[:, first:last] = level + drawn.reference_db
-        self.reference_db = max(self.reference_db, drawn.reference_db)
+        level = self.config.db_floor + rendered.image[:, columns, 0] / np.float32(255) * np.float32(span)
+        self.canvas[:, first:last] = level + rendered.reference_db
+        self.reference_db = max(self.reference_db, rendered.reference_db)
 
     def levels(self, duration_seconds: float) -> npt.NDArray[np.float64]:
         """Levels in dB over the duration, `(bands, columns)`, lowest band first; 0 dB is one level throughout."""
@@ -66,17 +66,17 @@ class Timeline:
 
     def classes(self) -> list[str]:
         """The classes worth a track: those on top somewhere, the likeliest first."""
-        total = np.sum([p for _, _, p in self.windows], axis=0)
-        top = {int(p.argmax()) for _, _, p in self.windows if p.any()}
+        total = np.sum([p for _, _, p in self.predictions], axis=0)
+        top = {int(p.argmax()) for _, _, p in self.predictions if p.any()}
         order = [int(i) for i in np.argsort(-total, kind="stable")]
         chosen = [i for i in order if i in top][:CLASSES] or order[:1]
         chosen += [i for i in order if i not in chosen][: max(0, 3 - len(chosen))]
         return [self.names[i] for i in chosen]
 
     def scores(self, classes: list[str]) -> list[tuple[float, float, dict[str, float]]]:
-        """(start, end, probability of each class) of each stretch."""
+        """(start, end, probability of each class) of each segment."""
         index = [self.names.index(name) for name in classes]
         return [
             (start, end, {name: min(1.0, float(p[i])) for name, i in zip(classes, index, strict=True)})
-            for start, end, p in self.windows
+            for start, end, p in self.predictions
         ]

@@ -1,7 +1,7 @@
-"""How much each place of a picture counts for a class, seen at the pixels and seen in the layers.
+"""How much each place of an image counts for a class, seen at the pixels and seen in the layers.
 
-`credits` are integrated gradients (Sundararajan, Taly and Yan, ICML 2017, equation 1) on the path from the
-black picture, which is silence: all credits of a picture add up to what its sound did to the class's
+`attributions` are integrated gradients (Sundararajan, Taly and Yan, ICML 2017, equation 1) on the path from the
+black image, which is silence: all credits of an image add up to what its sound did to the class's
 log-probability. `layer_map` is LayerCAM (Jiang et al., IEEE TIP 2021, equations 5 and 6), the mean over all
 resolutions of the network. `explain` makes heat maps of both. Only a PyTorch checkpoint has gradients.
 """
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-STEPS = 16  # pictures on the way from silence to the sound
+STEPS = 16  # images on the way from silence to the sound
 
 
-def credits(classifier: Classifier, image: Images, index: int, *, steps: int = STEPS) -> Floats:
+def attributions(classifier: Classifier, image: Images, index: int, *, steps: int = STEPS) -> Floats:
     """What each pixel added to the log-probability of a class.
 
     Args:
         classifier: A loaded checkpoint.
-        image: uint8 RGB `(height, width, 3)`, as `spectrogram.render` draws it.
+        image: uint8 RGB `(height, width, 3)`, as `spectrogram.render` renders it.
         index: The class.
         steps: Points of the path, at the middle of equal parts.
 
@@ -82,14 +82,14 @@ def layer_map(classifier: Classifier, image: Images, index: int) -> Floats:
             hook.remove()
     maps = []
     for layer, gradient in zip(layers, gradients, strict=True):
-        heat = (gradient.relu() * layer).sum(1, keepdim=True).relu().detach()
-        heat = nn.interpolate(heat, sound.shape[1:], mode="bicubic").relu()
-        maps.append(heat[0, 0] / heat.max().clamp_min(1e-12))
+        saliency = (gradient.relu() * layer).sum(1, keepdim=True).relu().detach()
+        saliency = nn.interpolate(saliency, sound.shape[1:], mode="bicubic").relu()
+        maps.append(saliency[0, 0] / saliency.max().clamp_min(1e-12))
     return _array(torch.stack(maps).mean(0))
 
 
 def _pixels(classifier: Classifier, image: Images) -> torch.Tensor:
-    """A picture as the network takes it, `(3, height, width)` in [0, 1]."""
+    """An image as the network takes it, `(3, height, width)` in [0, 1]."""
     import torch
 
     if not classifier.has_gradients:
@@ -107,7 +107,7 @@ def _score(classifier: Classifier, pixels: torch.Tensor, index: int) -> torch.Te
 
     output = classifier.network(pixels)
     scores = output[1] if isinstance(output, tuple | list) else torch.log(output.clamp_min(1e-12))
-    return torch.log_softmax(scores.float() / classifier.ears.temperature, 1)[:, index].sum()
+    return torch.log_softmax(scores.float() / classifier.preprocessing.temperature, 1)[:, index].sum()
 
 
 def _array(tensor: torch.Tensor) -> Floats:

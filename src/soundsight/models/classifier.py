@@ -1,6 +1,6 @@
-"""A trained network as a function from pictures to logits, from a checkpoint or an exported file.
+"""A trained network as a function from images to logits, from a checkpoint or an exported file.
 
-Importing this module loads no PyTorch: an ONNX model answers without it.
+Importing this module loads no PyTorch: an ONNX model predicts without it.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ Floats = npt.NDArray[np.float32]
 
 
 class Classifier:
-    """A network with its ears; made by `load_classifier`. This one is PyTorch's."""
+    """A network with its preprocessing; made by `load_classifier`. This one is PyTorch's."""
 
     has_gradients = True  # so that it can say what it attended to
 
-    def __init__(self, network: Any, ears: checkpoint.Ears, *, device: Any, fingerprint: str) -> None:
+    def __init__(self, network: Any, preprocessing: checkpoint.Preprocessing, *, device: Any, model_hash: str) -> None:
         self.network = network
-        self.ears = ears
+        self.preprocessing = preprocessing
         self.device = device
-        self.fingerprint = fingerprint
+        self.model_hash = model_hash
 
     def logits(self, images: Images) -> Floats:
-        """Raw scores of a batch of pictures.
+        """Raw scores of a batch of images.
 
         Args:
-            images: uint8 RGB `(batch, height, width, 3)`, as `spectrogram.render` draws them.
+            images: uint8 RGB `(batch, height, width, 3)`, as `spectrogram.render` renders them.
 
         Returns:
             float32 `(batch, classes)`: logarithms of probabilities up to a constant a row.
@@ -55,28 +55,30 @@ class Classifier:
             scores = output[1] if isinstance(output, tuple | list) else torch.log(output.clamp_min(1e-12))
             return scores.float().cpu().numpy()  # type: ignore[no-any-return]
 
-    def scores(self, images: Images, *, shifts: int = 1, views: int = 1) -> Floats:
-        """Mean log-probabilities over several looks at each window, before any temperature.
+    def scores(self, images: Images, *, shifts: int = 1, images_per_segment: int = 1) -> Floats:
+        """Mean log-probabilities over several looks at each segment, before any temperature.
 
         Args:
-            images: As for `logits`; the pictures of one window stand beside each other.
-            shifts: Look at each picture in so many circular shifts in time ...
-            views: ... and at so many pictures of each window.
+            images: As for `logits`; the images of one segment stand beside each other.
+            shifts: Look at each image in so many circular shifts in time ...
+            views: ... and at so many images of each segment.
 
         Returns:
-            float32 `(batch / views, classes)`.
+            float32 `(batch / images_per_segment, classes)`.
         """
-        turns = [round(images.shape[2] * k / shifts) for k in range(shifts)]
-        shown = (images[view::views] for view in range(views))
-        looks = (np.roll(some, turn, axis=2) if turn else some for some in shown for turn in turns)
-        return np.mean([log_softmax(self.logits(look)) for look in looks], axis=0)  # type: ignore[no-any-return]
+        offsets = [round(images.shape[2] * k / shifts) for k in range(shifts)]
+        versions = (images[version::images_per_segment] for version in range(images_per_segment))
+        inputs = (np.roll(some, offset, axis=2) if offset else some for some in versions for offset in offsets)
+        return np.mean([log_softmax(self.logits(batch)) for batch in inputs], axis=0)  # type: ignore[no-any-return]
 
-    def probabilities(self, images: Images, *, shifts: int = 1, views: int = 1) -> Floats:
-        """Calibrated class probabilities `(batch / views, classes)`; see `scores`."""
-        return softmax(self.scores(images, shifts=shifts, views=views), self.ears.temperature)
+    def probabilities(self, images: Images, *, shifts: int = 1, images_per_segment: int = 1) -> Floats:
+        """Calibrated class probabilities `(batch / images_per_segment, classes)`; see `scores`."""
+        return softmax(
+            self.scores(images, shifts=shifts, images_per_segment=images_per_segment), self.preprocessing.temperature
+        )
 
     def features(self, images: Images) -> Floats:
-        """What the last layer sees of each picture: pooled features, float32 `(batch, features)`."""
+        """What the last layer sees of each image: pooled features, float32 `(batch, features)`."""
         caught: list[Any] = []
         layer = self.network.model[-1].linear
         hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))

@@ -1,9 +1,9 @@
-"""The fastest way to answer on a processor that agrees with PyTorch: a checkpoint, converted once to ONNX.
+"""The fastest way to predict on a processor that agrees with PyTorch: a checkpoint, converted once to ONNX.
 
 The first time a checkpoint is used without a GPU it is exported into the user's cache folder, under its own hash and
-that of the checkpoint, and compared with PyTorch on a few pictures. From then on it answers without PyTorch being
+that of the checkpoint, and compared with PyTorch on a few images. From then on it predicts without PyTorch being
 loaded: in a fraction of a second, with the same probabilities. What ONNX Runtime cannot do (features, gradients)
-loads PyTorch at that moment. Where a package is missing, or answers differ, PyTorch answers as ever.
+loads PyTorch at that moment. Where a package is missing, or predictions differ, PyTorch predictions as ever.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ RUNTIMES = ("auto", "pytorch", "onnxruntime")
 class Converted(Classifier):
     """A checkpoint whose probabilities ONNX Runtime computes; PyTorch is loaded for all else."""
 
-    def __init__(self, fast: Classifier, load: Callable[[], Classifier], fingerprint: str) -> None:
+    def __init__(self, fast: Classifier, load: Callable[[], Classifier], model_hash: str) -> None:
         self.fast = fast
         self.load = load
-        self.ears = fast.ears
+        self.preprocessing = fast.preprocessing
         self.device = fast.device
-        self.fingerprint = fingerprint
+        self.model_hash = model_hash
 
     @cached_property
     def slow(self) -> Classifier:
@@ -51,7 +51,7 @@ class Converted(Classifier):
             ModelError: The file has changed since the fast one was made of it.
         """
         loaded = self.load()
-        if loaded.fingerprint != self.fingerprint:
+        if loaded.model_hash != self.model_hash:
             raise ModelError("The model's file has changed since it was loaded; load it again.")
         return loaded
 
@@ -78,7 +78,7 @@ def load_fastest(
     trust: bool = False,
     threads: int | None = None,
 ) -> Classifier:
-    """Load a model to answer with.
+    """Load a model to predict with.
 
     Args:
         path: See `load_classifier`.
@@ -103,7 +103,7 @@ def load_fastest(
     plain = is_checkpoint and spectrogram is None and not trust
     if runtime == "onnxruntime" and not (plain and device in (None, "", "cpu")):
         raise ConfigError(
-            "runtime=onnxruntime is for a checkpoint .pt with ears of its own on device=cpu; leave it out here."
+            "runtime=onnxruntime is for a checkpoint .pt with preprocessing of its own on device=cpu; leave it out here."
         )
     if runtime == "pytorch" or not plain:
         return pytorch()
@@ -131,7 +131,7 @@ def _installed() -> bool:
 
 
 def _find(path: Path, key: str, threads: int | None) -> Classifier | None:
-    """The converted checkpoint, made if it is not there yet; `None` where it answers otherwise than PyTorch.
+    """The converted checkpoint, made if it is not there yet; `None` where it predicts otherwise than PyTorch.
 
     Its name is the hash of the checkpoint, the format, and its own hash: a changed file is not used.
     """
@@ -169,11 +169,11 @@ def _find(path: Path, key: str, threads: int | None) -> Classifier | None:
 
 
 def agree(one: Classifier, other: Classifier) -> bool:
-    """Whether two models give the same probabilities for a few pictures: noise, stripes, black."""
-    size = one.ears.spectrogram.image_size
+    """Whether two models give the same probabilities for a few images: noise, stripes, black."""
+    size = one.preprocessing.spectrogram.image_size
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (2, size, size, 3), np.uint8)
     columns = np.broadcast_to(random.integers(0, 256, (1, 1, size, 3), np.uint8), (1, size, size, 3))
     rows = np.broadcast_to(random.integers(0, 256, (1, size, 1, 3), np.uint8), (1, size, size, 3))
-    pictures = np.concatenate([noise, columns, rows, np.zeros((1, size, size, 3), np.uint8)])
-    return float(np.abs(one.probabilities(pictures) - other.probabilities(pictures)).max()) <= AGREEMENT
+    images = np.concatenate([noise, columns, rows, np.zeros((1, size, size, 3), np.uint8)])
+    return float(np.abs(one.probabilities(images) - other.probabilities(images)).max()) <= AGREEMENT

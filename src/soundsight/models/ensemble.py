@@ -14,7 +14,7 @@ _TINY = 1e-12  # probabilities below count as this
 
 
 class Ensemble(Classifier):
-    """Models that know the same classes and hear alike, so that each picture is drawn once for all."""
+    """Models that know the same classes and hear alike, so that each image is rendered once for all."""
 
     has_gradients = False
 
@@ -22,37 +22,42 @@ class Ensemble(Classifier):
         """Join two or more.
 
         Raises:
-            ConfigError: One knows other classes than the first, or draws other pictures.
+            ConfigError: One knows other classes than the first, or renders other images.
         """
-        first = members[0].ears
+        first = members[0].preprocessing
         for number, member in enumerate(members[1:], 2):
-            if member.ears.names != first.names:
+            if member.preprocessing.names != first.names:
                 raise ConfigError(
                     f"Model {number} knows other classes than the first; only models of the same ones can be averaged."
                 )
-            if member.ears.spectrogram != first.spectrogram:
+            if member.preprocessing.spectrogram != first.spectrogram:
                 raise ConfigError(
                     f"Model {number} hears with other spectrogram settings than the first; only models that hear alike "
                     "can be averaged."
                 )
         self.members = tuple(members)
-        thresholds = [member.ears.threshold for member in members if member.ears.threshold > 0]  # 0 is none
-        self.ears = replace(
+        thresholds = [
+            member.preprocessing.threshold for member in members if member.preprocessing.threshold > 0
+        ]  # 0 is none
+        self.preprocessing = replace(
             first,
             temperature=1.0,
             threshold=float(np.mean(thresholds)) if thresholds else 0.0,
-            supplied=any(member.ears.supplied for member in members),
+            supplied=any(member.preprocessing.supplied for member in members),
         )
         self.device = members[0].device
-        self.fingerprint = "+".join(member.fingerprint for member in members)
+        self.model_hash = "+".join(member.model_hash for member in members)
 
     def logits(self, images: Images) -> Floats:
         """See `Classifier.logits`."""
         return np.log(np.maximum(self.probabilities(images), _TINY))  # type: ignore[no-any-return]
 
-    def probabilities(self, images: Images, *, shifts: int = 1, views: int = 1) -> Floats:
+    def probabilities(self, images: Images, *, shifts: int = 1, images_per_segment: int = 1) -> Floats:
         """Mean of the members' calibrated probabilities; see `Classifier.probabilities`."""
-        each = [member.probabilities(images, shifts=shifts, views=views) for member in self.members]
+        each = [
+            member.probabilities(images, shifts=shifts, images_per_segment=images_per_segment)
+            for member in self.members
+        ]
         return np.mean(each, axis=0)  # type: ignore[no-any-return]
 
     def features(self, images: Images) -> Floats:

@@ -20,7 +20,7 @@ from soundsight.models.classifier import Classifier, Floats, Images
 
 _MAX_TEXT = 1 << 20  # characters of names
 _MAX_SETTINGS = 1 << 25  # characters of our settings, with the hashes of a million clips
-MAX_STEP = 1024  # pictures that an export with a fixed number of them may want at once
+MAX_STEP = 1024  # images that an export with a fixed number of them may want at once
 _TINY = 1e-12  # probabilities below count as this
 
 
@@ -30,7 +30,7 @@ class Exported(Classifier):
     has_gradients = False
 
     def probabilities_of(self, pixels: Floats) -> Floats:
-        """Class probabilities `(batch, classes)` of float32 pictures `(batch, 3, H, W)` in [0, 1]."""
+        """Class probabilities `(batch, classes)` of float32 images `(batch, 3, H, W)` in [0, 1]."""
         raise NotImplementedError
 
     def logits(self, images: Images) -> Floats:
@@ -45,24 +45,26 @@ class Exported(Classifier):
 
 
 def filled(part: Floats, count: int) -> Floats:
-    """A batch with black pictures after it, `count` in all; itself if it is full."""
+    """A batch with black images after it, `count` in all; itself if it is full."""
     missing = count - len(part)
     return np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
 
 
 def check_step(step: object, path: Path) -> None:
-    """Refuse a number of pictures at once that nobody exports: so many are computed, however few are asked for."""
+    """Refuse a number of images at once that nobody exports: so many are computed, however few are asked for."""
     if isinstance(step, int) and not 1 <= step <= MAX_STEP:
-        raise ModelError(f"{path} takes {step} pictures at once; 1 to {MAX_STEP} are allowed, so export it again.")
+        raise ModelError(f"{path} takes {step} images at once; 1 to {MAX_STEP} are allowed, so export it again.")
 
 
-def read_metadata(text: str | None, stated: object, path: Path, supplied: SpectrogramConfig | None) -> checkpoint.Ears:
-    """The ears in a file's metadata, checked before they are believed."""
+def read_metadata(
+    text: str | None, stated: object, path: Path, supplied: SpectrogramConfig | None
+) -> checkpoint.Preprocessing:
+    """The preprocessing in a file's metadata, checked before they are believed."""
     names = _names(stated)
     if not text:
         if supplied is not None and not names:
             raise ModelError(f"{path} does not name its classes; export it again with `soundsight export`.")
-        return checkpoint.read_ears(None, path, names, supplied=supplied)
+        return checkpoint.read_preprocessing(None, path, names, supplied=supplied)
     try:
         data = json.loads(text) if len(text) <= _MAX_SETTINGS else None
     except (ValueError, RecursionError):
@@ -77,7 +79,7 @@ def read_metadata(text: str | None, stated: object, path: Path, supplied: Spectr
         raise ModelError(damaged)
     if type(temperature) not in (int, float) or not math.isfinite(temperature) or not 0.01 <= temperature <= 100:
         raise ModelError(damaged)
-    return checkpoint.read_ears(data, path, tuple(given), supplied=supplied)
+    return checkpoint.read_preprocessing(data, path, tuple(given), supplied=supplied)
 
 
 def _names(stated: object) -> tuple[str, ...]:
@@ -96,19 +98,21 @@ def _names(stated: object) -> tuple[str, ...]:
 
 
 def checked(classifier: Exported, path: Path) -> Classifier:
-    """Answer one black picture, so that a file that lies about its shapes is found out."""
-    size, classes = classifier.ears.spectrogram.image_size, len(classifier.ears.names)
+    """Predict one black image, so that a file that lies about its shapes is found out."""
+    size, classes = classifier.preprocessing.spectrogram.image_size, len(classifier.preprocessing.names)
     try:
-        answer = classifier.probabilities_of(np.zeros((1, 3, size, size), np.float32))
+        prediction = classifier.probabilities_of(np.zeros((1, 3, size, size), np.float32))
     except Exception as error:
         raise ModelError(
-            f"{path} does not accept the {size} x {size} pictures that its settings draw ({one_line(error)}); "
+            f"{path} does not accept the {size} x {size} images that its settings render ({one_line(error)}); "
             "export it again."
         ) from error
-    if answer.shape != (1, classes):
-        raise ModelError(f"{path} names {classes} classes but answers with shape {answer.shape}; it is damaged.")
-    if not np.isfinite(answer).all() or abs(float(answer.sum()) - 1) > 0.01 or float(answer.min()) < 0:
-        raise ModelError(f"{path} does not answer with probabilities; export it again with `soundsight export`.")
+    if prediction.shape != (1, classes):
+        raise ModelError(
+            f"{path} names {classes} classes but predictions with shape {prediction.shape}; it is damaged."
+        )
+    if not np.isfinite(prediction).all() or abs(float(prediction.sum()) - 1) > 0.01 or float(prediction.min()) < 0:
+        raise ModelError(f"{path} does not predict with probabilities; export it again with `soundsight export`.")
     return classifier
 
 

@@ -29,7 +29,7 @@ def load_classifier(
         threads: Processor threads to compute with; `None` takes all.
 
     Raises:
-        ModelError: The file is missing, unsafe, no classifier, or has no ears and none were supplied.
+        ModelError: The file is missing, unsafe, no classifier, or has no preprocessing and none were supplied.
         ConfigError: The device does not exist.
     """
     checkpoint.require_file(path)

@@ -1,6 +1,6 @@
 """What came out: tables, plots and readable spectrograms.
 
-`tables` writes JSON and CSV, `plots` draws the figures of a run, `spectrograms` draws
+`tables` writes JSON and CSV, `plots` plots the figures of a run, `spectrograms` plots
 spectrograms with axes. Names are resolved on first use, so that importing this package stays light.
 """
 
@@ -10,25 +10,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from soundsight.reports.plots import draw_confusion, draw_per_class, draw_reliability, draw_training_curves
-    from soundsight.reports.spectrograms import draw_gallery, draw_spectrogram, draw_timeline
+    from soundsight.reports.plots import plot_confusion, plot_per_class, plot_reliability, plot_training_curves
+    from soundsight.reports.spectrograms import plot_gallery, plot_spectrogram, plot_timeline
     from soundsight.reports.tables import PredictionRow, prediction_rows, write_predictions, write_scores
 
 _HOMES = {
-    "spectrograms": ("draw_gallery", "draw_spectrogram", "draw_timeline"),
-    "plots": ("draw_confusion", "draw_per_class", "draw_reliability", "draw_training_curves"),
+    "spectrograms": ("plot_gallery", "plot_spectrogram", "plot_timeline"),
+    "plots": ("plot_confusion", "plot_per_class", "plot_reliability", "plot_training_curves"),
     "tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_scores"),
 }  # fmt: skip
 
 __all__ = [
     "PredictionRow",
-    "draw_confusion",
-    "draw_gallery",
-    "draw_per_class",
-    "draw_reliability",
-    "draw_spectrogram",
-    "draw_timeline",
-    "draw_training_curves",
+    "plot_confusion",
+    "plot_gallery",
+    "plot_per_class",
+    "plot_reliability",
+    "plot_spectrogram",
+    "plot_timeline",
+    "plot_training_curves",
     "prediction_rows",
     "write_predictions",
     "write_scores",

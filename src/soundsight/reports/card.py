@@ -17,7 +17,7 @@ from soundsight.backend.compat import LAST, weights_of
 from soundsight.datasets.published import DATASETS, Published
 from soundsight.errors import ConfigError
 from soundsight.files import read_json, write_text
-from soundsight.reports.wording import calibration_lines, seen_sentence
+from soundsight.reports.wording import calibration_lines, seen_message
 
 CARD = "model-card.md"
 RUN_FILE = "soundsight.json"  # what a training writes of itself
@@ -41,24 +41,24 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
     model = next((p for p in (weights_of(folder, best=best) for best in (False, True)) if p.is_file()), None)
     if model is None:
         raise ConfigError(f"{folder / 'weights'} holds no checkpoint, so there is no model to describe.")
-    from soundsight.backend.checkpoint import checkpoint_model, file_fingerprint, load_checkpoint
+    from soundsight.backend.checkpoint import checkpoint_model, load_checkpoint, short_file_hash
 
     network = checkpoint_model(load_checkpoint(model))
-    ears = getattr(network, "soundsight", None) or {}
-    names = list(ears.get("names") or [network.names[i] for i in sorted(network.names)])
-    fingerprint = file_fingerprint(model)
-    metrics = _scores(Path(scored), fingerprint) if scored else None
+    preprocessing = getattr(network, "soundsight", None) or {}
+    names = list(preprocessing.get("names") or [network.names[i] for i in sorted(network.names)])
+    model_hash = short_file_hash(model)
+    metrics = _scores(Path(scored), model_hash) if scored else None
     parameters = sum(p.numel() for p in network.parameters())
     sections = [
         f"# Model card: {folder.absolute().name}",
         f"A YOLO image classifier that names {len(names)} kinds of sound from spectrogram pictures, trained "
         f"with Soundsight. {parameters / 1e6:.2f} million parameters; fingerprint of `{model.name}`: "
-        f"`{fingerprint}`.",
+        f"`{model_hash}`.",
         _data(record, names, folder),
-        _protocol(record, ears, model),
+        _protocol(record, preprocessing, model),
         _figures(metrics, model),
-        _limits(_published(record, names), names, threshold=bool(ears.get("threshold"))),
-        _loading(model, ears),
+        _limits(_published(record, names), names, threshold=bool(preprocessing.get("threshold"))),
+        _loading(model, preprocessing),
         _versions(record),
     ]
     text = "\n\n".join(sections) + "\n"
@@ -92,12 +92,12 @@ def _read(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"{path} is missing or damaged, so {path.parent} is not {what}.") from error
 
 
-def _scores(folder: Path, fingerprint: str) -> dict[str, Any]:
+def _scores(folder: Path, model_hash: str) -> dict[str, Any]:
     metrics = _read(folder / "metrics.json", "a validation of `soundsight val`")
     found = metrics.get("model_fingerprint")
-    if found != fingerprint:
+    if found != model_hash:
         raise ConfigError(
-            f"{folder} scored the model {found}, but the one to describe is {fingerprint}; score this one."
+            f"{folder} scored the model {found}, but the one to describe is {model_hash}; score this one."
         )
     return metrics
 
@@ -129,7 +129,7 @@ def _data(record: Mapping[str, Any], names: list[str], folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _protocol(record: Mapping[str, Any], ears: Mapping[str, Any], model: Path) -> str:
+def _protocol(record: Mapping[str, Any], preprocessing: Mapping[str, Any], model: Path) -> str:
     arguments, split = record.get("arguments") or {}, (record.get("dataset") or {}).get("split") or {}
     kept = ("model", "epochs", "batch", "imgsz", "optimizer", "lr0", "weight_decay", "seed", "pretrained")
     lines = ["## Protocol", ""]
@@ -150,13 +150,13 @@ def _protocol(record: Mapping[str, Any], ears: Mapping[str, Any], model: Path) -
     augment = record.get("augment")
     listed = ", ".join(f"{k} {v}" for k, v in (augment or {}).items() if v) or "none"
     lines.append(f"- Augmentation: {listed if augment is not None else 'that of `yolo classify train`'}.")
-    heard = ears.get("spectrogram") or record.get("spectrogram")
+    heard = preprocessing.get("spectrogram") or record.get("spectrogram")
     if heard:
         lines.append(
             f"- Hears {heard['clip_seconds']:g} s at {heard['sample_rate']} Hz, {heard['image_size']} mel bands from "
             f"{heard['fmin_hz']:g} Hz, windows of {', '.join(f'{w:g}' for w in heard['windows_ms'])} ms."
         )
-    lines += [f"- {line}" for line in calibration_lines(ears)]
+    lines += [f"- {line}" for line in calibration_lines(preprocessing)]
     return "\n".join(lines)
 
 
@@ -174,7 +174,7 @@ def _figures(metrics: Mapping[str, Any] | None, model: Path) -> str:
         f"| {metrics['top1']:.2%} | {low:.1%} to {high:.1%} | {metrics['top5']:.2%} | {metrics['macro_f1']:.3f} | "
         f"{metrics['ece']:.3f} |",
         "",
-        seen_sentence(metrics.get("seen")),
+        seen_message(metrics.get("seen")),
         "",
     ]
     worst = sorted(metrics["per_class"], key=lambda row: (row["recall"], row["class"]))[:5]
@@ -203,8 +203,8 @@ def _limits(known: Published | None, names: list[str], *, threshold: bool) -> st
     return "\n".join(lines)
 
 
-def _loading(model: Path, ears: Mapping[str, Any]) -> str:
-    supplied = "" if ears.get("spectrogram") else " --spectrogram FILE.yaml"
+def _loading(model: Path, preprocessing: Mapping[str, Any]) -> str:
+    supplied = "" if preprocessing.get("spectrogram") else " --spectrogram FILE.yaml"
     return "\n".join(
         [
             "## How to load it",

@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from soundsight import reports as drawing
+from soundsight import reports as figure
 from soundsight.errors import ConfigError
 from soundsight.files import write_text
 from soundsight.reports.html import Material
 from soundsight.reports.run_report import Run, curve_files
-from soundsight.reports.saliency import draw_heat
+from soundsight.reports.saliency import plot_saliency
 
 TABLES = ("metrics.json", "predictions.csv", "per_class.csv", "confused_pairs.csv", "folds.csv")
 FORMATS = ("png", "pdf", "svg")
@@ -50,22 +50,22 @@ def _draw(run: Run, material: Material, folder: Path, kind: str) -> list[Path]:
     scores = run.scores
     counts, names = scores.confusion, scores.names
     done = [
-        drawing.draw_confusion(counts, names, folder / f"confusion_matrix.{kind}", normalize=False),
-        drawing.draw_confusion(counts, names, folder / f"confusion_matrix_normalized.{kind}", normalize=True),
-        drawing.draw_reliability(scores, folder / f"reliability.{kind}"),
-        drawing.draw_per_class(scores, folder / f"per_class.{kind}"),
+        figure.plot_confusion(counts, names, folder / f"confusion_matrix.{kind}", normalize=False),
+        figure.plot_confusion(counts, names, folder / f"confusion_matrix_normalized.{kind}", normalize=True),
+        figure.plot_reliability(scores, folder / f"reliability.{kind}"),
+        figure.plot_per_class(scores, folder / f"per_class.{kind}"),
     ]
     files = curve_files(run)
     for name in material.curves:
         target = folder / f"training_curves{'-' + name if name else ''}.{kind}"
-        done.append(drawing.draw_training_curves(files[name], target))
+        done.append(figure.plot_training_curves(files[name], target))
     for rank, index in enumerate(material.mistakes, 1):
         clip = material.clips[index]
-        if clip.picture is not None and material.spectrogram is not None:
+        if clip.image is not None and material.spectrogram is not None:
             row = clip.row
             title = f"{row.target} taken for {row.predicted}, {row.probability:.1%}".replace("_", " ")
             target = folder / f"mistake-{rank:02}.{kind}"
-            done.append(draw_heat(clip.picture, clip.heat, material.spectrogram, target, title=title))
+            done.append(plot_saliency(clip.image, clip.saliency, material.spectrogram, target, title=title))
     return done
 
 

@@ -1,7 +1,7 @@
 """One self-contained page of a validation or a cross-validation: figures, matrix, clips to see and hear.
 
-Everything is inside the file: styles, script, pictures and sounds as data. It asks no host for anything, and
-a policy in its head makes browsers hold it to that. `experiment.report` collects what is drawn here.
+Everything is inside the file: styles, script, images and sounds as data. It asks no host for anything, and
+a policy in its head makes browsers hold it to that. `experiment.report` collects what is rendered here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from soundsight.reports.tables import PredictionRow
 from soundsight.spectrogram import Image, hz_to_mel
 
 AUDIO_BYTES = 11_000_000  # of all sounds, before they are written as text; the page then stays under 20 MB
-PICTURE_SIDE = 320  # pixels; larger pictures are made smaller for the page
+IMAGE_SIDE = 320  # pixels; larger images are made smaller for the page
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +38,8 @@ class Clip:
 
     row: PredictionRow
     seconds: float
-    picture: Image | None = None  # uint8 (H, W, 3)
-    heat: npt.NDArray[np.float32] | None = None  # (H, W) in [0, 1], for the class that was named
+    image: Image | None = None  # uint8 (H, W, 3)
+    saliency: npt.NDArray[np.float32] | None = None  # (H, W) in [0, 1], for the class that was named
     audio: bytes = b""  # FLAC; empty if there is none
     note: str = ""  # why something is missing
 
@@ -159,7 +159,7 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]
 
 
 def _data(material: Material) -> dict[str, Any]:
-    """What the script draws from."""
+    """What the script plots from."""
     config = material.spectrogram
     ticks: list[dict[str, Any]] = []
     if config:
@@ -200,14 +200,14 @@ def _clip_data(clip: Clip) -> dict[str, Any]:
         "probability": row.probability,
         "rank": row.rank,
         "seconds": clip.seconds,
-        "picture": "" if clip.picture is None else grey_png(clip.picture[..., 0]),
-        "heat": "" if clip.heat is None else grey_png(np.rint(255 * clip.heat).astype(np.uint8), 128),
+        "picture": "" if clip.image is None else grey_png(clip.image[..., 0]),
+        "heat": "" if clip.saliency is None else grey_png(np.rint(255 * clip.saliency).astype(np.uint8), 128),
         "audio": f"data:audio/flac;base64,{base64.b64encode(clip.audio).decode()}" if clip.audio else "",
         "note": clip.note,
     }
 
 
-def grey_png(levels: npt.NDArray[np.uint8], side: int = PICTURE_SIDE) -> str:
+def grey_png(levels: npt.NDArray[np.uint8], side: int = IMAGE_SIDE) -> str:
     """A data URI of `(H, W)` bytes as a PNG of at most `side` pixels."""
     shown: npt.NDArray[Any] = np.ascontiguousarray(levels)
     if max(shown.shape) > side:

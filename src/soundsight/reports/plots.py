@@ -1,6 +1,6 @@
 """Figures of a run: confusion matrix, reliability, training curves, figures per class.
 
-Every figure is sized in inches for paper and written as PNG, PDF or SVG, whichever the path ends in. Drawn
+Every figure is sized in inches for paper and written as PNG, PDF or SVG, whichever the path ends in. Rendered
 with matplotlib's Figure and Agg canvas, never with pyplot: no window, no state between calls.
 """
 
@@ -109,7 +109,7 @@ def text_width_in(figure: Figure, names: Sequence[str], size: float) -> float:
     return max(widths) / figure.dpi
 
 
-def draw_confusion(
+def plot_confusion(
     confusion: npt.ArrayLike,
     names: Sequence[str],
     path: str | Path,
@@ -117,7 +117,7 @@ def draw_confusion(
     normalize: bool,
     title: str | None = None,
 ) -> Path:
-    """Draw a confusion matrix: one row a true class, one column a predicted class.
+    """Plot a confusion matrix: one row per true class, one column a predicted class.
 
     The figure grows with the number of classes, so that every name stays readable; 50 classes fill the
     width of an A4 page. Cells carry their number where it fits; empty cells stay empty.
@@ -130,7 +130,7 @@ def draw_confusion(
         title: Line above the matrix.
 
     Raises:
-        ConfigError: Counts and names do not fit together, or the picture cannot be written.
+        ConfigError: Counts and names do not fit together, or the image cannot be written.
     """
     counts = _check_confusion(confusion, names)
     size = len(names)
@@ -211,8 +211,8 @@ def _write_cells(axes: Axes, cells: npt.NDArray[np.float64], top: float, cell_po
             axes.text(column, row, text, ha="center", va="center_baseline", fontsize=font, color=ink)
 
 
-def draw_reliability(scores: Scores, path: str | Path) -> Path:
-    """Draw how far confidence can be believed: accuracy by confidence, and how often each occurs.
+def plot_reliability(scores: Scores, path: str | Path) -> Path:
+    """Plot how far confidence can be believed: accuracy by confidence, and how often each occurs.
 
     On the diagonal, clips given with 80 % confidence are right 80 % of the time; below it the model is too
     sure of itself (Guo et al., 2017, figure 1).
@@ -268,8 +268,8 @@ def _tidy(axes: Axes) -> None:
     axes.yaxis.label.set_fontsize(9)
 
 
-def draw_per_class(scores: Scores, path: str | Path) -> Path:
-    """Draw F1 of every class as a bar, best first, with precision and recall as marks."""
+def plot_per_class(scores: Scores, path: str | Path) -> Path:
+    """Plot F1 of every class as a bar, best first, with precision and recall as marks."""
     f1, precision, recall, support = scores.f1, scores.precision, scores.recall, scores.support
     order = sorted(range(len(scores.names)), key=lambda i: (-f1[i], scores.names[i]))
     labels = [readable(scores.names[i]) + ("" if support[i] else " (no clips)") for i in order]
@@ -301,8 +301,8 @@ def draw_per_class(scores: Scores, path: str | Path) -> Path:
     return save_figure(figure, path)
 
 
-def draw_training_curves(results_csv: str | Path, path: str | Path) -> Path:
-    """Draw loss, accuracy and learning rate by epoch from the results.csv that Ultralytics writes.
+def plot_training_curves(results_csv: str | Path, path: str | Path) -> Path:
+    """Plot loss, accuracy and learning rate by epoch from the results.csv that Ultralytics writes.
 
     Raises:
         ConfigError: The file cannot be read, or holds no epochs.
@@ -315,19 +315,19 @@ def draw_training_curves(results_csv: str | Path, path: str | Path) -> Path:
         "accuracy": {compat.TOP1: "top-1", compat.TOP5: "top-5"},
         "learning rate": {n: n.removeprefix(compat.RATES) if len(distinct) > 1 else "" for n in distinct},
     }
-    drawn = {
+    rendered = {
         title: {n: label for n, label in lines.items() if any(map(math.isfinite, table.get(n, [])))}
         for title, lines in panels.items()
     }
-    drawn = {title: lines for title, lines in drawn.items() if lines}
-    if not drawn:
+    rendered = {title: lines for title, lines in rendered.items() if lines}
+    if not rendered:
         raise ConfigError(
             f"{results_csv} has no curve to draw: none of {compat.TRAIN_LOSS}, {compat.VAL_LOSS}, {compat.TOP1} and "
             f"{compat.RATE} holds a number; name the results.csv of a classifier."
         )
-    figure = new_figure(3.1 * len(drawn), 2.7)
+    figure = new_figure(3.1 * len(rendered), 2.7)
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
-    for axes, (title, lines) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn.items(), strict=True):
+    for axes, (title, lines) in zip(figure.subplots(1, len(rendered), squeeze=False)[0], rendered.items(), strict=True):
         for (name, label), colour in zip(lines.items(), (BLUE, ORANGE, GREEN, INK) * len(lines), strict=False):
             marker = "o" if len(table[compat.EPOCH]) <= 30 else ""
             axes.plot(table[compat.EPOCH], table[name], color=colour, linewidth=1.3, marker=marker, ms=2.5, label=label)

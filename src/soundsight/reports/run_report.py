@@ -27,7 +27,7 @@ from soundsight.inference.explain import explain
 from soundsight.metrics import Scores, confused_pairs, score
 from soundsight.reports.html import AUDIO_BYTES, Clip, Material, write_html
 from soundsight.reports.tables import PredictionRow, read_results
-from soundsight.reports.wording import seen_sentence
+from soundsight.reports.wording import seen_message
 from soundsight.spectrogram import render
 
 MISTAKES, PAIRS, CLIPS_A_PAIR = 12, 8, 2
@@ -74,10 +74,10 @@ class Run:
 
     def model(self) -> Path | None:
         """The model that was scored, by its hash; else one at its path, which has changed or is another."""
-        from soundsight.backend.checkpoint import file_fingerprint
+        from soundsight.backend.checkpoint import short_file_hash
 
         wanted, found = self.metrics.get("model_fingerprint"), list(self._candidates(self.metrics.get("model")))
-        return next((path for path in found if file_fingerprint(path) == wanted), found[0] if found else None)
+        return next((path for path in found if short_file_hash(path) == wanted), found[0] if found else None)
 
 
 def report(
@@ -85,7 +85,7 @@ def report(
     *,
     out: str | Path | None = None,
     root: str | Path | None = None,
-    heat: bool = True,
+    saliency: bool = True,
     device: str | None = None,
     trust: bool = False,
 ) -> Path:
@@ -107,8 +107,10 @@ def report(
     """
     run = read_run(folder)
     if not run.crossed:
-        run.notes.append(seen_sentence(run.metrics.get("seen")))
-    return write_html(collect(run, root=root, heat=heat, device=device, trust=trust), out or run.folder / "report.html")
+        run.notes.append(seen_message(run.metrics.get("seen")))
+    return write_html(
+        collect(run, root=root, saliency=saliency, device=device, trust=trust), out or run.folder / "report.html"
+    )
 
 
 def read_run(folder: str | Path) -> Run:
@@ -162,7 +164,7 @@ def _scores(rows: Sequence[PredictionRow], names: Sequence[str]) -> Scores:
 
 
 def collect(
-    run: Run, *, root: str | Path | None = None, heat: bool = True, device: str | None = None, trust: bool = False
+    run: Run, *, root: str | Path | None = None, saliency: bool = True, device: str | None = None, trust: bool = False
 ) -> Material:
     """All that the page shows; the notes of `run` say what could not be had."""
     wrong = sorted((i for i, row in enumerate(run.rows) if not row.correct), key=lambda i: -run.rows[i].probability)
@@ -174,7 +176,7 @@ def collect(
         pairs.append((pair, shown))
     needed = sorted({*mistakes, *(i for _, shown in pairs for i in shown)})
     config = _spectrogram(run, device, trust)
-    clips = _clips(run, needed, config, root, heat=heat, device=device, trust=trust)
+    clips = _clips(run, needed, config, root, saliency=saliency, device=device, trust=trust)
     place = run.training.absolute()
     name = place.name if run.crossed else f"{place.parent.name}/{place.name}"
     return Material(
@@ -213,7 +215,7 @@ def curves(run: Run) -> dict[str, dict[str, list[float]]]:
 
 
 def _spectrogram(run: Run, device: str | None, trust: bool) -> SpectrogramConfig | None:
-    """How the clips were drawn."""
+    """How the clips were rendered."""
     try:
         if run.crossed:
             return from_dict(SpectrogramConfig, run.metrics["settings"]["spectrogram"])
@@ -224,7 +226,7 @@ def _spectrogram(run: Run, device: str | None, trust: bool) -> SpectrogramConfig
         if model is not None:
             from soundsight.models.load import load_classifier
 
-            return load_classifier(model, device=device, trust=trust).ears.spectrogram
+            return load_classifier(model, device=device, trust=trust).preprocessing.spectrogram
     except (ConfigError, KeyError, TypeError):
         pass
     run.notes.append("There are no spectrograms: neither the prepared pictures nor the model are left.")
@@ -237,7 +239,7 @@ def _clips(
     config: SpectrogramConfig | None,
     root: str | Path | None,
     *,
-    heat: bool,
+    saliency: bool,
     device: str | None,
     trust: bool,
 ) -> dict[int, Clip]:
@@ -249,13 +251,13 @@ def _clips(
             "recordings are there, name it with --root."
         )
         recordings = None
-    models = _Models(run, device, trust, wanted=heat)
+    models = _Models(run, device, trust, wanted=saliency)
     budget, clips = AUDIO_BYTES, {}
     for index in needed:
         clip = _clip(run.rows[index], recordings, config, models, budget)
         budget -= len(clip.audio)
         clips[index] = clip
-    silent = sum(bool(clip.picture is not None and not clip.audio) for clip in clips.values())
+    silent = sum(bool(clip.image is not None and not clip.audio) for clip in clips.values())
     if silent:
         run.notes.append(f"{silent} clips have no sound: together they would make the page too large.")
     run.notes.extend(models.notes)
@@ -290,15 +292,15 @@ def _clip(
         waveform = audio.read(path, sample_rate=config.sample_rate, start_seconds=start, duration_seconds=seconds)
     except AudioError as error:
         return Clip(row, 0.0, note=str(error))
-    picture = render(waveform, config)
+    image = render(waveform, config)
     classifier = models.of(str(row.fold))
-    heat = explain(classifier, picture, row.predicted).heat if classifier else None
+    saliency = explain(classifier, image, row.predicted).saliency if classifier else None
     sound = io.BytesIO()
     import soundfile
 
     soundfile.write(sound, waveform, config.sample_rate, "PCM_16", format="FLAC")
     fits = len(sound.getvalue()) <= budget
-    return Clip(row, len(waveform) / config.sample_rate, picture, heat, sound.getvalue() if fits else b"")
+    return Clip(row, len(waveform) / config.sample_rate, image, saliency, sound.getvalue() if fits else b"")
 
 
 class _Models:
@@ -333,7 +335,7 @@ class _Models:
             self.notes.append(f"There are no heat maps{where}: {error}")
             return None
         recorded = self.run.metrics.get("model_fingerprint")
-        if not can_explain(classifier) or (not fold and recorded and recorded != classifier.fingerprint):
+        if not can_explain(classifier) or (not fold and recorded and recorded != classifier.model_hash):
             reason = "is an export" if not can_explain(classifier) else "has changed since it was scored"
             self.notes.append(f"There are no heat maps{where}: {path} {reason}.")
             return None

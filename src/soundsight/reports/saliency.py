@@ -12,13 +12,13 @@ from matplotlib.cm import ScalarMappable
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError
 from soundsight.reports.plots import INK, literal, new_figure, save_figure
-from soundsight.reports.spectrograms import _show, _span_seconds, _time_axis, picture_db
+from soundsight.reports.spectrograms import _show, _span_seconds, _time_axis, image_db
 from soundsight.spectrogram import Image
 
 
-def draw_heat(
-    picture: Image,
-    heat: npt.NDArray[np.float32] | None,
+def plot_saliency(
+    image: Image,
+    saliency: npt.NDArray[np.float32] | None,
     config: SpectrogramConfig,
     path: str | Path,
     *,
@@ -26,37 +26,37 @@ def draw_heat(
     start_seconds: float = 0.0,
     end_seconds: float | None = None,
 ) -> Path:
-    """Draw a picture, and below it the same in grey with the heat on top.
+    """Plot an image, and below it the same in grey with the heat on top.
 
     Args:
-        picture: uint8 `(H, W, 3)`, as `render` draws it.
-        heat: float `(H, W)` in [0, 1]; `None` draws the picture alone.
-        config: The settings that drew the picture.
+        image: uint8 `(H, W, 3)`, as `render` plots it.
+        heat: float `(H, W)` in [0, 1]; `None` plots the image alone.
+        config: The settings that drew the image.
         path: Where to write: .png, .pdf or .svg.
         title: Line above.
-        start_seconds: Where in its recording the picture begins.
+        start_seconds: Where in its recording the image begins.
         end_seconds: Where its sound ends; `None` is a whole clip.
 
     Raises:
-        ConfigError: Picture and heat do not fit together, or the file cannot be written.
+        ConfigError: Image and heat do not fit together, or the file cannot be written.
     """
-    if heat is not None and picture.shape[:2] != heat.shape:
+    if saliency is not None and image.shape[:2] != saliency.shape:
         raise ConfigError(
-            f"A heat map of shape {heat.shape} does not fit a picture of shape {picture.shape}; both need "
+            f"A heat map of shape {saliency.shape} does not fit a picture of shape {image.shape}; both need "
             "the same height and width."
         )
-    figure = new_figure(7.2, 3.2 if heat is None else 5.6)
+    figure = new_figure(7.2, 3.2 if saliency is None else 5.6)
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
-    panels = figure.subplots(1 if heat is None else 2, 1, sharex=True, squeeze=False)[:, 0]
-    span, level = _span_seconds(config), picture_db(picture[..., 0], config)
+    panels = figure.subplots(1 if saliency is None else 2, 1, sharex=True, squeeze=False)[:, 0]
+    span, level = _span_seconds(config), image_db(image[..., 0], config)
     shown = (config.clip_seconds if end_seconds is None else end_seconds - start_seconds) or span
     bars = [figure.colorbar(_show(panels[0], level, config, span), ax=panels[0], pad=0.02, fraction=0.05)]
     bars[0].set_label("level (dB)", fontsize=8, color=INK)
-    if heat is not None:
+    if saliency is not None:
         grey = _show(panels[1], level, config, span)
         grey.set_cmap("gray")
         grey.set_clim(config.db_floor, config.db_ceiling + 0.5 * (config.db_ceiling - config.db_floor))
-        bars.append(figure.colorbar(_warm(panels[1], heat, span), ax=panels[1], pad=0.02, fraction=0.05))
+        bars.append(figure.colorbar(_warm(panels[1], saliency, span), ax=panels[1], pad=0.02, fraction=0.05))
         bars[1].set_label("spoke for the class (1: most)", fontsize=8, color=INK)
     for bar in bars:
         bar.ax.tick_params(labelsize=7, width=0.5, length=2, color=INK)
@@ -71,11 +71,11 @@ def draw_heat(
     return save_figure(figure, path)
 
 
-def _warm(axes: Axes, heat: npt.NDArray[np.float32], span: float) -> ScalarMappable:
-    """Lay heat over a picture, the more opaque the hotter; what a colour bar needs."""
+def _warm(axes: Axes, saliency: npt.NDArray[np.float32], span: float) -> ScalarMappable:
+    """Lay heat over an image, the more opaque the hotter; what a colour bar needs."""
     low, high = axes.get_ylim()
     warm = axes.imshow(
-        heat[::-1], origin="lower", aspect="auto", extent=(0, span, low, high), cmap="YlOrRd_r", vmin=0, vmax=1,
-        alpha=np.clip(1.5 * heat[::-1] - 0.25, 0, 0.9),
+        saliency[::-1], origin="lower", aspect="auto", extent=(0, span, low, high), cmap="YlOrRd_r", vmin=0, vmax=1,
+        alpha=np.clip(1.5 * saliency[::-1] - 0.25, 0, 0.9),
     )  # fmt: skip
     return ScalarMappable(warm.norm, warm.cmap)

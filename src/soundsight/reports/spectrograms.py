@@ -1,7 +1,7 @@
 """Spectrograms for people: seconds, hertz and decibels on the axes of what the model hears.
 
-Every picture is `spectrogram.render`, the same pixels that train and answer, drawn with axes; nothing is
-computed twice. Pictures for the model itself have no axes and are made by `dataset`.
+Every image is `spectrogram.render`, the same pixels that train and predict, rendered with axes; nothing is
+computed twice. Images for the model itself have no axes and are made by `dataset`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SILENCE = "#000004"  # the darkest colour of magma
 _MAX_COLUMNS = 6000  # a timeline needs no more columns than a wide print has dots
 
 
-def draw_spectrogram(
+def plot_spectrogram(
     waveform: Waveform,
     config: SpectrogramConfig,
     path_or_ax: str | Path | Axes,
@@ -39,17 +39,17 @@ def draw_spectrogram(
     title: str | None = None,
     channel: int = 0,
 ) -> AxesImage:
-    """Draw one clip as the model hears it, with seconds, hertz (mel-spaced) and a dB colour bar.
+    """Plot one clip as the model hears it, with seconds, hertz (mel-spaced) and a dB colour bar.
 
     Args:
         waveform: Mono float32 `(samples,)` in [-1, 1] at `config.sample_rate`; `render` cuts or pads it.
         config: The settings.
-        path_or_ax: Where to write (.png, .pdf, .svg), or axes to draw into, without a colour bar.
-        title: Line above the picture.
-        channel: Which of the three analysis windows to draw, 0 to 2.
+        path_or_ax: Where to write (.png, .pdf, .svg), or axes to plot into, without a colour bar.
+        title: Line above the image.
+        channel: Which of the three analysis windows to plot, 0 to 2.
 
     Raises:
-        ConfigError: The waveform is not mono, there is no such channel, or the picture cannot be written.
+        ConfigError: The waveform is not mono, there is no such channel, or the image cannot be written.
     """
     if not isinstance(path_or_ax, Axes):
         figure = new_figure(6.4, 3.6)
@@ -57,7 +57,7 @@ def draw_spectrogram(
         axes = figure.subplots()
         axes.set_xlabel("time (s)", fontsize=9, color=INK)
         axes.set_ylabel("frequency (Hz, mel-spaced)", fontsize=9, color=INK)
-        image = draw_spectrogram(waveform, config, axes, title=title, channel=channel)
+        image = plot_spectrogram(waveform, config, axes, title=title, channel=channel)
         _level_bar(figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05), config)
         save_figure(figure, path_or_ax)
         return image
@@ -67,7 +67,7 @@ def draw_spectrogram(
     return image
 
 
-def draw_gallery(
+def plot_gallery(
     items: Sequence[tuple[str, Waveform]],
     config: SpectrogramConfig,
     path: str | Path,
@@ -75,17 +75,17 @@ def draw_gallery(
     *,
     channel: int = 0,
 ) -> Path:
-    """Draw a contact sheet: one titled spectrogram an item, with common axes and one colour bar.
+    """Plot a contact sheet: one titled spectrogram an item, with common axes and one colour bar.
 
     Args:
         items: Titles and waveforms, row by row. 50 of them fill an A4 page.
         config: The settings.
         path: Where to write: .png, .pdf or .svg.
         columns: Panels a row; by default 5, or as few as the items need.
-        channel: Which of the three analysis windows to draw, 0 to 2.
+        channel: Which of the three analysis windows to plot, 0 to 2.
 
     Raises:
-        ConfigError: There are no items, or one cannot be drawn.
+        ConfigError: There are no items, or one cannot be rendered.
     """
     if not items:
         raise ConfigError("There is nothing to draw in the gallery; pass at least one title and waveform.")
@@ -113,7 +113,7 @@ def draw_gallery(
     return save_figure(figure, path, dpi=150)
 
 
-def draw_timeline(
+def plot_timeline(
     levels: Levels,
     windows: Sequence[TimedScores],
     classes: Sequence[str],
@@ -123,7 +123,7 @@ def draw_timeline(
     *,
     title: str | None = None,
 ) -> Path:
-    """Draw a recording and what was heard in it: spectrogram above, one probability strip a class below.
+    """Plot a recording and what was heard in it: spectrogram above, one probability strip a class below.
 
     Where windows overlap, a strip shows their mean; where there is none it is grey; a class that a window
     does not name counts as 0 there.
@@ -131,11 +131,11 @@ def draw_timeline(
     Args:
         levels: dB `(bands, frames)` over the whole duration, lowest band first.
         windows: (start, end, {class: probability}), in seconds.
-        classes: Strips to draw, top to bottom.
+        classes: Strips to plot, top to bottom.
         config: The settings that made the levels.
         path: Where to write: .png, .pdf or .svg.
         duration_seconds: Length of the recording.
-        title: Line above the picture.
+        title: Line above the image.
 
     Raises:
         ConfigError: Windows, classes and levels do not fit together.
@@ -172,9 +172,9 @@ def draw_timeline(
     return save_figure(figure, path)
 
 
-def picture_db(picture: Image, config: SpectrogramConfig) -> Levels:
-    """Levels in dB of one channel uint8 `(H, W)` of a picture."""
-    return config.db_floor + picture[::-1] / 255.0 * (config.db_ceiling - config.db_floor)
+def image_db(pixels: Image, config: SpectrogramConfig) -> Levels:
+    """Levels in dB of one channel uint8 `(H, W)` of an image."""
+    return config.db_floor + pixels[::-1] / 255.0 * (config.db_ceiling - config.db_floor)
 
 
 def probability_strips(
@@ -198,7 +198,7 @@ def probability_strips(
 
 
 def _span_seconds(config: SpectrogramConfig) -> float:
-    """Seconds that the columns of a picture cover; the hop is a whole number of samples."""
+    """Seconds that the columns of an image cover; the hop is a whole number of samples."""
     return config.image_size * config.hop_length / config.sample_rate
 
 
@@ -216,7 +216,7 @@ def _check_windows(windows: Sequence[TimedScores], classes: Sequence[str], durat
 
 
 def _show_clip(axes: Axes, waveform: Waveform, config: SpectrogramConfig, channel: int) -> AxesImage:
-    """Draw one channel of one clip into axes that span `config.clip_seconds`."""
+    """Plot one channel of one clip into axes that span `config.clip_seconds`."""
     if channel not in (0, 1, 2):
         raise ConfigError(f"channel={channel} does not exist; 0, 1 or 2 is allowed, one for each window.")
     if np.ndim(waveform) != 1:
@@ -224,14 +224,14 @@ def _show_clip(axes: Axes, waveform: Waveform, config: SpectrogramConfig, channe
             f"A waveform of shape {np.shape(waveform)} cannot be drawn: mono `(samples,)` is needed; "
             "average its channels first."
         )
-    picture = render(np.asarray(waveform, np.float32), config)
-    image = _show(axes, picture_db(picture[..., channel], config), config, _span_seconds(config))
+    pixels = render(np.asarray(waveform, np.float32), config)
+    image = _show(axes, image_db(pixels[..., channel], config), config, _span_seconds(config))
     axes.set_xlim(0, config.clip_seconds)
     return image
 
 
 def _show(axes: Axes, level: Levels, config: SpectrogramConfig, seconds: float) -> AxesImage:
-    """Draw dB `(bands, frames)` over `seconds`, on an axis that is linear in mel and labelled in Hz."""
+    """Plot dB `(bands, frames)` over `seconds`, on an axis that is linear in mel and labelled in Hz."""
     low, high = float(hz_to_mel(config.fmin_hz)), float(hz_to_mel(config.fmax))
     image = axes.imshow(
         level, origin="lower", aspect="auto", cmap=_COLOURS, vmin=config.db_floor, vmax=config.db_ceiling,
@@ -251,7 +251,7 @@ def _show(axes: Axes, level: Levels, config: SpectrogramConfig, seconds: float) 
 def _show_strips(
     axes: Axes, edges: npt.NDArray[np.float64], strips: npt.NDArray[np.float64], labels: Sequence[str]
 ) -> QuadMesh:
-    """Draw one heat strip a class; hatched grey where it is NaN."""
+    """Plot one heat strip a class; hatched grey where it is NaN."""
     axes.set_facecolor("#e6e6e6")
     axes.patch.set(hatch="////", edgecolor="#bbbbbb")
     rows = np.arange(len(labels) + 1) - 0.5

@@ -1,4 +1,4 @@
-"""The page of `inspect`: which figures, tables and pictures of a survey are worth showing."""
+"""The page of `inspect`: which figures, tables and images of a survey are worth showing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.duplicates import Pair
-from soundsight.datasets.images import draw_clip
+from soundsight.datasets.images import render_clip
 from soundsight.datasets.survey import Measured
 from soundsight.errors import AudioError
-from soundsight.reports.survey_page import MOST_ROWS, Histogram, Picture, SurveyPage, Table, write_survey_page
+from soundsight.reports.survey_page import MOST_ROWS, EmbeddedImage, Histogram, SurveyPage, Table, write_survey_page
 
 if TYPE_CHECKING:
     from soundsight.datasets.survey_results import Survey
 
-CLASS_PICTURES, PAIR_PICTURES, SUSPECT_PICTURES = 60, 10, 20
+CLASS_IMAGES, PAIR_IMAGES, SUSPECT_IMAGES = 60, 10, 20
 
 
 def write_page(found: Survey, path: str | Path) -> Path:
@@ -141,40 +141,40 @@ def _kinds(measured: Iterable[Measured]) -> Iterator[tuple[str, str, str, str]]:
         yield f"{rate} Hz", str(channels), kind, f"{number:,}"
 
 
-def _galleries(found: Survey) -> list[tuple[str, list[Picture]]]:
+def _galleries(found: Survey) -> list[tuple[str, list[EmbeddedImage]]]:
     examples: dict[str, Clip] = {}
     for clip, measured in found.measured.items():
         if clip.label not in examples or found.measured[examples[clip.label]].silent > 0.5 > measured.silent:
             examples[clip.label] = clip  # the first that is not mostly silence, if there is one
-    shown = [examples[label] for label in found.counts if label in examples][:CLASS_PICTURES]
+    shown = [examples[label] for label in found.counts if label in examples][:CLASS_IMAGES]
     across = set(found.across_splits)
     pairs = [*found.across_splits, *(p for p in found.near.pairs if p not in across)]
     twins = [
         (clip, f"pair {number}, {p.likeness:.2f}: {clip.label}, {found.splits.get(clip, 'unused')}")
-        for number, p in enumerate(pairs[:PAIR_PICTURES], 1)
+        for number, p in enumerate(pairs[:PAIR_IMAGES], 1)
         for clip in (p.first, p.second)
     ]
     by_file = {clip.file: clip for clip in found.measured}
     doubted = [
         (by_file[s.file], f"{s.target}, or {s.predicted} ({s.probability:.0%})?")
-        for s in (found.suspects or [])[:SUSPECT_PICTURES]
+        for s in (found.suspects or [])[:SUSPECT_IMAGES]
         if s.file in by_file
     ]
     return [
-        ("Duplicates side by side", list(_pictures(found, twins))),
-        ("Suspicious labels", list(_pictures(found, doubted))),
-        ("One clip of each class", [_titled(p) for p in _pictures(found, [(c, c.label) for c in shown])]),
+        ("Duplicates side by side", list(_images(found, twins))),
+        ("Suspicious labels", list(_images(found, doubted))),
+        ("One clip of each class", [_titled(p) for p in _images(found, [(c, c.label) for c in shown])]),
     ]
 
 
-def _pictures(found: Survey, clips: Iterable[tuple[Clip, str]]) -> Iterator[Picture]:
+def _images(found: Survey, clips: Iterable[tuple[Clip, str]]) -> Iterator[EmbeddedImage]:
     for clip, caption in clips:
         try:
-            yield Picture(clip.name, caption, draw_clip(clip, found.spectrogram))
+            yield EmbeddedImage(clip.name, caption, render_clip(clip, found.spectrogram))
         except (AudioError, OSError):  # vanished since it was measured
             continue
 
 
-def _titled(picture: Picture) -> Picture:
+def _titled(image: EmbeddedImage) -> EmbeddedImage:
     """With the class above and the clip's name below."""
-    return Picture(picture.caption.replace("_", " "), picture.title, picture.image)
+    return EmbeddedImage(image.caption.replace("_", " "), image.title, image.image)

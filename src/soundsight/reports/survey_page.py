@@ -1,7 +1,7 @@
-"""One page about a data set: figures, histograms, tables and pictures in a single HTML file.
+"""One page about a data set: figures, histograms, tables and images in a single HTML file.
 
 The page needs no network and no script, follows the reader's light or dark setting, and stays small: long
-tables are cut with a note, pictures are thumbnails. What it says is decided elsewhere; here it is only laid out.
+tables are cut with a note, images are thumbnails. What it says is decided elsewhere; here it is only laid out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from soundsight.files import write_text
 from soundsight.spectrogram import Image
 
 MOST_ROWS = 200  # of one table
-MOST_PICTURES = 120  # of one page, together below 2 MB
+MOST_IMAGES = 120  # of one page, together below 2 MB
 THUMBNAIL = 160  # pixels, square
 
 
@@ -46,7 +46,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedImage:
     """A spectrogram as the model sees it, uint8 `(H, W, 3)`; its last channel is shown."""
 
     title: str
@@ -65,7 +65,7 @@ class SurveyPage:
     classes: Mapping[str, Mapping[str, int]]  # clips by class and split
     histograms: Sequence[Histogram] = ()
     tables: Sequence[Table] = ()
-    galleries: Sequence[tuple[str, Sequence[Picture]]] = field(default=())
+    galleries: Sequence[tuple[str, Sequence[EmbeddedImage]]] = field(default=())
 
 
 def write_survey_page(page: SurveyPage, path: str | Path) -> Path:
@@ -91,10 +91,10 @@ def survey_html(page: SurveyPage) -> str:
         charts = "".join(_histogram(item) for item in page.histograms)
         parts.append(f"<h2>Recordings and clips</h2><div class=charts>{charts}</div>")
     parts += [_table(table) for table in page.tables]
-    left = MOST_PICTURES
-    for title, pictures in page.galleries:
-        parts.append(_gallery(title, pictures[:left]))
-        left -= len(pictures[:left])
+    left = MOST_IMAGES
+    for title, images in page.galleries:
+        parts.append(_gallery(title, images[:left]))
+        left -= len(images[:left])
     body = "\n".join(part for part in parts if part)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -181,13 +181,13 @@ def _table(table: Table) -> str:
     )
 
 
-def _gallery(title: str, pictures: Sequence[Picture]) -> str:
-    if not pictures:
+def _gallery(title: str, images: Sequence[EmbeddedImage]) -> str:
+    if not images:
         return ""
     cards = "".join(
-        f'<figure><img alt="" width="{THUMBNAIL}" height="{THUMBNAIL}" src="{_data_url(picture.image)}">'
-        f"<figcaption>{escape(picture.title)}<small>{escape(picture.caption)}</small></figcaption></figure>"
-        for picture in pictures
+        f'<figure><img alt="" width="{THUMBNAIL}" height="{THUMBNAIL}" src="{_data_url(image.image)}">'
+        f"<figcaption>{escape(image.title)}<small>{escape(image.caption)}</small></figcaption></figure>"
+        for image in images
     )
     return f"<h2>{escape(title)}</h2><div class=gallery>{cards}</div>"
 

@@ -27,7 +27,7 @@ _DIGITS = 6  # decimals of every figure that is written
 class PredictionRow:
     """One line of predictions.csv: what a clip is and what the model took it for."""
 
-    clip: str  # recording or picture, as the caller names it
+    clip: str  # recording or image, as the caller names it
     source: str  # source recording the clip was cut from; empty if unknown
     fold: int | str  # fold or split in which it was scored; empty if there is none
     target: str  # true class
@@ -56,7 +56,7 @@ def prediction_rows(
 
     Args:
         scores: What `score` returned.
-        clips: N names of recordings or pictures.
+        clips: N names of recordings or images.
         sources: N source recordings, if known.
         folds: N folds or splits, if there are any.
         starts: N starts of the clips in their recordings, in seconds; `None` takes every clip as a whole recording.

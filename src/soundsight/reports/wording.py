@@ -8,10 +8,10 @@ from typing import Any
 from soundsight.metrics import FEWEST_CLIPS, FEWEST_RIGHT, FEWEST_WRONG, KEPT_SHARE
 
 
-def calibration_lines(ears: Mapping[str, Any]) -> list[str]:
+def calibration_lines(preprocessing: Mapping[str, Any]) -> list[str]:
     """What a temperature and a threshold rest on, or why there is none; of what `calibrate_checkpoint` stored."""
-    basis = ears.get("calibration")
-    temperature, threshold = ears.get("temperature", 1.0), ears.get("threshold", 0.0)
+    basis = preprocessing.get("calibration")
+    temperature, threshold = preprocessing.get("temperature", 1.0), preprocessing.get("threshold", 0.0)
     if basis is None:
         clips = "on how many clips it was fitted is not known" if temperature != 1 else "none was fitted"
         lines = [f"Temperature of its probabilities: {temperature:.3f}; {clips}."]
@@ -36,7 +36,7 @@ def calibration_lines(ears: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def seen_sentence(seen: Mapping[str, Any] | None) -> str:
+def seen_message(seen: Mapping[str, Any] | None) -> str:
     """What a score is worth, of a `Seen` as metrics.json holds it."""
     if seen is None:
         return (

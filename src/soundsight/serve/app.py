@@ -22,9 +22,9 @@ from soundsight import __version__, audio
 from soundsight.errors import ConfigError, SoundsightError, check_range
 from soundsight.files import scratch
 from soundsight.inference.explain import can_explain
-from soundsight.inference.predictor import Listener
+from soundsight.inference.predictor import Predictor
 from soundsight.serve import examples
-from soundsight.serve import predictions as answers
+from soundsight.serve import predictions as results
 from soundsight.serve.guard import Guard, TooLarge, TooSlow
 from soundsight.serve.jobs import Busy, Jobs
 from soundsight.serve.uploads import Upload, received
@@ -32,7 +32,7 @@ from soundsight.serve.uploads import Upload, received
 T = TypeVar("T")
 
 mimetypes.add_type("text/javascript", ".js")  # a Windows registry may say text/plain, which browsers do not run
-# Folders of the page's files. `draw.js` is shared with reports.
+# Folders of the page's files. `render.js` is shared with reports.
 STATIC = [("soundsight.serve", "static"), ("soundsight.reports", "static")]
 _STATUS: dict[type[Exception], int] = {TooLarge: 413, TooSlow: 408, Busy: 503, ConfigError: 400}
 _BODY = {
@@ -51,11 +51,11 @@ _BODY = {
     }
 }
 _FAILURES: dict[int | str, dict[str, Any]] = {
-    400: {"model": answers.Failure, "description": "An option is not allowed."},
-    408: {"model": answers.Failure, "description": "The recording did not arrive in time."},
-    413: {"model": answers.Failure, "description": "The recording is larger than allowed."},
-    422: {"model": answers.Failure, "description": "The recording cannot be read, or is too long."},
-    503: {"model": answers.Failure, "description": "The queue is full; Retry-After says when to ask again."},
+    400: {"model": results.Failure, "description": "An option is not allowed."},
+    408: {"model": results.Failure, "description": "The recording did not arrive in time."},
+    413: {"model": results.Failure, "description": "The recording is larger than allowed."},
+    422: {"model": results.Failure, "description": "The recording cannot be read, or is too long."},
+    503: {"model": results.Failure, "description": "The queue is full; Retry-After says when to ask again."},
 }
 
 
@@ -78,13 +78,13 @@ class Limits:
         return int(self.max_megabytes * 1e6)
 
 
-def create_app(listener: Listener, limits: Limits | None = None, *, host: str = "127.0.0.1") -> FastAPI:
+def create_app(predictor: Predictor, limits: Limits | None = None, *, host: str = "127.0.0.1") -> FastAPI:
     """The whole service as an ASGI application.
 
     Args:
-        listener: The model.
+        predictor: The model.
         limits: Size, length and number of uploads.
-        host: The address it will be bound to; loopback answers to local names only.
+        host: The address it will be bound to; loopback predictions to local names only.
     """
     limits = limits or Limits()
     jobs = Jobs(limits.queue)
@@ -106,26 +106,26 @@ def create_app(listener: Listener, limits: Limits | None = None, *, host: str = 
     )
     app.state.jobs = jobs
     app.add_middleware(Guard, host=host, max_bytes=limits.max_bytes)
-    _add_answers(app, listener, limits, jobs)
+    _add_answers(app, predictor, limits, jobs)
     _add_files(app)
     _add_failures(app)
     return app
 
 
-def _add_answers(app: FastAPI, listener: Listener, limits: Limits, jobs: Jobs) -> None:
+def _add_answers(app: FastAPI, predictor: Predictor, limits: Limits, jobs: Jobs) -> None:
     @app.post("/api/predict", openapi_extra=_BODY, responses=_FAILURES, tags=["answers"])
     async def predict(
         request: Request,
         name: Annotated[str, Query(max_length=500, description="what to call a body of bytes")] = "",
         hop_seconds: Annotated[float | None, Query(gt=0, description="default: the model's clip")] = None,
         top_k: Annotated[int, Query(ge=1, le=1000)] = 5,
-        picture: Annotated[bool, Query(description="with the spectrogram and class tracks")] = False,
-    ) -> answers.Answer:
+        image: Annotated[bool, Query(description="with the spectrogram and class tracks")] = False,
+    ) -> results.Result:
         """Say what is in a recording: WAV, FLAC, OGG, MP3 and others, as a body of bytes or a form."""
         async with received(request, name) as upload:
             work = partial(
-                answers.predict, listener, upload, max_seconds=limits.max_seconds, hop_seconds=hop_seconds,
-                top_k=top_k, picture=picture,
+                results.predict, predictor, upload, max_seconds=limits.max_seconds, hop_seconds=hop_seconds,
+                top_k=top_k, image=image,
             )  # fmt: skip
             return await _queued(request, jobs, _named(upload, work))
 
@@ -137,36 +137,36 @@ def _add_answers(app: FastAPI, listener: Listener, limits: Limits, jobs: Jobs) -
         label: Annotated[
             str | None, Query(max_length=500, description="default, and for `unknown`: the best class")
         ] = None,
-    ) -> answers.Reason:
+    ) -> results.Attribution:
         """Say which sounds spoke for a class: a heat map over time and frequency."""
         async with received(request, name) as upload:
-            work = partial(answers.reason, listener, upload, max_seconds=limits.max_seconds, start=start, label=label)
+            work = partial(results.reason, predictor, upload, max_seconds=limits.max_seconds, start=start, label=label)
             return await _queued(request, jobs, _named(upload, work))
 
     @app.get("/api/model", tags=["service"])
-    def model() -> answers.ModelInfo:
+    def model() -> results.ModelInfo:
         """What listens here, and within which limits."""
-        ears = listener.spectrogram
-        return answers.ModelInfo(
-            names=list(listener.names),
-            fingerprint=listener.fingerprint,
-            clip_seconds=ears.clip_seconds,
-            sample_rate=ears.sample_rate,
-            fmin_hz=ears.fmin_hz,
-            fmax_hz=ears.fmax,
-            reference=ears.reference,
-            settings=listener.model.settings,  # type: ignore[arg-type]
-            explains=can_explain(listener.classifier),
+        preprocessing = predictor.spectrogram
+        return results.ModelInfo(
+            names=list(predictor.names),
+            model_hash=predictor.model_hash,
+            clip_seconds=preprocessing.clip_seconds,
+            sample_rate=preprocessing.sample_rate,
+            fmin_hz=preprocessing.fmin_hz,
+            fmax_hz=preprocessing.fmax,
+            reference=preprocessing.reference,
+            settings=predictor.model.settings,  # type: ignore[arg-type]
+            explains=can_explain(predictor.classifier),
             max_seconds=limits.max_seconds,
             max_bytes=limits.max_bytes,
             formats=sorted(audio.EXTENSIONS),
-            examples=examples.listing(listener.names),
+            examples=examples.listing(predictor.names),
         )
 
     @app.get("/health", tags=["service"])
     def health() -> dict[str, Any]:
         """Whether the service is up, and how many recordings wait."""
-        return {"status": "ok", "model": listener.fingerprint, "waiting": jobs.waiting}
+        return {"status": "ok", "model": predictor.model_hash, "waiting": jobs.waiting}
 
 
 def _named(upload: Upload, work: Callable[[], T]) -> Callable[[], T]:

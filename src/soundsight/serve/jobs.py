@@ -73,7 +73,7 @@ class Jobs:
             self._running, began = 1, time.monotonic()
             try:
                 future.set_result(work())
-            except BaseException as error:  # noqa: BLE001  (raised again where the answer is awaited)
+            except BaseException as error:  # noqa: BLE001  (raised again where the prediction is awaited)
                 future.set_exception(error)
             self._running = 0
             self._mean_seconds += 0.2 * (time.monotonic() - began - self._mean_seconds)

@@ -15,34 +15,34 @@ from soundsight.config import SpectrogramConfig
 from soundsight.errors import AudioError, ConfigError
 from soundsight.inference.explain import class_index, explain
 from soundsight.inference.options import Options, resolve
-from soundsight.inference.predictor import Listener
-from soundsight.inference.results import Summary, Window
-from soundsight.inference.segments import Source, cut, draw
+from soundsight.inference.predictor import Predictor
+from soundsight.inference.results import Prediction, Summary
+from soundsight.inference.segments import Source, cut, render_segment
 from soundsight.inference.timeline import COLUMNS, Timeline
 from soundsight.reports.spectrograms import hertz_label, hertz_ticks, probability_strips
 from soundsight.serve.uploads import Upload, check, opened
 from soundsight.spectrogram import hz_to_mel, mel_to_hz
 
-MAX_COLUMNS = 4096  # of a picture for the page
+MAX_COLUMNS = 4096  # of an image for the page
 MIN_HOP_SECONDS = 0.1
 MAX_WINDOWS = 6000
 
 
-class Heard(BaseModel):
+class LivePrediction(BaseModel):
     """A class and its probability."""
 
     label: str
     probability: float = Field(ge=0, le=1)
 
 
-class TimedAnswer(BaseModel):
+class TimedResult(BaseModel):
     """What was heard in one stretch."""
 
     start: float = Field(description="seconds")
     end: float = Field(description="seconds")
     label: str = Field(description="a class, `unknown` below its threshold, or `silence`")
     probability: float
-    top: list[Heard]
+    top: list[LivePrediction]
 
 
 class Tick(BaseModel):
@@ -52,7 +52,7 @@ class Tick(BaseModel):
     position: float = Field(description="share of the height, from the bottom")
 
 
-class Picture(BaseModel):
+class EmbeddedImage(BaseModel):
     """The spectrogram, on one scale over the whole recording."""
 
     png: str = Field(
@@ -72,22 +72,22 @@ class Tracks(BaseModel):
     strips: list[list[float | None]] = Field(description="for each class its probability in each stretch")
 
 
-class Answer(BaseModel):
+class Result(BaseModel):
     """What is in a recording, and when."""
 
     recording: str
     duration_seconds: float
     label: str = Field(description="of the whole: a class, `unknown`, or `silence`")
     probability: float = Field(description="mean over the windows that were not silent")
-    top: list[Heard]
-    windows: list[TimedAnswer]
+    top: list[LivePrediction]
+    windows: list[TimedResult]
     model: str = Field(description="twelve hexadecimal digits of the model file")
     damage: str = Field("", description="what is wrong with the recording, of which only the good part was predicted")
-    picture: Picture | None = None
+    image: EmbeddedImage | None = None
     tracks: Tracks | None = None
 
 
-class Reason(BaseModel):
+class Attribution(BaseModel):
     """Which sounds spoke for a class in one stretch."""
 
     label: str
@@ -101,7 +101,7 @@ class Reason(BaseModel):
 
 
 class Failure(BaseModel):
-    """Why there is no answer."""
+    """Why there is no prediction."""
 
     error: str = Field(description="one sentence: what was found, what is allowed, what to do next")
 
@@ -110,7 +110,7 @@ class ModelInfo(BaseModel):
     """What listens here, and within which limits."""
 
     names: list[str]
-    fingerprint: str
+    model_hash: str
     clip_seconds: float
     sample_rate: int
     fmin_hz: float
@@ -125,35 +125,35 @@ class ModelInfo(BaseModel):
 
 
 def predict(
-    listener: Listener,
+    predictor: Predictor,
     upload: Upload,
     *,
     max_seconds: float,
     hop_seconds: float | None = None,
     top_k: int = 5,
-    picture: bool = False,
-) -> Answer:
-    """Answer one upload.
+    image: bool = False,
+) -> Result:
+    """Predict one upload.
 
     Raises:
         AudioError: It cannot be read, or is too long.
         ConfigError: An option is not allowed.
     """
     options = Options(hop_seconds=hop_seconds, top_k=top_k)
-    how = resolve(options, listener.spectrogram, listener.names)
+    how = resolve(options, predictor.spectrogram, predictor.names)
     info = check(upload, max_seconds)
     if how.hop_seconds < MIN_HOP_SECONDS or info.duration_seconds / how.hop_seconds > MAX_WINDOWS:
         raise ConfigError(
             f"hop_seconds={how.hop_seconds:g} makes too many windows; {MIN_HOP_SECONDS:g} s or more, and "
             f"{MAX_WINDOWS} windows at most are allowed."
         )
-    timeline = Timeline(listener.spectrogram)
-    windows: list[Window] = []
+    timeline = Timeline(predictor.spectrogram)
+    windows: list[Prediction] = []
     summary: Summary | None = None
-    for event in listener.stream(
+    for event in predictor.stream(
         [Source(str(upload.path), lambda: opened(upload, max_seconds))],
         options,
-        watch=timeline.add if picture else None,
+        callback=timeline.add if image else None,
     ):
         if isinstance(event, Summary):
             summary = event
@@ -165,15 +165,15 @@ def predict(
     damage = summary.failure.replace(str(upload.path), upload.name)
     if damage and not windows:
         raise AudioError(damage)
-    whole = summary.as_window()
-    return Answer(
+    whole = summary.as_prediction()
+    return Result(
         recording=upload.name,
         duration_seconds=round(summary.duration_seconds, 3),
         label=summary.label,
         probability=_round(summary.probability),
         top=_heard(whole, top_k),
         windows=[
-            TimedAnswer(
+            TimedResult(
                 start=round(w.start_seconds, 3),
                 end=round(w.end_seconds, 3),
                 label=w.label,
@@ -182,16 +182,16 @@ def predict(
             )
             for w in windows
         ],
-        model=listener.fingerprint,
+        model=predictor.model_hash,
         damage=damage,
-        picture=_picture(timeline, listener.spectrogram, summary.duration_seconds) if picture else None,
-        tracks=_tracks(timeline, summary.duration_seconds) if picture and len(windows) > 1 else None,
+        image=_image(timeline, predictor.spectrogram, summary.duration_seconds) if image else None,
+        tracks=_tracks(timeline, summary.duration_seconds) if image and len(windows) > 1 else None,
     )
 
 
 def reason(
-    listener: Listener, upload: Upload, *, max_seconds: float, start: float = 0.0, label: str | None = None
-) -> Reason:
+    predictor: Predictor, upload: Upload, *, max_seconds: float, start: float = 0.0, label: str | None = None
+) -> Attribution:
     """Say what spoke for a class in the window that begins at `start`; see `explain` for the label.
 
     Raises:
@@ -199,8 +199,8 @@ def reason(
         ConfigError: There is no such class.
         ModelError: The model is an export.
     """
-    info, config = check(upload, max_seconds), listener.spectrogram
-    class_index(listener.names, label)
+    info, config = check(upload, max_seconds), predictor.spectrogram
+    class_index(predictor.names, label)
     if start < 0 or (info.frames and start >= info.duration_seconds):
         raise AudioError(f"{upload.name} ends at {info.duration_seconds:.1f} s, so nothing begins at {start:g} s.")
     found = None
@@ -215,37 +215,37 @@ def reason(
                 break
     if found is None:
         raise AudioError(f"{upload.name} holds no window that begins at {start:g} s.")
-    (image,), silent, _ = draw(found, config)
+    (image,), silent, _ = render_segment(found, config)
     if silent:
         raise AudioError(f"{upload.name} is silent from {start:g} s on, so there is nothing to explain.")
-    why = explain(listener.classifier, image, label)
+    why = explain(predictor.classifier, image, label)
     across, down = why.peak()
     span = config.image_size * config.hop_length / config.sample_rate
     low, high = float(hz_to_mel(config.fmin_hz)), float(hz_to_mel(config.fmax))
-    return Reason(
+    return Attribution(
         label=why.label,
         probability=_round(why.probability),
         start=found.start_seconds,
         end=found.end_seconds,
         seconds=span,
-        png=_png(np.rint(255 * why.heat).astype(np.uint8)),
+        png=_png(np.rint(255 * why.saliency).astype(np.uint8)),
         peak_seconds=round(found.start_seconds + across * span, 2),
         peak_hz=round(float(mel_to_hz(high - down * (high - low)))),
     )
 
 
-def _heard(window: Window, top_k: int) -> list[Heard]:
-    return [Heard(label=label, probability=_round(value)) for label, value in window.top(top_k)]
+def _heard(window: Prediction, top_k: int) -> list[LivePrediction]:
+    return [LivePrediction(label=label, probability=_round(value)) for label, value in window.top(top_k)]
 
 
-def _picture(timeline: Timeline, config: SpectrogramConfig, duration: float) -> Picture:
+def _image(timeline: Timeline, config: SpectrogramConfig, duration: float) -> EmbeddedImage:
     columns = max(1, min(COLUMNS, math.ceil(duration / timeline.column_seconds - 1e-6)))
     grey, step = timeline.grey(columns), timeline.column_seconds
     while grey.shape[1] > MAX_COLUMNS:
         even = grey[:, : grey.shape[1] // 2 * 2]
         grey, step = np.maximum(even[:, ::2], even[:, 1::2]), step * 2
     low, high = float(hz_to_mel(config.fmin_hz)), float(hz_to_mel(config.fmax))
-    return Picture(
+    return EmbeddedImage(
         png=_png(grey),
         seconds=round(grey.shape[1] * step, 6),
         db_floor=config.db_floor,

@@ -11,10 +11,10 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from soundsight.errors import ConfigError
-from soundsight.inference.predictor import Listener
+from soundsight.inference.predictor import Predictor
 from soundsight.serve.app import Limits, create_app
 
-HEADER_SECONDS = 15  # from the connection, or the last answer, to the end of the next request's headers
+HEADER_SECONDS = 15  # from the connection, or the last prediction, to the end of the next request's headers
 CONNECTIONS = 256  # open at once; more are told to come back
 
 
@@ -77,7 +77,7 @@ def without_query(record: logging.LogRecord) -> bool:
 
 
 def make_server(
-    listener: Listener,
+    predictor: Predictor,
     *,
     host: str,
     limits: Limits | None = None,
@@ -86,7 +86,7 @@ def make_server(
 ) -> uvicorn.Server:
     """A server that is not running yet; `ready` is called when it accepts connections."""
     config = uvicorn.Config(
-        create_app(listener, limits, host=host),
+        create_app(predictor, limits, host=host),
         http=PatientProtocol,
         ws="none",
         lifespan="on",

@@ -1,4 +1,4 @@
-"""Bytes of a recording from a request to a temporary file that does not outlive the answer."""
+"""Bytes of a recording from a request to a temporary file that does not outlive the prediction."""
 
 from __future__ import annotations
 

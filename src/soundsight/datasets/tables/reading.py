@@ -48,7 +48,7 @@ def read_table(root: Path, config: DatasetConfig) -> Catalogue:
         DatasetError: No table can be used, or a fold is not a whole number.
     """
     if not config.table:
-        raise ConfigError("kind=table needs table=FILE, a CSV or TSV file with one row a clip, relative to root.")
+        raise ConfigError("kind=table needs table=FILE, a CSV or TSV file with one row per clip, relative to root.")
     root = Path(os.path.normpath(root.absolute()))
     recordings = Recordings(root)
     paths = _paths(root, config.table)

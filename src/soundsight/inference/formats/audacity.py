@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from soundsight.inference.formats.base import Writer, plain
 
 if TYPE_CHECKING:
-    from soundsight.inference.results import Window
+    from soundsight.inference.results import Prediction
 
 
 class Audacity(Writer):
     """A label track as Audacity imports it: start, end (s) and label, separated by tabs, no header.
 
-    Windows without a class, "unknown" or "silence", get no label.
+    Segments without a class, "unknown" or "silence", get no label.
     """
 
     name = "audacity"
@@ -21,8 +21,8 @@ class Audacity(Writer):
     content = "start, end, label; in a folder with `--out`, one file per recording"
     per_recording = ".txt"
 
-    def write(self, window: Window) -> None:
+    def write(self, segment: Prediction) -> None:
         """See `Writer`."""
-        if window.named:
-            line = f"{window.start_seconds:.6f}\t{window.end_seconds:.6f}\t{plain(window.label)}\n"
+        if segment.named:
+            line = f"{segment.start_seconds:.6f}\t{segment.end_seconds:.6f}\t{plain(segment.label)}\n"
             self.stream.write(line.encode())

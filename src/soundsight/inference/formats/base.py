@@ -18,7 +18,7 @@ from soundsight.files import CONTROL, replacing
 
 if TYPE_CHECKING:
     from soundsight.config import SpectrogramConfig
-    from soundsight.inference.results import Summary, Window
+    from soundsight.inference.results import Prediction, Summary
 
 COLUMNS = ("recording", "start", "end", "label", "probability", "rank", "model", "settings")  # of a row per rank
 
@@ -53,7 +53,7 @@ class Writer:
     def check(cls) -> None:
         """Raise `ConfigError` if a package that the format needs is missing."""
 
-    def write(self, window: Window) -> None:
+    def write(self, segment: Prediction) -> None:
         """Take one segment."""
         raise NotImplementedError
 
@@ -64,34 +64,34 @@ class Writer:
         """Finish what is not written yet; `metadata` is kept by formats that can."""
 
 
-def write_answers(
-    events: Iterable[Window | Summary],
+def write_predictions(
+    events: Iterable[Prediction | Summary],
     writer: Writer,
     *,
     summary: bool,
     failed: Callable[[str, str], None],
     ended: Callable[[Summary], None] | None = None,
 ) -> None:
-    """Hand windows, or else summaries, to a writer, which is left open.
+    """Hand segments, or else summaries, to a writer, which is left open.
 
     Args:
         events: Windows, and a summary at the end of each recording.
         writer: Takes them.
-        summary: Write one answer a recording.
+        summary: Write one prediction per recording.
         failed: Told (recording, reason) of what could not be read.
         ended: Told of each recording's summary.
     """
-    from soundsight.inference.results import Window
+    from soundsight.inference.results import Prediction
 
     for event in events:
-        if isinstance(event, Window):
+        if isinstance(event, Prediction):
             if not summary:
                 writer.write(event)
             continue
         if event.failure:
             failed(event.recording, event.failure)
         if summary and event.counts:
-            writer.write(event.as_window())
+            writer.write(event.as_prediction())
         writer.end(event.recording)
         if ended:
             ended(event)

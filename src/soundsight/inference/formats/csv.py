@@ -11,7 +11,7 @@ from soundsight.files import printable
 from soundsight.inference.formats.base import COLUMNS, Context, Writer
 
 if TYPE_CHECKING:
-    from soundsight.inference.results import Window
+    from soundsight.inference.results import Prediction
 
 
 class Csv(Writer):
@@ -28,9 +28,9 @@ class Csv(Writer):
         super().__init__(stream, context)
         self._line(COLUMNS)
 
-    def write(self, window: Window) -> None:
+    def write(self, segment: Prediction) -> None:
         """See `Writer`."""
-        for row in window.rows(self.context.top_k):
+        for row in segment.rows(self.context.top_k):
             row |= {"recording": _cell(row["recording"], "./"), "label": _cell(row["label"], "'")}
             self._line([f"{value:.6f}" if key == "probability" else value for key, value in row.items()])
 

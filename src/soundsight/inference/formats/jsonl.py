@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from soundsight.inference.formats.base import Writer, json_line
 
 if TYPE_CHECKING:
-    from soundsight.inference.results import Window
+    from soundsight.inference.results import Prediction
 
 
 class JsonLines(Writer):
@@ -20,8 +20,8 @@ class JsonLines(Writer):
     sharded = True
     made = rb'\{"recording": ".*"probability": .*"settings": "'
 
-    def write(self, window: Window) -> None:
+    def write(self, segment: Prediction) -> None:
         """See `Writer`."""
-        for row in window.rows(self.context.top_k):
+        for row in segment.rows(self.context.top_k):
             self.stream.write(json_line(row).encode() + b"\n")
         self.stream.flush()

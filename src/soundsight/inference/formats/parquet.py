@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 from soundsight.inference.formats.base import COLUMNS, Context, Writer, load_pyarrow
 
 if TYPE_CHECKING:
-    from soundsight.inference.results import Window
+    from soundsight.inference.results import Prediction
 
 ROW_GROUP = 20_000  # rows that are written at once
 
@@ -40,9 +40,9 @@ class Parquet(Writer):
         self.rows: list[dict[str, Any]] = []
         self.count = 0  # of all rows
 
-    def write(self, window: Window) -> None:
+    def write(self, segment: Prediction) -> None:
         """See `Writer`."""
-        rows = window.rows(self.context.top_k)
+        rows = segment.rows(self.context.top_k)
         self.rows += rows
         self.count += len(rows)
         if len(self.rows) >= ROW_GROUP:

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 from soundsight.inference.formats.base import Context, Writer, plain
 
 if TYPE_CHECKING:
-    from soundsight.inference.results import Window
+    from soundsight.inference.results import Prediction
 
 
 class Raven(Writer):
@@ -32,15 +32,15 @@ class Raven(Writer):
         self.count = 0
         self._line(self.COLUMNS)
 
-    def write(self, window: Window) -> None:
+    def write(self, segment: Prediction) -> None:
         """See `Writer`."""
-        if not window.named:
+        if not segment.named:
             return
         self.count += 1
-        start, end = f"{window.start_seconds:.6f}", f"{window.end_seconds:.6f}"
-        path = plain(os.path.abspath(window.recording))
-        file = plain(Path(window.recording).name)
-        score = f"{window.probability:.4f}"
+        start, end = f"{segment.start_seconds:.6f}", f"{segment.end_seconds:.6f}"
+        path = plain(os.path.abspath(segment.recording))
+        file = plain(Path(segment.recording).name)
+        score = f"{segment.probability:.4f}"
         self._line(
             (
                 str(self.count),
@@ -52,7 +52,7 @@ class Raven(Writer):
                 path,
                 file,
                 start,
-                plain(window.label),
+                plain(segment.label),
                 score,
             )
         )

@@ -7,11 +7,11 @@ from typing import IO, TYPE_CHECKING
 from soundsight.inference.formats.base import Context, Writer, plain, shorten
 
 if TYPE_CHECKING:
-    from soundsight.inference.results import Window
+    from soundsight.inference.results import Prediction
 
 
 class Table(Writer):
-    """Lines for people: one a window, the label and then the next best classes."""
+    """Lines for people: one a segment, the label and then the next best classes."""
 
     name = "table"
     purpose = "a terminal"
@@ -26,13 +26,13 @@ class Table(Writer):
         self.label = min(max(map(len, (*context.names, "unknown"))), 24)
         self._line("recording", "start s", "end s", "label", "prob.", "then" if context.top_k > 1 else "")
 
-    def write(self, window: Window) -> None:
+    def write(self, segment: Prediction) -> None:
         """See `Writer`."""
-        first, *others = window.rows(self.context.top_k)
+        first, *others = segment.rows(self.context.top_k)
         then = ", ".join(f"{row['label']} {row['probability']:.3f}" for row in others)
-        probability = "" if window.silent else f"{first['probability']:.3f}"
-        start, end = f"{window.start_seconds:.2f}", f"{window.end_seconds:.2f}"
-        self._line(shorten(window.recording, self.recording), start, end, first["label"], probability, then)
+        probability = "" if segment.silent else f"{first['probability']:.3f}"
+        start, end = f"{segment.start_seconds:.2f}", f"{segment.end_seconds:.2f}"
+        self._line(shorten(segment.recording, self.recording), start, end, first["label"], probability, then)
 
     def end(self, recording: str) -> None:
         """See `Writer`."""

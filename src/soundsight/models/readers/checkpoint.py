@@ -26,14 +26,14 @@ def read(
     data = checkpoint.read_file(path)
     content = checkpoint.parse_checkpoint(data, path, trust=trust)
     model = checkpoint.checkpoint_model(content)
-    ears = checkpoint.read_ears(
+    preprocessing = checkpoint.read_preprocessing(
         getattr(model, "soundsight", None), path, checkpoint.class_names(model, path), supplied=spectrogram
     )
     trained = training_arguments(content).get("imgsz")
-    if ears.supplied and isinstance(trained, int) and trained != ears.spectrogram.image_size:
+    if preprocessing.supplied and isinstance(trained, int) and trained != preprocessing.spectrogram.image_size:
         raise ModelError(
             f"{path} was trained on images of {trained} pixels, but the given spectrogram settings have image_size="
-            f"{ears.spectrogram.image_size}; it would answer wrongly. Give settings with image_size={trained}."
+            f"{preprocessing.spectrogram.image_size}; it would prediction wrongly. Give settings with image_size={trained}."
         )
     if threads:
         torch.set_num_threads(threads)
@@ -41,27 +41,27 @@ def read(
         network = model.float().eval().fuse(verbose=False).to(chosen).to(memory_format=torch.channels_last)
     except Exception as error:  # whatever layers that lack their parts provoke
         raise ModelError(f"{path} holds a network that does not fit together; it is damaged.") from error
-    classifier = Classifier(network, ears, device=chosen, fingerprint=checkpoint.hash_of(data)[:12])
-    return check_answer(classifier, path, ears)
+    classifier = Classifier(network, preprocessing, device=chosen, model_hash=checkpoint.hash_of(data)[:12])
+    return check_prediction(classifier, path, preprocessing)
 
 
-def check_answer(classifier: Classifier, path: Path, ears: checkpoint.Ears) -> Classifier:
-    """Ask for one black picture, so that a file that lies about its network is found out.
+def check_prediction(classifier: Classifier, path: Path, preprocessing: checkpoint.Preprocessing) -> Classifier:
+    """Ask for one black image, so that a file that lies about its network is found out.
 
     Raises:
-        ModelError: The network fails, or answers with something else than one number a class.
+        ModelError: The network fails, or predictions with something else than one number a class.
     """
-    size = ears.spectrogram.image_size
+    size = preprocessing.spectrogram.image_size
     try:
-        answer = classifier.logits(np.zeros((1, size, size, 3), np.uint8))
+        prediction = classifier.logits(np.zeros((1, size, size, 3), np.uint8))
     except Exception as error:  # whatever layers that do not fit together provoke
         text = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(
-            f"{path} does not accept the {size} x {size} pictures that its settings draw ({text})."
+            f"{path} does not accept the {size} x {size} images that its settings render ({text})."
         ) from error
-    if answer.shape != (1, len(ears.names)) or not np.isfinite(answer).all():
+    if prediction.shape != (1, len(preprocessing.names)) or not np.isfinite(prediction).all():
         raise ModelError(
-            f"{path} names {len(ears.names)} classes, but answers with shape {answer.shape} or values that are no "
+            f"{path} names {len(preprocessing.names)} classes, but predictions with shape {prediction.shape} or values that are no "
             "numbers; it is damaged."
         )
     return classifier

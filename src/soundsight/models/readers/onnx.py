@@ -53,7 +53,7 @@ def read(
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or parallel.cores()
     options.add_session_config_entry("session.load_model_format", "ONNX")  # not whatever its first bytes say
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others draw meanwhile
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others render meanwhile
     try:
         session = onnxruntime.InferenceSession(data, options, providers=_providers(onnxruntime, device))
         metadata = session.get_modelmeta().custom_metadata_map
@@ -61,11 +61,11 @@ def read(
         raise ModelError(f"{path} is no ONNX model that can be opened ({one_line(error)}).") from error
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)"):
-        raise ModelError(f"{path} does not take one picture as its input; it is no classifier of Soundsight.")
+        raise ModelError(f"{path} does not take one image as its input; it is no classifier of Soundsight.")
     check_step(inputs[0].shape[0], path)
-    ears = read_metadata(metadata.get(checkpoint.KEY), metadata.get("names"), path, spectrogram)
+    preprocessing = read_metadata(metadata.get(checkpoint.KEY), metadata.get("names"), path, spectrogram)
     place = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
-    return checked(OnnxClassifier(session, ears, device=place, fingerprint=checkpoint.hash_of(data)[:12]), path)
+    return checked(OnnxClassifier(session, preprocessing, device=place, model_hash=checkpoint.hash_of(data)[:12]), path)
 
 
 def _providers(onnxruntime: Any, device: str | None) -> list[Any]:

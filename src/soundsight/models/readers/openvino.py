@@ -60,6 +60,6 @@ def read(
         raise ModelError(f"{folder} holds no OpenVINO model that can be opened ({one_line(error)}).") from error
     batch = model.inputs[0].partial_shape[0] if model.inputs else None
     check_step(0 if batch is None else "any" if batch.is_dynamic else batch.get_length(), folder)
-    ears = read_metadata(own, None, folder, spectrogram)
-    fingerprint = checkpoint.hash_of(*parts.values())[:12]
-    return checked(OpenVinoClassifier(network, ears, device=place.lower(), fingerprint=fingerprint), folder)
+    preprocessing = read_metadata(own, None, folder, spectrogram)
+    model_hash = checkpoint.hash_of(*parts.values())[:12]
+    return checked(OpenVinoClassifier(network, preprocessing, device=place.lower(), model_hash=model_hash), folder)
