@@ -86,7 +86,6 @@ def test_a_fold_that_was_trained_but_not_scored_ends_with_the_same_bytes(tones, 
             name="a",
             runs=tmp_path / "runs",
             workers=1,
-            say=lambda _: None,
             **QUICK,
         )
         return [(done.folder / f"fold{fold}-seed0" / "probabilities.npz") for fold in done.folds]
@@ -103,9 +102,7 @@ def test_a_fold_that_was_trained_but_not_scored_ends_with_the_same_bytes(tones, 
 
 def test_runs_on_the_same_data_are_averaged_whatever_their_pictures(tones, tmp_path):
     def run(name, preprocessing=EARS, **more):
-        return crossval(
-            tones, preprocessing, name=name, runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK, **more
-        )
+        return crossval(tones, preprocessing, name=name, runs=tmp_path / "runs", workers=1, **QUICK, **more)
 
     first = run("first", seeds=(0, 1))
     small = replace(EARS, image_size=32)
@@ -135,12 +132,10 @@ def test_runs_on_the_same_data_are_averaged_whatever_their_pictures(tones, tmp_p
 
 def test_versions_at_other_speeds_are_trained_on_and_never_scored(tones, tmp_path):
     slow_and_fast = replace(tones, speeds=(0.8, 1.25))
-    done = crossval(
-        slow_and_fast, EARS, name="s", only=[2], runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK
-    )
+    done = crossval(slow_and_fast, EARS, name="s", only=[2], runs=tmp_path / "runs", workers=1, **QUICK)
     assert done.pooled.count == 8
     assert len(list(Path(tones.cache).rglob("*.png"))) == 3 * 24
-    plain = crossval(tones, EARS, name="p", only=[2], runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK)
+    plain = crossval(tones, EARS, name="p", only=[2], runs=tmp_path / "runs", workers=1, **QUICK)
     fingerprints = [json.loads((run.folder / "settings.json").read_text())["data_fingerprint"] for run in (done, plain)]
     assert fingerprints[0] == fingerprints[1]
 
@@ -228,7 +223,7 @@ def test_sources_in_two_folds_stop_the_run(tones):
     table = Path(tones.root) / "meta" / "esc50.csv"
     table.write_text(table.read_text(encoding="utf-8").replace(",200,A", ",100,A"), encoding="utf-8")
     with pytest.raises(DatasetError, match="1 source recordings are in more than one fold, such as '100'"):
-        crossval(tones, EARS, workers=1, say=lambda _: None, **QUICK)
+        crossval(tones, EARS, workers=1, **QUICK)
 
 
 def test_equal_files_in_two_folds_stop_the_run_and_two_labels_are_named(tones):
@@ -279,17 +274,15 @@ def test_what_a_cross_validation_sets_itself_is_refused_with_what_to_write(tones
 def test_one_more_fold_leaves_finished_ones_in_the_summary(tones, tmp_path):
     def run(*only, **more):
         small = replace(EARS, image_size=32)
-        return crossval(
-            tones, small, name="a", runs=tmp_path, workers=1, say=lambda _: None, only=only, **{**QUICK, **more}
-        )
+        return crossval(tones, small, name="a", runs=tmp_path, workers=1, only=only, **{**QUICK, **more})
 
     assert run(2).folds == [2]
     assert run(1).folds == [1, 2] and run(1).pooled.count == 16
     start = tmp_path / "start.pt"
     shutil.copyfile(tmp_path / "a" / "fold1-seed0" / "run" / "weights" / "last.pt", start)
-    first = crossval(tones, EARS, runs=tmp_path, workers=1, say=lambda _: None, only=[1], **{**QUICK, "model": start})
+    first = crossval(tones, EARS, runs=tmp_path, workers=1, only=[1], **{**QUICK, "model": start})
     update_preprocessing(start, temperature=2.0)
-    again = crossval(tones, EARS, runs=tmp_path, workers=1, say=lambda _: None, only=[1], **{**QUICK, "model": start})
+    again = crossval(tones, EARS, runs=tmp_path, workers=1, only=[1], **{**QUICK, "model": start})
     assert first.folder != again.folder  # another file under the same name
 
 
@@ -303,23 +296,23 @@ def test_pictures_that_another_command_drew_meanwhile_are_refused(tones, tmp_pat
 
     with pytest.raises(DatasetError, match="was chosen anew by another command"):
         crossval(tones, small, name="a", runs=tmp_path / "runs", workers=1, say=say, **QUICK)
-    done = crossval(tones, small, name="a", runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK)
+    done = crossval(tones, small, name="a", runs=tmp_path / "runs", workers=1, **QUICK)
     assert done.folds == [1, 2, 3]
 
 
 def test_group_folds_never_divide_a_source(tones, tmp_path):
     """With strategy `group` the given folds are ignored and sources dealt anew."""
     config = DatasetConfig(**{**tones.__dict__, "split": SplitConfig(strategy="group")})
-    done = crossval(config, EARS, groups=2, name="g", runs=tmp_path / "runs", workers=1, say=lambda _: None, **QUICK)
+    done = crossval(config, EARS, groups=2, name="g", runs=tmp_path / "runs", workers=1, **QUICK)
     rows = list(csv.DictReader((done.folder / "predictions.csv").open(encoding="utf-8")))
     assert len(rows) == 24 and {row["fold"] for row in rows} == {"1", "2"}
 
 
 def test_folds_and_protocols_that_do_not_exist_are_named(tones):
     with pytest.raises(ConfigError, match="Fold 9 does not exist; ESC-50 has 1, 2, 3"):
-        crossval(tones, EARS, only=[9], say=lambda _: None, **QUICK)
+        crossval(tones, EARS, only=[9], **QUICK)
     with pytest.raises(ConfigError, match="protocol='best'"):
-        crossval(tones, EARS, protocol="best", say=lambda _: None, **QUICK)
+        crossval(tones, EARS, protocol="best", **QUICK)
 
 
 @pytest.mark.parametrize("device", ["0,1", [0, 1], "7"])

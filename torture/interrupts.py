@@ -40,7 +40,8 @@ def interrupt(place: Path, count: int, seed: int) -> dict[str, Any]:
                     "--workers", "2"],
         "predict": ["predict", model, str(place / "sounds" / "audio"), "--out", str(place / "answers.csv")],
         "train": ["train", f"data={few.data}", "epochs=1000", f"project={place / 'runs'}", *quick, "imgsz=32"],
-        "crossval": ["crossval", f"root={place / 'few'}", f"cache={few.cache}", *preprocessing, "epochs=300", "--name", "k",
+        "crossval": ["crossval", f"root={place / 'few'}", f"cache={few.cache}", *preprocessing, "epochs=300",
+                     "--name", "k",
                      *[word for word in quick if "workers" not in word]],
         "serve": ["serve", model, "--port", "0"],
     }  # fmt: skip

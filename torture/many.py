@@ -1,4 +1,4 @@
-"""Very many recordings: 100,000 files through `prepare` and `predict`, each rendered, predicted or listed with a reason.
+"""Very many recordings: 100,000 files through `prepare` and `predict`, each one used or listed with a reason.
 
     python -m torture.many --files 100000
 

@@ -7,7 +7,6 @@ name is fetched when it is used.
 from __future__ import annotations
 
 import importlib
-import warnings
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.1"
@@ -64,7 +63,9 @@ _FORMER = {"demo": "soundsight.synthesis.dataset", "report": "soundsight.reports
 
 def __getattr__(name: str) -> Any:
     if name in _FORMER:
-        warnings.warn(f"soundsight.{name} is now {_FORMER[name]}.", DeprecationWarning, stacklevel=2)
+        from soundsight.deprecation import warn
+
+        warn(f"soundsight.{name}", _FORMER[name])
         return importlib.import_module(_FORMER[name])
     if name not in _API:
         raise AttributeError(f"module 'soundsight' has no attribute {name!r}")

@@ -1,6 +1,6 @@
-"""What cannot work is said before long work begins: a forgotten mount, right, GPU or memory; data that cannot train.
+"""What cannot work is refused before long work begins: a forgotten mount, right, GPU or memory; data that cannot train.
 
-Each check raises one sentence that says what to add, before long work begins. All of them hold outside a
+Each check raises one message that says what to add, before long work begins. All of them hold outside a
 container as well, where the advice is another. PyTorch is imported by `check_gpus` only.
 """
 

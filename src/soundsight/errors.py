@@ -35,7 +35,7 @@ class ModelError(ConfigError):
 
 
 class InputsFailed(SoundsightError):
-    """Work finished, but some inputs failed; the sentence says how many and where they are listed."""
+    """Work finished, but some inputs failed; the message says how many and where they are listed."""
 
 
 def check_range(name: str, value: float, low: float, high: float, unit: str = "") -> None:

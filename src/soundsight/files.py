@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -13,7 +14,7 @@ import stat
 import tempfile
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(draft, path)
     except OSError as error:
         raise ConfigError(
-            f"{path} cannot be written ({error.strerror or error}); make room, or choose another place."
+            f"{path} cannot be written ({error.strerror or error}); free some space, or choose another folder."
         ) from error
     finally:
         with suppress(OSError):
@@ -242,16 +243,14 @@ def locked(
     name: str = LOCK,
     busy: str = "Another command is rendering images into {folder}; wait until it has, or choose another folder.",
     seconds: float = 0.0,
-    say: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
     """Hold a folder for one command at a time, by a lock that ends with the process.
 
     Args:
         folder: Made if it is missing.
         name: Of the lock file; any but `.lock` is removed at the end.
-        busy: What to say if another holds it.
+        busy: The message if another holds it.
         seconds: How long to wait for it; infinite is allowed.
-        say: Told once that it is waited for.
 
     Raises:
         ConfigError: The folder cannot be written, something else is in the lock's place, or another command
@@ -267,8 +266,8 @@ def locked(
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if say is not None and seconds:
-                say(f"Waiting for {folder}, which another command holds.")
+            if seconds:
+                logging.getLogger(__name__).info("Waiting for %s, which another command holds.", folder)
             lock.acquire(timeout=-1 if math.isinf(seconds) else seconds)
     except Timeout:
         raise ConfigError(busy.format(folder=folder)) from None

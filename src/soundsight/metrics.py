@@ -154,7 +154,7 @@ def score(targets: npt.ArrayLike, probabilities: npt.ArrayLike, names: Sequence[
     if values.ndim != 2 or values.shape[1] != len(names):
         raise ConfigError(
             f"probabilities have shape {values.shape}, but {len(names)} class names need "
-            f"(clips, {len(names)}); pass one row per clip and one column a class."
+            f"(clips, {len(names)}); pass one row per clip and one column per class."
         )
     classes = _check_targets(targets, len(values), len(names))
     sums = values.sum(axis=1, dtype=np.float64)
@@ -172,7 +172,7 @@ def _check_targets(targets: npt.ArrayLike, clips: int, size: int) -> IntArray:
     classes = np.asarray(targets)
     if classes.shape != (clips,):
         raise ConfigError(
-            f"targets have shape {classes.shape}, but there are {clips} rows to score; pass one class a row."
+            f"targets have shape {classes.shape}, but there are {clips} rows to score; pass one class per row."
         )
     if not clips:
         raise ConfigError("There are no clips to score; at least one is needed, so check the split.")
@@ -285,7 +285,7 @@ def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike) -> Temperatur
     """Most probable temperature (Guo et al., 2017, section 4.2, with a prior), and where it may lie.
 
     The prior on T is log-normal with median 1 and log-deviation `PRIOR_DEVIATION`: 19 of 20 such temperatures lie
-    between 1/2 and 2. It holds the prediction where few clips, or none that is wrong, would send it to 0 or to infinity;
+    between 1/2 and 2. It decides where few clips, or none that is wrong, would send it to 0 or to infinity;
     docs/predict.md has the measurement that it was chosen by. The interval is where the posterior's logarithm is within
     1.92 of its peak, half the 95 % quantile of chi-squared with one degree of freedom (Wilks, 1938).
 

@@ -1,4 +1,4 @@
-"""From waveform to image: the one function through which training, prediction and exports hear.
+"""From waveform to image: the one function through which training, prediction and exports go.
 
 Pure: no files, no plots. An image is three log-mel spectrograms of the same clip, each with another
 analysis window, as uint8 RGB: short windows show clicks, long ones show pitch.

@@ -1,4 +1,4 @@
-"""Recordings: from a file, a pipe or an array to mono float32 samples at the rate a model hears at.
+"""Recordings: from a file, a pipe or an array to mono float32 samples at a model's sample rate.
 
 Everything is read from start to end, in little memory, and counted: what a header announces is a claim. The decoder
 is chosen by the content: libsndfile, or else the program ffmpeg where it is installed. What is there of a damaged
@@ -107,7 +107,7 @@ class Recording:
 
     Attributes:
         info: What is known of it; its length is counted where no header tells.
-        damage: What was found to be wrong with it so far, a sentence; empty if nothing was.
+        damage: What was found to be wrong with it so far, one sentence; empty if nothing was.
     """
 
     def __init__(self, path: Path) -> None:

@@ -27,7 +27,7 @@ _MAX_BYTES = 1 << 32
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a model must know to hear: how to render clips, and what its outputs mean."""
+    """What travels with a model: how to render clips, and what its outputs mean."""
 
     names: tuple[str, ...]  # classes in the order of the model's outputs
     spectrogram: SpectrogramConfig
@@ -59,7 +59,7 @@ def read_preprocessing(
         supplied: Settings from the user, which win over the model's own.
 
     Raises:
-        ModelError: There are no preprocessing settings and none were supplied, or they are damaged or of a newer format.
+        ModelError: There are no settings and none were supplied, or they are damaged or of a newer format.
     """
     found = data if isinstance(data, dict) else {}
     config = _spectrogram(found, path)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import NoReturn
 
-from soundsight import __version__, interrupts
+from soundsight import __version__, interrupts, logs
 from soundsight.errors import SoundsightError, did_you_mean
 from soundsight.files import printable
 
@@ -33,11 +33,11 @@ COMMANDS = {
     "val": "score a model on a split: figures, tables, confusion matrices",
     "crossval": "train and score all folds: the true score",
     "tune": "search for better training settings, on a cluster or here",
-    "predict": "say what is in recordings, and when",
+    "predict": "predict what is in recordings, and when",
     "listen": "classify a microphone, live",
-    "embed": "write one vector a segment, for search and clustering",
+    "embed": "write one vector per segment, for search and clustering",
     "export": "convert a model to ONNX, OpenVINO, TorchScript, ...",
-    "explain": "show what a model attended to",
+    "explain": "show which parts of a sound spoke for a class",
     "report": "make one page of a validation or cross-validation",
     "serve": "open the web page and the JSON service",
 }
@@ -183,7 +183,8 @@ def _number(text: str) -> object:
 
 def _guarded(run: object, arguments: argparse.Namespace) -> int:
     try:
-        return run(arguments)  # type: ignore[operator, no-any-return]
+        with logs.sent_to(lambda text: print(printable(text), file=sys.stderr, flush=True)):
+            return run(arguments)  # type: ignore[operator, no-any-return]
     except SoundsightError as error:
         if arguments.debug:
             raise

@@ -1,4 +1,4 @@
-"""What several commands share: arguments, progress bars and the way things are said on a terminal."""
+"""What several commands share: arguments, progress bars and output on a terminal."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _speeds(text: str) -> tuple[float, ...]:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Accept how a model is loaded."""
     parser.add_argument("--device", help="cpu, 0, 1, ...; default: the first GPU, or else the CPU")
-    parser.add_argument("--spectrogram", metavar="FILE", help="settings to hear with, instead of the model's own")
+    parser.add_argument("--spectrogram", metavar="FILE", help="spectrogram settings to use instead of the model's own")
     parser.add_argument(
         "--trust-checkpoint", action="store_true", help="unpickle whatever the file holds; it may run code"
     )

@@ -21,9 +21,9 @@ EXAMPLES = [
     "soundsight crossval --folds 1 epochs=20      # one fold, for a quick comparison",
     "soundsight crossval --seeds 0,1,2            # an ensemble of three models a fold",
     "soundsight crossval model=yolo11n-cls.pt --with runs/crossval/a    # and averaged with the models of that run",
-    "soundsight crossval --shifts 4 --speeds 0.9,1.1    # each clip is predicted from twelve looks at it",
+    "soundsight crossval --shifts 4 --speeds 0.9,1.1    # each clip is predicted from twelve versions of it",
     "soundsight crossval --dataset urbansound8k clip_seconds=4",
-    "soundsight crossval --engine ray --address 10.0.0.1:6379    # a fold a GPU, or a node",
+    "soundsight crossval --engine ray --address 10.0.0.1:6379    # one fold per GPU or node",
     "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
 ]
 UNUSED = ("data", "split.train", "split.val", "split.test", "split.fractions")  # what only `prepare` lays out
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--folds", type=_numbers, default=(), help="test only these, such as 1,2")
     parser.add_argument("--groups", type=int, help="number of folds for data without (default: 5)")
-    parser.add_argument("--seeds", type=_numbers, default=(0,), help="one model a seed, averaged (default: 0)")
+    parser.add_argument("--seeds", type=_numbers, default=(0,), help="one model per seed, averaged (default: 0)")
     parser.add_argument(
         "--with",
         dest="others",
@@ -104,7 +104,6 @@ def score(
         others=arguments.others,
         name=arguments.name,
         workers=arguments.workers,
-        say=console.status,
         **where,
         **rest,
     )

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             image, reason.saliency, predictor.spectrogram, out, title=title,
             start_seconds=segment.start_seconds, end_seconds=segment.end_seconds,
         )  # fmt: skip
-    console.output(f"{title}, heard from {segment.start_seconds:g} to {segment.end_seconds:g} s; heat map: {out}")
+    console.output(f"{title}, from {segment.start_seconds:g} to {segment.end_seconds:g} s; heat map: {out}")
     return 0
 
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "other programs",
     )
     parser.add_argument("--out", metavar="FILE", help="where to put it (default: beside the checkpoint)")
-    parser.add_argument("--spectrogram", metavar="FILE", help="settings to hear with, instead of the model's own")
+    parser.add_argument("--spectrogram", metavar="FILE", help="spectrogram settings to use instead of the model's own")
     parser.add_argument(
         "--trust-checkpoint", action="store_true", help="unpickle whatever the file holds; it may run code"
     )

@@ -18,7 +18,7 @@ EXAMPLES = [
     "soundsight listen last.pt",
     "soundsight listen --list-devices",
     "soundsight listen last.pt --device-name pulse --every 0.5 --threshold 0.6",
-    "soundsight listen last.onnx --input 3 --format jsonl >> heard.jsonl",
+    "soundsight listen last.onnx --input 3 --format jsonl >> predictions.jsonl",
 ]
 
 

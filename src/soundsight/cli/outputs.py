@@ -71,7 +71,7 @@ def predictions() -> re.Pattern[bytes]:
 
 
 class Timelines:
-    """Draws one image a recording."""
+    """Plots one image per recording."""
 
     def __init__(self, paths: dict[str, Path], predictor: Predictor) -> None:
         self.paths = paths

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SUMMARY = "Say what is in recordings, and when: one prediction per segment."
+SUMMARY = "Predict what is in recordings, and when: one prediction per segment."
 EXAMPLES = [
     "soundsight predict last.pt clip.wav",
     "soundsight predict last.pt field/ 'night/*.flac' --format csv --out predictions.csv",
     "soundsight predict last.pt night.flac --hop 1 --threshold 0.5 --threshold dog=0.8 --merge",
     "soundsight predict last.pt night.flac --format audacity --out night.txt   # a label track",
-    "soundsight predict last.pt field/ --format raven --out tables/            # one file a recording",
+    "soundsight predict last.pt field/ --format raven --out tables/            # one file per recording",
     "soundsight predict last.onnx night.flac --summary --timeline night.png",
     "soundsight predict fold1.pt night.flac --with fold2.pt fold3.pt            # the mean of three models",
-    "soundsight predict last.pt field/ --shifts 4 --speeds 0.9,1.1             # surer, and twelve times the work",
+    "soundsight predict last.pt field/ --shifts 4 --speeds 0.9,1.1             # more accurate, twelve times the work",
     "arecord -f S16_LE -r 16000 -c 1 | soundsight predict last.pt -            # WAV from a pipe",
     "soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out predictions/",
     "nc -l 5000 | soundsight predict last.pt - --raw 16000 --format jsonl      # 16-bit mono, no header",
@@ -204,7 +204,9 @@ def check_output(chosen: str, arguments: argparse.Namespace, count: int) -> None
         )
     if writer.per_recording:
         if count > 1 and not arguments.out:
-            raise ConfigError(f"Format {chosen} makes one file a recording; name a folder for all {count} with --out.")
+            raise ConfigError(
+                f"Format {chosen} makes one file per recording; name a folder for all {count} with --out."
+            )
         if count > 1 and Path(arguments.out).is_file():
             raise ConfigError(f"{arguments.out} is a file, but {count} recordings need a folder; name one with --out.")
     elif arguments.out and Path(arguments.out).is_dir():
@@ -253,7 +255,7 @@ def open_predictor(arguments: argparse.Namespace) -> Predictor:
 
 
 def make_options(arguments: argparse.Namespace, **more: Any) -> Options:
-    """Options of listening from the arguments that all commands share."""
+    """Options of prediction from the arguments that all commands share."""
     from soundsight.inference import Options
 
     return Options(window_seconds=arguments.segment, hop_seconds=arguments.hop, batch=arguments.batch, **more)

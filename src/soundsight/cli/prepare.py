@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
     console.add_data_files(parser)
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument("--gallery", metavar="FILE", help="also render a contact sheet with one clip a class")
+    parser.add_argument("--gallery", metavar="FILE", help="also render a contact sheet with one clip per class")
     parser.add_argument("--replace", action="store_true", help="replace what data/ holds of another data set")
     outputs.add_overwrite(parser)
     engine.add_arguments(parser)

@@ -8,7 +8,7 @@ from soundsight.cli import console, outputs
 from soundsight.errors import ConfigError
 from soundsight.files import check_folder
 
-SUMMARY = "Make one page of a validation or cross-validation: figures, matrix, mistakes to see and hear."
+SUMMARY = "Make one page of a validation or cross-validation: figures, matrix, mistakes to look and listen to."
 EXAMPLES = [
     "soundsight report runs/classify/val-test                        # writes report.html into it",
     "soundsight report runs/crossval/esc-50-1a2b3c4d --out esc50.html",

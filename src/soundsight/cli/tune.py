@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not space:
         space, _ = parse_space({key: value for key, value in SPACE.items() if key not in fixed})
     data = os.path.abspath(str(fixed.get("data") or "data"))
-    console.check_exists(data, "folder of pictures")
+    console.check_exists(data, "folder of images")
     folder = Path("runs/tune", arguments.name).absolute()
     checks.check_writable(folder)
     config = os.path.abspath(config) if os.path.exists(config) else config

@@ -14,7 +14,7 @@ from soundsight.files import check_folder
 SUMMARY = "Score a model on a split: figures, tables, confusion matrices."
 EXAMPLES = [
     "soundsight val runs/classify/train/weights/last.pt --split test",
-    "soundsight val last.pt --split test --shifts 4 --speeds 0.9,1.1   # average over twelve looks at each clip",
+    "soundsight val last.pt --split test --shifts 4 --speeds 0.9,1.1   # average over twelve versions of each clip",
 ]
 
 

@@ -68,7 +68,7 @@ def near_pairs(
 
     Args:
         fingerprints: Of each clip, as `survey` made them; of exact duplicates, give one.
-        clip_seconds: Length up to which clips are heard.
+        clip_seconds: Length up to which clips are compared.
         workers: Processes that compare samples; `None` takes one a core.
         progress: Called with (steps done, steps in all).
     """

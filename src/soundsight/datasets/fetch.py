@@ -35,7 +35,7 @@ FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FullDisk(DatasetError):
-    """There is no room; what has arrived is still of use."""
+    """The disk is full; what has arrived is still of use."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def discard(file: Path) -> None:
 
 
 def check_space(folder: Path, wanted: int) -> None:
-    """Make sure that a disk has room for so many bytes.
+    """Make sure that a disk has space for so many bytes.
 
     Raises:
         FullDisk: It has not.
@@ -206,7 +206,7 @@ class _Transfer:
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity", "User-Agent": "soundsight"}
         have = self._have()
-        # Without a mark of its version, a file could change under us: then only a checksum permits going on.
+        # Without a version tag, a file could change under us: then only a checksum permits going on.
         if have and self.origin and (self.origin.validator or self.md5):
             headers["Range"] = f"bytes={have}-"
             if self.origin.validator:

@@ -17,7 +17,7 @@ def imbalance(counts: Mapping[str, Mapping[str, int]]) -> float:
 
 
 def about_counts(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
-    """Findings ("bad" or "look", sentence) on clips by label and split."""
+    """Findings ("bad" or "look", message) on clips by label and split."""
     findings = []
     empty = {label for label, numbers in counts.items() if not sum(numbers.values())}
     for split in SPLITS:

@@ -169,7 +169,7 @@ def problem(rows: Iterable[Row], strategy: str = "", *, val: bool = True) -> str
     Args:
         rows: The clips.
         strategy: How they were split.
-        val: Whether the training looks at `val`.
+        val: Whether the training uses `val`.
     """
     used = [row for row in rows if row.split]
     labels, groups = {row.label for row in used}, {row.source for row in used}

@@ -66,20 +66,19 @@ def prepare(
         config: Where the recordings are, how they are labelled and split.
         spectrogram: How they are rendered.
         replace_data: Replace what the data folder holds of another data set.
-        workers: Processes; `None` takes one a core.
+        workers: Processes; `None` takes one per core.
         progress: Called with (clips done, clips in all).
         run: What gives out the work: this machine's processes, or a cluster.
 
     Returns:
-        Counts, leaks and failures. Clips that could not be read are in `failures` and in
-        `data/failures.csv`; all others are there.
+        Counts, leaks and failures (also in `data/failures.csv`).
 
     Raises:
         DatasetError: The data set as a whole is not usable.
         ConfigError: A folder cannot be written, or holds images that are not ours or of another data set.
     """
-    config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
     started = time.monotonic()
+    config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
     if run is parallel.run:
         parallel.warm_up(images.__name__, workers=workers)
     catalogue = read_catalogue(config)
@@ -89,7 +88,6 @@ def prepare(
     versions = versions_of([clip for clip, split in splits.items() if split == "train"], config.speeds)
     catalogue = replace(catalogue, clips=[*catalogue.clips, *versions])
     paths = image_paths(catalogue.clips)
-    labels = class_order(catalogue.labels)
     cache, data = Path(config.cache), Path(config.data)
     with files.locked(cache), files.locked(data):
         _check_places(data, SPLITS)
@@ -110,14 +108,14 @@ def prepare(
                 "dataset": {**to_dict(config), "name": catalogue.name},
                 "spectrogram": to_dict(spectrogram),
                 "fingerprint": manifest.data_hash(rows),
-                "labels": labels,
+                "labels": class_order(catalogue.labels),
             },
         )
         manifest.write_rows(data / manifest.MANIFEST, rows)
     return Prepared(
         data=data,
         cache=cache,
-        labels=labels,
+        labels=class_order(catalogue.labels),
         counts=count(row.split for row in rows if row.speed == 1),
         versions=sum(row.speed != 1 for row in rows),
         leaks=find_leaks(splits, catalogue.shared_sources, spectrogram.clip_seconds),

@@ -138,7 +138,7 @@ def check(root: Path, record: Published, *, checksums: bool = True, progress: Pr
         progress: Called with ("check", recordings done, recordings in all).
 
     Raises:
-        DatasetError: Something is missing or differs; the sentence names the first such file.
+        DatasetError: Something is missing or differs; the message names the first such file.
     """
     catalogue = record.read(root)
     if catalogue.failures:

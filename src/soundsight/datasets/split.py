@@ -135,7 +135,7 @@ def _place(clip: Clip) -> str:
 
 
 def _mislabelled(first: Clip, clip: Clip) -> bool:
-    """Whether equal stretches of two files differ in label; in one file, two sounds may well be heard at once."""
+    """Whether equal stretches of two files differ in label; in one file, two sounds may well overlap."""
     same = (first.start_seconds, first.end_seconds) == (clip.start_seconds, clip.end_seconds)
     return same and first.file != clip.file and first.label != clip.label
 
@@ -232,7 +232,7 @@ def _deal(clips: Sequence[Clip], shares: Sequence[float], seed: int, clip_second
 
 
 def lacking(labels: Iterable[str], there: Collection[str], where: str) -> list[str]:
-    """A sentence on the classes without a clip `where`; none if there are none."""
+    """A message on the classes without a clip `where`; none if there are none."""
     missing = [label for label in labels if label not in there]
     if not missing:
         return []

@@ -1,7 +1,7 @@
-"""Survey: each clip heard once and measured, before anyone trains on it.
+"""Survey: each clip read once and measured, before anyone trains on it.
 
 Level, silence and clipping are taken from the samples as they are in the file, at its own rate, mixed to
-mono. Two marks tell clips apart: a digest of these samples (exact duplicates) and a fingerprint, a small
+mono. Two values tell clips apart: a digest of these samples (exact duplicates) and a fingerprint, a small
 image of levels (near duplicates, see `duplicates`). Nothing is written here.
 """
 
@@ -31,7 +31,7 @@ CLIPPED_LEVEL, CLIPPED_RUN = 0.98, 3  # as many equal samples at this level are 
 
 @dataclass(frozen=True)
 class Task:
-    """Measure `clip`, of which a model with these settings hears at most `config.clip_seconds`."""
+    """Measure `clip`, of which at most `config.clip_seconds` are used."""
 
     clip: Clip
     config: SpectrogramConfig
@@ -66,7 +66,7 @@ def survey(
 
     Args:
         clips: The clips; whole recordings are cut into windows first (`windows.cut_windows`).
-        config: How a model would hear them.
+        config: The model's spectrogram settings.
         workers: Processes; `None` takes one a core.
         progress: Called with (clips done, clips in all).
 

@@ -16,7 +16,7 @@ from soundsight.datasets.survey import Measured
 
 CONFIDENT = 0.8  # a wrong prediction at least this probable makes its label suspicious
 MOSTLY_SILENT, SILENT = 0.5, 0.999  # share of samples in digital silence
-CLIPPED = 0.001  # share of clipped samples from which on it can be heard
+CLIPPED = 0.001  # share of clipped samples from which on it is audible
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Survey:
 
     @cached_property
     def findings(self) -> list[tuple[str, str]]:
-        """What a trainer should know: ("bad", "look" or "good", sentence), worst first."""
+        """What a trainer should know: ("bad", "look" or "good", message), worst first."""
         order = {"bad": 0, "look": 1, "good": 2}
         return sorted([*_about_splits(self), *_about_clips(self)], key=lambda item: order[item[0]])
 
@@ -142,6 +142,6 @@ def _about_clips(found: Survey) -> list[tuple[str, str]]:
         findings.append(("look", f"{text}. Most of their image is padding."))
     if len({m.sample_rate for m in found.measured.values()}) > 1:
         findings.append(
-            ("look", "Recordings have several sample rates; if they differ by class, a model can hear that.")
+            ("look", "Recordings have several sample rates; if they differ by class, a model can learn that.")
         )
     return findings

@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from soundsight.datasets.catalogue import Catalogue, read_catalogue
 from soundsight.datasets.names import safe_name
 from soundsight.datasets.prepare import render_all, with_versions
 from soundsight.datasets.split import find_leaks, folds, lacking, with_group_folds
+from soundsight.deprecation import takes_say
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation.ensemble import join, read_members, read_settings
 from soundsight.evaluation.folds import Plan, Scored, is_scored, score_fold, score_folds, scores_of
@@ -52,7 +54,7 @@ GIVEN = {
 }
 LAST = {"patience": "protocol last trains all epochs; set epochs="}  # one more of them, unless epochs are scored
 Protocol = Literal["last", "train-val-test"]
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class CrossValidation:
     per_fold: dict[int, tuple[float, float]]  # top-1 and top-5
 
 
+@takes_say
 def crossval(
     dataset: DatasetConfig | None = None,
     spectrogram: SpectrogramConfig | None = None,
@@ -83,12 +86,11 @@ def crossval(
     name: str | None = None,
     runs: str | Path = "runs/crossval",
     workers: int | None = None,
-    say: Say = print,
     run: parallel.Run = parallel.run,
     run_folds: parallel.Run | None = None,
     **overrides: Any,
 ) -> CrossValidation:
-    """Train and score every fold of a data set.
+    """Train and score every fold of a data set; `logging.getLogger("soundsight")` tells how far it is.
 
     Args:
         dataset: The data set; strategy `fold` uses its own folds, `group` deals its sources to `groups`.
@@ -105,13 +107,12 @@ def crossval(
         name: Folder below `runs`; `None` makes one from the settings, so that the same call continues.
         runs: Parent of the run's folder.
         workers: Processes that render.
-        say: Receives one line of progress at a time.
         run: What gives out the rendering.
         run_folds: What gives out the folds; `None` trains them here, one after the other.
         overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
 
     Raises:
-        SoundsightError: Settings, data or weights do not fit; the sentence says which.
+        SoundsightError: Settings, data or weights do not fit; the message says which.
     """
     dataset, spectrogram = dataset or DatasetConfig(), spectrogram or SpectrogramConfig()
     tta = TTA(shifts, tuple(speeds))
@@ -124,12 +125,12 @@ def crossval(
     _check_device(arguments.get("device"), elsewhere=run_folds is not None)
     catalogue = _catalogue_with_folds(dataset, groups, spectrogram.clip_seconds)
     tested = _tested_folds(catalogue, only, protocol)
-    report_leaks(catalogue, say, spectrogram.clip_seconds)
-    report_classes(catalogue, tested, say)
+    report_leaks(catalogue, spectrogram.clip_seconds)
+    report_classes(catalogue, tested)
     drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
-    with locked(Path(dataset.cache), seconds=math.inf, say=say):
+    with locked(Path(dataset.cache), seconds=math.inf):
         rows, failures, rendered = render_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
-    say(f"{len(rows)} images are ready ({rendered} rendered now, {len(failures)} clips failed).")
+    log.info("%d images are ready (%d rendered now, %d clips failed).", len(rows), rendered, len(failures))
     how = {"protocol": protocol, "seeds": list(seeds), **_recipe(arguments, augmentation)}
     settings = how | _describe(dataset, spectrogram, rows)
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
@@ -141,16 +142,16 @@ def crossval(
     plan = Plan(folder, root, cache, rows, catalogue.labels, arguments, spectrogram, augmentation, tta)
     jobs = [(fold, seed) for fold in tested for seed in seeds]
     if run_folds is None:
-        scored = {(fold, seed): score_fold(plan, fold, folds(catalogue), protocol, seed, say) for fold, seed in jobs}
+        scored = {(fold, seed): score_fold(plan, fold, folds(catalogue), protocol, seed) for fold, seed in jobs}
     else:
-        scored = score_folds(plan, jobs, folds(catalogue), protocol, run_folds, say)
+        scored = score_folds(plan, jobs, folds(catalogue), protocol, run_folds)
     done = {fold: [scored[fold, seed] for seed in seeds] for fold in tested}
     record: dict[str, Any] = {**settings, **asdict(tta), "versions": versions(), "source": dataset.root}
-    summary = _summarise(plan, done, record, say)
+    summary = _summarise(plan, done, record)
     if not others:
         return summary
     record["others"] = [read_settings(Path(other)) for other in others]
-    return _summarise(plan, join(done, joining), record, say, "with-" + "+".join(Path(o).name for o in others))
+    return _summarise(plan, join(done, joining), record, "with-" + "+".join(Path(o).name for o in others))
 
 
 def _catalogue_with_folds(dataset: DatasetConfig, groups: int | None, clip_seconds: float) -> Catalogue:
@@ -198,7 +199,7 @@ def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list
     }
 
 
-def report_leaks(catalogue: Catalogue, say: Say, clip_seconds: float) -> None:
+def report_leaks(catalogue: Catalogue, clip_seconds: float) -> None:
     """Check that no sound is in two folds; say which known exceptions there are.
 
     Raises:
@@ -214,21 +215,21 @@ def report_leaks(catalogue: Catalogue, say: Say, clip_seconds: float) -> None:
     if leaks.copies:
         raise DatasetError(leaks.warnings("fold")[0])
     for text in leaks.warnings("fold"):
-        say(f"Warning: {text}")
+        log.warning(text)
     if leaks.known:
-        say(f"Known exceptions of {catalogue.name}: sources in two folds are {', '.join(leaks.known)}; kept.")
+        log.info("Known exceptions of %s: groups in two folds are %s; kept.", catalogue.name, ", ".join(leaks.known))
     else:
-        say("No source recording is in two folds.")
+        log.info("No source recording is in two folds.")
 
 
-def report_classes(catalogue: Catalogue, tested: Sequence[int], say: Say) -> None:
+def report_classes(catalogue: Catalogue, tested: Sequence[int]) -> None:
     """Name the classes that a tested fold lacks, and those that only it has."""
     for fold in tested:
         sides = {True: "tested", False: "trained on"}
         for side, what in sides.items():
             there = {clip.label for clip in catalogue.clips if (clip.fold == fold) == side}
             for text in lacking(catalogue.labels, there, f"that is {what} for fold {fold}"):
-                say(f"Warning: {text}")
+                log.warning(text)
 
 
 def _tested_folds(catalogue: Catalogue, only: Sequence[int], protocol: str) -> list[int]:
@@ -261,9 +262,7 @@ def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, A
     return folder
 
 
-def _summarise(
-    plan: Plan, done: dict[int, list[Scored]], settings: dict[str, Any], say: Say, below: str = ""
-) -> CrossValidation:
+def _summarise(plan: Plan, done: dict[int, list[Scored]], settings: dict[str, Any], below: str = "") -> CrossValidation:
     """Average the models of each fold, pool the folds, write everything."""
     members = {fold: [scores_of(s) for s in several] for fold, several in done.items()}
     merged = {
@@ -300,7 +299,7 @@ def _summarise(
     )
     _write_folds(folder / "folds.csv", per_fold)
     deviation = "" if spreads[0].std is None else f" ± {spreads[0].std:.2%}"
-    say(f"Top-1 over {len(per_fold)} folds: {spreads[0].mean:.2%}{deviation}; see {folder}.")
+    log.info(f"Top-1 over {len(per_fold)} folds: {spreads[0].mean:.2%}{deviation}; see {folder}.")
     return CrossValidation(folder, list(per_fold), spreads[0], spreads[1], pooled, per_fold)
 
 

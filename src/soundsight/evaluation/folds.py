@@ -5,8 +5,9 @@ All a fold needs is in its `Plan`, so it may run wherever the run's folder and t
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from soundsight import parallel
+from soundsight import logs, parallel
 from soundsight.backend.compat import is_unfinished, weights_of
 from soundsight.backend.train import train as train_images
 from soundsight.config import AugmentConfig, SpectrogramConfig
@@ -28,7 +29,7 @@ from soundsight.evaluation.scoring import TTA, clips_of, list_images, logits_of
 from soundsight.files import locked, write_bytes, write_text
 from soundsight.metrics import Scores, score
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
 TRAINED = "trained"  # marks a model that needs no more training
 LOCK_SECONDS = 120.0  # for a worker of a lost driver to end
 BUSY = "Another process trains in {folder}; wait until it ends, then run the same command again."
@@ -60,7 +61,7 @@ class Scored:
 
 
 def score_folds(
-    plan: Plan, jobs: list[tuple[int, int]], all_folds: list[int], protocol: str, run_folds: parallel.Run, say: Say
+    plan: Plan, jobs: list[tuple[int, int]], all_folds: list[int], protocol: str, run_folds: parallel.Run
 ) -> dict[tuple[int, int], Scored]:
     """Each fold and seed on a worker of its own, which sees the run's folder and the images.
 
@@ -77,17 +78,18 @@ def score_folds(
             raise SoundsightError(f"Fold {job[0]}, seed {job[1]}: {result} Run the same command again to continue.")
         scored[job], lines = result
         for line in lines:
-            say(line)
+            log.info(line)
     return scored
 
 
 def _fold_there(plan: Plan, all_folds: list[int], protocol: str, job: tuple[int, int]) -> tuple[Scored, list[str]]:
-    """On a worker: one fold, and what there is to say of it."""
+    """On a worker: one fold, and its messages."""
     lines: list[str] = []
-    return score_fold(plan, job[0], all_folds, protocol, job[1], lines.append), lines
+    with logs.sent_to(lines.append):
+        return score_fold(plan, job[0], all_folds, protocol, job[1]), lines
 
 
-def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
+def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed: int) -> Scored:
     """Train and score one fold with one seed, or read what a former run left.
 
     Raises:
@@ -96,36 +98,36 @@ def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed:
     work = plan.folder / f"fold{fold}-seed{seed}"
     with locked(work, busy=BUSY, seconds=LOCK_SECONDS):
         if is_scored(plan.folder, fold, seed, plan.tta):
-            say(f"Fold {fold}, seed {seed}: done before, kept.")
+            log.info("Fold %d, seed %d: done before, kept.", fold, seed)
             return read_scored(work / result_name(plan.tta))
-        return _score_anew(plan, work, fold, all_folds, protocol, seed, say)
+        return _score_anew(plan, work, fold, all_folds, protocol, seed)
 
 
-def _score_anew(plan: Plan, work: Path, fold: int, all_folds: list[int], protocol: str, seed: int, say: Say) -> Scored:
+def _score_anew(plan: Plan, work: Path, fold: int, all_folds: list[int], protocol: str, seed: int) -> Scored:
     data = work / "data"
     _lay_out(plan, data, fold, all_folds, protocol)
     model = weights_of(work / "run", best=protocol != "last")
     if not (work / TRAINED).is_file():
-        _train(plan, work, seed, protocol, say=lambda text: say(f"Fold {fold}, seed {seed}: {text}"))
+        _train(plan, work, fold, seed, protocol)
     scored = _score(plan, model, data)
     _write(work / result_name(plan.tta), scored)
     shutil.rmtree(data, ignore_errors=True)
-    say(f"Fold {fold}, seed {seed}: top-1 {scores_of(scored).top1:.1%}.")
+    log.info("Fold %d, seed %d: top-1 %.1f%%.", fold, seed, 100 * scores_of(scored).top1)
     return scored
 
 
-def _train(plan: Plan, work: Path, seed: int, protocol: str, *, say: Say) -> None:
+def _train(plan: Plan, work: Path, fold: int, seed: int, protocol: str) -> None:
     """Train one model, from the start or from where a killed run left off; a marker file says it is whole."""
     last = weights_of(work / "run")
     arguments = {**plan.arguments, "data": str(work / "data"), "seed": seed, "project": str(work), "name": "run"}
     arguments |= {"exist_ok": True, "val": protocol != "last", "plots": False}
     if resumable(last):
-        say("continuing.")
+        log.info("Fold %d, seed %d: continuing.", fold, seed)
         arguments["resume"] = str(last)
     else:
         for text in seen.check_start(work / "data" / "test", plan.arguments):
-            say(text)
-        say("training.")
+            log.warning("Fold %d, seed %d: %s", fold, seed, text)
+        log.info("Fold %d, seed %d: training.", fold, seed)
         shutil.rmtree(work / "run", ignore_errors=True)
     known = seen.with_start(seen.record(work / "data"), plan.arguments)
     labels = folder_labels(plan.labels)
@@ -137,7 +139,7 @@ def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: 
     """Link the images of one fold's training and test.
 
     Ultralytics insists on a `val` folder. With protocol `last` it gets the first training clip of each
-    class, so that not even its progress display looks at the test fold.
+    class, so that not even its progress display reads the test fold.
     """
     held = all_folds[(all_folds.index(fold) + 1) % len(all_folds)] if protocol != "last" else None
     rows, shown = [], []

@@ -1,6 +1,6 @@
 """Inspect: a data set looked at before anyone trains on it.
 
-Catalogue, split and segments are those that `prepare` would use; each clip is heard once, duplicates are
+Catalogue, split and segments are those that `prepare` would use; each clip is read once, duplicates are
 searched, and what a trainer should know becomes a list of findings and one page. Nothing else is written.
 """
 

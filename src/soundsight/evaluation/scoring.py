@@ -1,4 +1,4 @@
-"""From a folder of images and a model to probabilities, one row an image."""
+"""From a folder of images and a model to probabilities, one row per image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Images = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class TTA:
-    """Several looks at each clip, whose log-probabilities are averaged."""
+    """Test-time augmentation: several versions of each clip, whose log-probabilities are averaged."""
 
     shifts: int = 1  # circular time shifts
     speeds: tuple[float, ...] = ()  # also rendered at these, each in all time shifts
@@ -38,7 +38,7 @@ class TTA:
             raise ConfigError(f"shifts={self.shifts} is not allowed: it must be 1 or more.")
 
     def __str__(self) -> str:
-        """For names of files; empty for a plain look."""
+        """For names of files; empty without TTA."""
         speeds = "speeds" + "+".join(f"{speed:g}" for speed in self.speeds)
         return "-".join([f"shifts{self.shifts}"] * (self.shifts > 1) + [speeds] * bool(self.speeds))
 
@@ -86,7 +86,7 @@ def classes_in(folder: Path) -> set[str]:
 
 
 def check_preprocessing(files: Sequence[Path], config: SpectrogramConfig, model: str | Path) -> None:
-    """Make sure that images were rendered as the model hears.
+    """Make sure that images were rendered with the model's settings.
 
     Raises:
         ModelError: An image of ours was rendered with other settings.
@@ -168,7 +168,7 @@ def logits_of(
     tta: TTA | None = None,
     clips: Sequence[Clip] = (),
 ) -> npt.NDArray[np.float32]:
-    """Raw scores `(N, classes)` of images; with several views the mean over them.
+    """Raw scores `(N, classes)` of images; with TTA the mean over the versions.
 
     The mean is one of log-probabilities, so that a temperature still applies.
 
@@ -176,7 +176,7 @@ def logits_of(
         classifier: The model.
         files: Images.
         batch: Images at once.
-        views: How to look at each; `None` takes it as it is.
+        tta: Test-time augmentation; `None` is none.
         clips: Of each image, where there are speeds.
 
     Raises:

@@ -63,7 +63,7 @@ def with_start(found: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str,
 
 
 def check_start(tested: Path, arguments: Mapping[str, Any]) -> list[str]:
-    """The starting weights that do not say what they were trained on, each in a sentence.
+    """The starting weights that do not say what they were trained on, one message each.
 
     Args:
         tested: Folder of the images that the trained model is to be scored on.

@@ -62,7 +62,7 @@ def train(
         The run's folder and checkpoints; the folder holds the model card too.
 
     Raises:
-        SoundsightError: Settings, images or weights do not fit; the sentence says which.
+        SoundsightError: Settings, images or weights do not fit; the message says which.
     """
     if overrides.get("resume"):
         if config is not None:

@@ -1,6 +1,6 @@
-"""Live sound: a microphone, or whatever plays its part, classified as it is heard.
+"""Live sound: a microphone, or another input, classified as it arrives.
 
-An input hands over blocks with the time at which their last sample was heard. The last clip length of sound
+An input hands over blocks with the time at which their last sample was recorded. The last clip length of sound
 is kept in a ring; each tick, the newest sound in it is resampled, rendered and classified as `predict` does.
 Blocks that come while the model is busy wait in a queue; ticks that are missed are not made up for.
 """
@@ -31,7 +31,7 @@ class Input(Protocol):
     """Where live sound comes from."""
 
     sample_rate: int  # Hz
-    overruns: int  # times that sound was lost before it could be heard
+    overruns: int  # times that sound was lost before it could be processed
 
     def waiting_seconds(self) -> float:
         """Sound that is there already but not handed over yet."""
@@ -53,7 +53,7 @@ class Device:
 
 @dataclass(frozen=True, eq=False)
 class LivePrediction:
-    """What was heard in the clip length of sound that ends at `seconds`."""
+    """The prediction for the clip length of sound that ends at `seconds`."""
 
     seconds: float  # of sound since the start
     label: str

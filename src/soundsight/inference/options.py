@@ -1,4 +1,4 @@
-"""How a recording is listened to: segment, hop, thresholds; checked once, against the model's preprocessing."""
+"""How a recording is cut and decided on: segment, hop, thresholds; checked once, against the model's preprocessing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROCESSOR_BATCH, GPU_BATCH = 8, 32
 
 @dataclass(frozen=True)
 class Options:
-    """How to listen; the defaults predict once a clip length, as in training."""
+    """How to predict; the defaults give one prediction per clip length, as in training."""
 
     window_seconds: float | None = None  # length of a segment; None is the model's clip length
     hop_seconds: float | None = None  # from one segment to the next; None is the segment's length
@@ -28,7 +28,7 @@ class Options:
     # Least probability of a class, below which it is "unknown"; by class name, "" for the others; None: the model's.
     threshold: float | Mapping[str, float] | None = None
     shifts: int = 1  # circular time shifts of each image whose probabilities are averaged
-    speeds: Sequence[float] = ()  # each segment is also heard at these, as a tape that runs slower or faster
+    speeds: Sequence[float] = ()  # each segment is also predicted at these speeds, as a tape that runs slower or faster
     batch: int | None = None  # images that the network sees at once; None: what suits the processor or GPU
     steady: bool = False  # fill every batch up, so that no digit of a prediction depends on what is listed beside it
 
@@ -70,7 +70,7 @@ def resolve(
     segment = config.clip_seconds if options.window_seconds is None else options.window_seconds
     if segment > config.clip_seconds:
         raise ConfigError(
-            f"window={segment:g} s is longer than what this model hears at once, {config.clip_seconds:g} s; "
+            f"window={segment:g} s is longer than this model's clip length, {config.clip_seconds:g} s; "
             "use a shorter segment (the hop sets how often one begins)."
         )
     hop = segment if options.hop_seconds is None else options.hop_seconds

@@ -1,4 +1,4 @@
-"""A model that listens: recordings in, timed predictions out."""
+"""A model with its preprocessing: recordings in, timed predictions out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from soundsight import parallel
 from soundsight.config import SpectrogramConfig
+from soundsight.deprecation import Former
 from soundsight.errors import AudioError, ConfigError
 from soundsight.inference.options import GPU_BATCH, PROCESSOR_BATCH, Options, Resolved, decide, resolve
 from soundsight.inference.pipeline import Ended, Rendered, compute
@@ -60,8 +61,12 @@ class Predictor:
 
     @property
     def clip_seconds(self) -> float:
-        """What the model hears at once, in seconds: the longest segment."""
+        """The model's clip length in seconds: the longest segment."""
         return self.spectrogram.clip_seconds
+
+    fingerprint = Former("model_hash")
+    windows = Former("predictions")
+    answers = Former("results")
 
     def __repr__(self) -> str:
         return (
@@ -139,7 +144,7 @@ class Predictor:
 
         Args:
             sources: The recordings, in the order of the predictions.
-            options: How to listen.
+            options: How to predict.
             watch: Called with each segment and how it was rendered.
         """
         how = self.resolve(options)
@@ -219,15 +224,15 @@ def load(
         model: A checkpoint `.pt`, or an exported `.onnx` or OpenVINO folder; or several of them,
             whose probabilities are averaged.
         device: "cpu", "cuda", "0"...; `None` takes the first GPU, or else the CPU.
-        spectrogram: Other preprocessing than the model's own; predictions then say so.
+        spectrogram: Other spectrogram settings than the model's own; predictions then say so.
         trust: Load a checkpoint that holds more than data; a hostile file then runs code.
         threads: Processor threads to use; `None` takes all.
         runtime: What computes the predictions of a checkpoint: "pytorch", "onnxruntime", or "auto": ONNX Runtime on a
             processor, where it is installed and agrees with PyTorch, which it is much quicker to load than.
 
     Raises:
-        ModelError: The model is missing, unsafe, damaged, or has no preprocessing and none were supplied.
-        ConfigError: Several models know different classes, or hear differently.
+        ModelError: The model is missing, unsafe, damaged, or has no preprocessing settings and none were supplied.
+        ConfigError: Several models differ in classes or spectrogram settings.
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads={threads} is not allowed; it must be 1 or more.")
@@ -286,7 +291,7 @@ def _options(how: dict[str, Any]) -> Options:
         if key not in known:
             from soundsight.config import unknown_key
 
-            raise ConfigError(unknown_key(key, known, "the options of listening"))
+            raise ConfigError(unknown_key(key, known, "the options of prediction"))
     return replace(Options(), **how)
 
 

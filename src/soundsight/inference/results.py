@@ -1,4 +1,4 @@
-"""What is said of recordings: segments, predictions, summaries, vectors; plain values that print well."""
+"""Predictions for segments, summaries of recordings, vectors: plain values that print well."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from soundsight.deprecation import Former
 from soundsight.errors import ConfigError
 from soundsight.files import printable
 from soundsight.inference.formats.base import COLUMNS
@@ -28,7 +29,7 @@ _SHOWN = 20  # segments that a prediction prints
 
 @dataclass(frozen=True)
 class Model:
-    """Who predicted, and what its outputs mean; shared by all predictions of one model."""
+    """The model that predicted, and what its outputs mean; shared by its predictions."""
 
     names: tuple[str, ...]
     model_hash: str
@@ -37,7 +38,7 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What was heard in one segment of a recording."""
+    """The prediction for one segment of a recording."""
 
     recording: str
     start_seconds: float
@@ -79,7 +80,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    """The network's view of one segment: its pooled features before the classes."""
+    """The network's pooled features of one segment."""
 
     recording: str
     start_seconds: float
@@ -117,13 +118,15 @@ class Summary:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """All that was heard in one recording."""
+    """All predictions for one recording."""
 
     recording: str
     duration_seconds: float
     predictions: tuple[Prediction, ...]
     summary: Summary
     top_k: int | None = None  # as asked for; None shows 5 and makes rows of 1
+
+    windows = Former("predictions")
 
     @property
     def label(self) -> str:
@@ -182,7 +185,7 @@ class Result:
         rest = "".join(f"<p>{_escape(line.strip())}</p>" for line in self._rest())
         return (
             f"<p><b>{_escape(title)}</b></p><table><thead><tr><th>start (s)</th><th>end (s)</th>"
-            f"<th>heard</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
+            f"<th>prediction</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
         )
 
     def _lines(self) -> Iterator[tuple[float, float, str]]:
@@ -219,7 +222,7 @@ class Tally:
             self.sound += segment.weight
 
     def summary(self, duration_seconds: float, failure: str, thresholds: Floats) -> Summary:
-        """What the segments say together."""
+        """The mean over the segments."""
         mean = (self.total / (self.sound or 1)).astype(np.float32)
         silent = self.sound == 0
         label, probability = decide(mean, silent, self.model.names, thresholds)

@@ -45,7 +45,7 @@ def read_list(path: str | Path) -> Iterator[str]:
         with open(path, "rb") as lines:
             for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), b""), 1):
                 if (number == 1 and b"\0" in line[:4096]) or len(line) == LONGEST_LINE:
-                    raise ConfigError(f"{path} is no list: a text file with the name of a recording a line is needed.")
+                    raise ConfigError(f"{path} is no list: a text file with one recording per line is needed.")
                 name = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).strip()
                 if name:
                     yield name

@@ -56,12 +56,12 @@ class Classifier:
             return scores.float().cpu().numpy()  # type: ignore[no-any-return]
 
     def scores(self, images: Images, *, shifts: int = 1, images_per_segment: int = 1) -> Floats:
-        """Mean log-probabilities over several looks at each segment, before any temperature.
+        """Mean log-probabilities over several versions of each segment, before any temperature.
 
         Args:
             images: As for `logits`; the images of one segment stand beside each other.
-            shifts: Look at each image in so many circular shifts in time ...
-            views: ... and at so many images of each segment.
+            shifts: Circular time shifts of each image ...
+            views: ... and images of each segment, beside each other.
 
         Returns:
             float32 `(batch / images_per_segment, classes)`.

@@ -3,7 +3,7 @@
 The first time a checkpoint is used without a GPU it is exported into the user's cache folder, under its own hash and
 that of the checkpoint, and compared with PyTorch on a few images. From then on it predicts without PyTorch being
 loaded: in a fraction of a second, with the same probabilities. What ONNX Runtime cannot do (features, gradients)
-loads PyTorch at that moment. Where a package is missing, or predictions differ, PyTorch predictions as ever.
+loads PyTorch at that moment. Where a package is missing, or predictions differ, PyTorch predicts as before.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def load_fastest(
     plain = is_checkpoint and spectrogram is None and not trust
     if runtime == "onnxruntime" and not (plain and device in (None, "", "cpu")):
         raise ConfigError(
-            "runtime=onnxruntime is for a checkpoint .pt with preprocessing of its own on device=cpu; leave it out here."
+            "runtime=onnxruntime is for a checkpoint .pt with its own preprocessing on device=cpu; leave it out here."
         )
     if runtime == "pytorch" or not plain:
         return pytorch()

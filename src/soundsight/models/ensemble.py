@@ -14,7 +14,7 @@ _TINY = 1e-12  # probabilities below count as this
 
 
 class Ensemble(Classifier):
-    """Models that know the same classes and hear alike, so that each image is rendered once for all."""
+    """Models of the same classes and spectrogram settings, so that each image is rendered once for all."""
 
     has_gradients = False
 
@@ -32,7 +32,7 @@ class Ensemble(Classifier):
                 )
             if member.preprocessing.spectrogram != first.spectrogram:
                 raise ConfigError(
-                    f"Model {number} hears with other spectrogram settings than the first; only models that hear alike "
+                    f"Model {number} has other spectrogram settings than the first; only models with the same ones "
                     "can be averaged."
                 )
         self.members = tuple(members)

@@ -59,7 +59,7 @@ def check_step(step: object, path: Path) -> None:
 def read_metadata(
     text: str | None, stated: object, path: Path, supplied: SpectrogramConfig | None
 ) -> checkpoint.Preprocessing:
-    """The preprocessing in a file's metadata, checked before they are believed."""
+    """The preprocessing in a file's metadata, checked before it is believed."""
     names = _names(stated)
     if not text:
         if supplied is not None and not names:
@@ -108,9 +108,7 @@ def checked(classifier: Exported, path: Path) -> Classifier:
             "export it again."
         ) from error
     if prediction.shape != (1, classes):
-        raise ModelError(
-            f"{path} names {classes} classes but predictions with shape {prediction.shape}; it is damaged."
-        )
+        raise ModelError(f"{path} names {classes} classes but its output has shape {prediction.shape}; it is damaged.")
     if not np.isfinite(prediction).all() or abs(float(prediction.sum()) - 1) > 0.01 or float(prediction.min()) < 0:
         raise ModelError(f"{path} does not predict with probabilities; export it again with `soundsight export`.")
     return classifier

@@ -57,7 +57,7 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise ConfigError(f"{path} cannot be drawn: the name must end in {', '.join(FORMATS)}; rename the picture.")
+        raise ConfigError(f"{path} cannot be plotted: the name must end in {', '.join(FORMATS)}; rename the figure.")
     maker: dict[str, dict[str, str | None]] = {  # and no dates
         ".png": {"Software": "Soundsight"},
         ".pdf": {"Creator": "Soundsight", "CreationDate": None},
@@ -117,7 +117,7 @@ def plot_confusion(
     normalize: bool,
     title: str | None = None,
 ) -> Path:
-    """Plot a confusion matrix: one row per true class, one column a predicted class.
+    """Plot a confusion matrix: one row per true class, one column per predicted class.
 
     The figure grows with the number of classes, so that every name stays readable; 50 classes fill the
     width of an A4 page. Cells carry their number where it fits; empty cells stay empty.
@@ -172,7 +172,7 @@ def _check_confusion(confusion: npt.ArrayLike, names: Sequence[str]) -> npt.NDAr
     if not len(names) or counts.shape != (len(names), len(names)):
         raise ConfigError(
             f"A confusion matrix of shape {counts.shape} does not fit {len(names)} class names; "
-            "it needs one row and one column a class."
+            "it needs one row and one column per class."
         )
     if counts.dtype.kind not in "iu" or counts.min() < 0:
         raise ConfigError(

@@ -75,7 +75,7 @@ def prediction_rows(
     for name, column in columns.items():
         if len(column) != scores.count:
             raise ConfigError(
-                f"{len(column)} {name} were given for {scores.count} scored clips; give one a clip, in order."
+                f"{len(column)} {name} were given for {scores.count} scored clips; give one per clip, in order."
             )
     return [
         PredictionRow(
@@ -94,7 +94,7 @@ def prediction_rows(
 
 
 def write_predictions(path: str | Path, rows: Iterable[PredictionRow]) -> Path:
-    """Write one CSV line a clip, with its stretch of the recording, its true class and what was predicted."""
+    """Write one CSV line per clip, with its stretch of the recording, its true class and what was predicted."""
     header = ("clip", "start_seconds", "end_seconds", "source", "fold", "target", "predicted", "probability", "rank")
     lines = [
         (

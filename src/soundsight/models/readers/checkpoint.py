@@ -33,7 +33,7 @@ def read(
     if preprocessing.supplied and isinstance(trained, int) and trained != preprocessing.spectrogram.image_size:
         raise ModelError(
             f"{path} was trained on images of {trained} pixels, but the given spectrogram settings have image_size="
-            f"{preprocessing.spectrogram.image_size}; it would prediction wrongly. Give settings with image_size={trained}."
+            f"{preprocessing.spectrogram.image_size}; give settings with image_size={trained}."
         )
     if threads:
         torch.set_num_threads(threads)
@@ -49,7 +49,7 @@ def check_prediction(classifier: Classifier, path: Path, preprocessing: checkpoi
     """Ask for one black image, so that a file that lies about its network is found out.
 
     Raises:
-        ModelError: The network fails, or predictions with something else than one number a class.
+        ModelError: The network fails, or its output is not one number per class.
     """
     size = preprocessing.spectrogram.image_size
     try:
@@ -61,7 +61,7 @@ def check_prediction(classifier: Classifier, path: Path, preprocessing: checkpoi
         ) from error
     if prediction.shape != (1, len(preprocessing.names)) or not np.isfinite(prediction).all():
         raise ModelError(
-            f"{path} names {len(preprocessing.names)} classes, but predictions with shape {prediction.shape} or values that are no "
-            "numbers; it is damaged."
+            f"{path} names {len(preprocessing.names)} classes, but its output has shape {prediction.shape} or "
+            "values that are no numbers; it is damaged."
         )
     return classifier
