@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 from conftest import TINY_EARS
-from soundsight import audio
+from soundsight import audio, parallel
 from soundsight.audio import ffmpeg
 from soundsight.config import DatasetConfig, SplitConfig
 from soundsight.datasets.prepare import prepare
@@ -497,3 +497,39 @@ def test_the_page_decodes_no_more_samples_than_it_takes_seconds(tmp_path: Path) 
                 list(blocks)
     with opened(Upload(path, "a.flac"), 20.0) as (_, blocks):
         assert sum(map(len, blocks)) == 2 * 96_000
+
+
+def test_prepare_decodes_a_recording_once_for_all_its_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("FLAC", "OGG", "MP3", "WAV"):
+        folder = tmp_path / "sounds" / "ab"[kind < "M"]
+        folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / f"x.{kind.lower()}", sound(12.0), RATE, format=kind)
+    decoded: list[str] = []
+    blocks = audio.decoding.Stream.blocks
+
+    def counted(self: audio.decoding.Stream, *arguments: int) -> object:
+        decoded.append(Path(self.name).suffix)
+        return blocks(self, *arguments)
+
+    monkeypatch.setattr(audio.decoding.Stream, "blocks", counted)
+    told: list[list[str]] = []
+
+    def run(function, items, *, workers=None, together=None):  # type: ignore[no-untyped-def]
+        for chunk in parallel.chunks(items, 4, together):
+            told.append([item.clip.path.suffix for item in chunk])
+            yield from ((item, function(item)) for item in chunk)
+
+    config = DatasetConfig(
+        kind="folder",
+        root=str(tmp_path / "sounds"),
+        data=str(tmp_path / "data"),
+        cache=str(tmp_path / "cache"),
+        split=SplitConfig(strategy="random"),
+    )
+    done = prepare(config, TINY_EARS, workers=1, run=run)
+    clips = done.rendered // 4
+    assert clips > 8
+    assert {kind: decoded.count(kind) for kind in (".flac", ".ogg", ".mp3")} == {".flac": 1, ".ogg": 1, ".mp3": 1}
+    for kind in (".flac", ".ogg", ".mp3"):  # by one worker
+        assert sum(kind in chunk for chunk in told) == 1
+    assert sum(".wav" in chunk for chunk in told) > 1

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from soundsight import interrupts
@@ -28,6 +27,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 16  # items sent to a worker at once, at most
+LARGEST_CHUNK = 1024  # where they belong together
 # Read by numerical libraries when they are loaded.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
@@ -38,7 +38,12 @@ class Run(Protocol):
     """`run` below, or what does the same on other machines."""
 
     def __call__(
-        self, function: Callable[[Any], Any], items: Iterable[Any], *, workers: int | None = None
+        self,
+        function: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        workers: int | None = None,
+        together: Callable[[Any], object] | None = None,
     ) -> Iterator[tuple[Any, Any]]:
         """See `run`."""
 
@@ -55,7 +60,11 @@ def cores() -> int:
 
 
 def run(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    together: Callable[[Item], object] | None = None,
 ) -> Iterator[tuple[Item, Result | WorkerLost]]:
     """Apply `function` to all items.
 
@@ -63,6 +72,7 @@ def run(
         function: A picklable function that handles its own errors; what it raises ends the run.
         items: The work.
         workers: Processes; `None` takes one a core, 1 works in this process.
+        together: See `chunks`.
 
     Yields:
         Each item with its result, as they finish, not in order.
@@ -74,13 +84,34 @@ def run(
         return
     # A small job is cut finer, so that all workers end at about the same time.
     chunk_size = min(CHUNK, math.ceil(len(items) / (8 * workers))) if isinstance(items, Sized) else CHUNK
-    queue = iter(items)
+    queue = chunks(items, max(1, chunk_size), together)
     while True:
         retry: list[Item] = []
-        yield from _pool_run(function, queue, workers, max(1, chunk_size), retry)
+        yield from _pool_run(function, queue, workers, retry)
         if not retry:
             return
         yield from _one_by_one(function, retry)
+
+
+def chunks(
+    items: Iterable[Item], size: int, together: Callable[[Item], object] | None = None
+) -> Iterator[list[Item]]:
+    """Items in lists of `size`.
+
+    Neighbours for which `together` gives the same true value, such as the clips of a recording that can only be
+    decoded from its start, share a list, up to `LARGEST_CHUNK`.
+    """
+    chunk: list[Item] = []
+    last: object = None
+    for item in items:
+        key = together(item) if together else None
+        if len(chunk) >= (LARGEST_CHUNK if key and key == last else size):
+            yield chunk
+            chunk = []
+        chunk.append(item)
+        last = key
+    if chunk:
+        yield chunk
 
 
 def warm_up(module: str, *, workers: int | None = None) -> None:
@@ -110,14 +141,14 @@ def warm_up(module: str, *, workers: int | None = None) -> None:
 
 
 def _pool_run(
-    function: Callable[[Item], Result], queue: Iterator[Item], workers: int, chunk_size: int, retry: list[Item]
+    function: Callable[[Item], Result], queue: Iterator[list[Item]], workers: int, retry: list[Item]
 ) -> Iterator[tuple[Item, Result | WorkerLost]]:
     """Work through `queue` until it ends or a worker dies; what was in flight then goes to `retry`."""
     pool = _pool(workers, function.__module__)
     pending: dict[Future[list[Result]], list[Item]] = {}
     try:
         while not retry:
-            while len(pending) < 3 * workers and (chunk := list(islice(queue, chunk_size))):
+            while len(pending) < 3 * workers and (chunk := next(queue, None)):
                 with _starting(function):
                     pending[pool.submit(_chunk, function, chunk)] = chunk
             if not pending:

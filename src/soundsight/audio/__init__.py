@@ -37,9 +37,8 @@ LEAST_SHARE = 0.5
 MOST_COLUMNS = 16
 _KEPT_SAMPLES = 1 << 22  # of a recording of unknown length that are kept while it is measured: 16 MB
 
-EXTENSIONS = frozenset(
-    ".wav .wave .bwf .amb .rf64 .w64 .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .snd .caf .voc .sph .nist".split()
-)
+_SEEKABLE = frozenset(".wav .wave .bwf .amb .rf64 .w64 .aif .aiff .aifc .au .snd .caf .voc .sph .nist".split())
+EXTENSIONS = _SEEKABLE | frozenset(".flac .ogg .oga .opus .mp3".split())
 # What lies beside recordings: never opened to see whether it is one.
 _BESIDE = frozenset(
     ".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .html .htm .pdf .png .jpg .jpeg .gif .tif .tiff .bmp .svg .npy "
@@ -65,6 +64,14 @@ def is_audio(path: Path) -> bool:
             return container.known(file.read(HEAD))
     except OSError:
         return False
+
+
+def decoded_once(path: Path) -> str:
+    """The recording, if clips of it are best read together, in order, by one process; empty if any place can be sought.
+
+    By the name, which is a guess: it costs time alone if it is wrong.
+    """
+    return "" if path.suffix.lower() in _SEEKABLE else str(path)
 
 
 def is_litter(name: str) -> bool:

@@ -6,13 +6,12 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from soundsight.cluster.connect import Cluster
 from soundsight.cluster.pool import Pool, Say
 from soundsight.config import ClusterConfig
-from soundsight.parallel import WorkerLost
+from soundsight.parallel import WorkerLost, chunks
 
 CHUNK = 64  # items of one job, at most
 
@@ -28,6 +27,7 @@ def run(
     long: bool = False,
     chunk: int = CHUNK,
     workers: int | None = None,
+    together: Callable[[Any], object] | None = None,
 ) -> Iterator[tuple[Any, Any]]:
     """Apply `function` to all items; see `parallel.run`.
 
@@ -41,6 +41,7 @@ def run(
         long: See `Pool`.
         chunk: Items of one job, at most.
         workers: Not used: the cluster decides.
+        together: See `parallel.chunks`.
 
     Yields:
         Each item with its result, as they finish, not in order. An item that kills its workers comes with
@@ -48,12 +49,12 @@ def run(
     """
     items = items if isinstance(items, list) else list(items)
     size = max(1, min(chunk, math.ceil(len(items) / 64)))
-    queue, single = iter(items), deque[list[Any]]()
+    queue, single = chunks(items, size, together), deque[list[Any]]()
 
     def next_job() -> list[Any] | None:
         if single:
             return single.popleft()
-        return list(islice(queue, size)) or None
+        return next(queue, None)
 
     pool = Pool(cluster, partial(_each, function), config, computes=computes, say=say, long=long)
     for part, results in pool.run(next_job):

@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from soundsight import checks, files, parallel
+from soundsight import audio, checks, files, parallel
 from soundsight.config import DatasetConfig, SpectrogramConfig, to_dict
-from soundsight.datasets import images as images
+from soundsight.datasets import images
 from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import Catalogue, Clip, read_catalogue
 from soundsight.datasets.findings import about_counts
@@ -173,7 +173,7 @@ def render_all(
     damaged = {file for file, _ in catalogue.failures}
     if tasks:
         index.unlink(missing_ok=True)  # until all is whole again
-    for number, (task, result) in enumerate(run(images.render_task, tasks, workers=workers), 1):
+    for number, (task, result) in enumerate(run(images.render_task, tasks, workers=workers, together=_recording), 1):
         reason = str(result) if isinstance(result, parallel.WorkerLost) else result.failure
         if reason:
             failures[task.clip.file, reason] = None  # once, however many clips of the recording it stops
@@ -191,6 +191,10 @@ def render_all(
     if tasks or len(known) != len(rows):
         manifest.write_rows(index, [row for row in rows if row.file not in damaged])
     return rows, list(failures), rendered
+
+
+def _recording(task: images.Task) -> str:
+    return audio.decoded_once(task.clip.path)
 
 
 def with_versions(
