@@ -219,6 +219,23 @@ def test_merged_events_do_not_overlap_and_meet_between_centres(predictor: Predic
     assert edges == [(0, 3), *((i + 2.0, i + 3.0) for i in range(1, 19)), (21, 24)]
 
 
+def test_a_rest_is_an_event_of_what_no_segment_has_seen_and_weighs_as_much(predictor: Predictor) -> None:
+    """10.5 s in segments of 5 s: the last segment begins at 5.5 s, and only its last half second is new."""
+
+    def event(start: float, label: str, p: float, weight: float = 1.0) -> Prediction:
+        values = np.array([p, 1 - p, 0, 0], np.float32)
+        return Prediction("a", start, start + 5.0, label, p, values, False, predictor.model, weight)
+
+    def merged(*events: Prediction) -> list[tuple[str, float, float, float]]:
+        joined = [event for event in merge(events) if isinstance(event, Prediction)]
+        return [(w.label, w.start_seconds, w.end_seconds, round(w.probability, 6)) for w in joined]
+
+    other = merged(event(0, "rain", 0.8), event(5, "rain", 0.6), event(5.5, "dog", 0.9, 0.1))
+    assert other == [("rain", 0, 10, 0.7), ("dog", 10, 10.5, 0.9)]
+    same = merged(event(0, "rain", 0.8), event(5, "rain", 0.8), event(5.5, "rain", 0.38, 0.1))
+    assert same == [("rain", 0, 10.5, 0.78)]  # (0.8 + 0.8 + 0.1 * 0.38) / 2.1
+
+
 def test_a_timeline_has_one_scale_and_each_segment_at_its_place(predictor: Predictor) -> None:
     """A tone of 1 kHz, the same one 60 dB lower, noise at 20 bits' last step, silence: levels are what they are."""
     tone = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32) / 2

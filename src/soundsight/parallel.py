@@ -93,9 +93,7 @@ def run(
         yield from _one_by_one(function, retry)
 
 
-def chunks(
-    items: Iterable[Item], size: int, together: Callable[[Item], object] | None = None
-) -> Iterator[list[Item]]:
+def chunks(items: Iterable[Item], size: int, together: Callable[[Item], object] | None = None) -> Iterator[list[Item]]:
     """Items in lists of `size`.
 
     Neighbours for which `together` gives the same true value, such as the clips of a recording that can only be
@@ -166,7 +164,7 @@ def _pool_run(
             retry.extend(chunk)
     except BrokenProcessPool:  # raised by submit
         retry.extend(item for chunk in pending.values() for item in chunk)
-        retry.extend(chunk)
+        retry.extend(chunk or ())
     finally:
         _stop(pool)
 

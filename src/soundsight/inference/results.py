@@ -234,31 +234,41 @@ class Tally:
 
 
 def merge(events: Iterable[Prediction | Summary]) -> Iterator[Prediction | Summary]:
-    """Join neighbouring segments of one label into events that do not overlap; probabilities become means.
+    """Join neighbouring segments of one label into events that do not overlap; probabilities become weighted means.
 
     Of two overlapping segments with different labels, one event ends and the next begins midway between their centres.
+    A rest that is seen by a whole segment up to the recording's end is an event of what no earlier segment has seen.
     """
     run: Prediction | None = None
     last: Prediction | None = None  # the newest segment of the run, as it was
-    count = 0
+    total = 0.0  # weights of the run's segments
     for event in events:
-        if run is not None and last is not None and isinstance(event, Prediction) and _continues(last, event):
-            run, last, count = _join(run, event, count), event, count + 1
+        if isinstance(event, Prediction) and run is not None and last is not None and _continues(last, event):
+            total += event.weight
+            run, last = _join(run, event, event.weight / total), event
             continue
-        start = event.start_seconds if isinstance(event, Prediction) else 0.0
+        if run is not None and last is not None and isinstance(event, Prediction):
+            start, end = event.start_seconds, run.end_seconds
+            if start < end and event.recording == run.recording:
+                rest = event.weight < 1 and abs(_seconds(event) - _seconds(last)) < 1e-5
+                centres = (last.start_seconds + last.end_seconds + start + event.end_seconds) / 4
+                start = end = end if rest else round(centres, 6)
+            yield replace(run, end_seconds=end)
+            run, last, total = replace(event, start_seconds=start), event, event.weight
+            continue
         if run is not None:
-            if last is not None and isinstance(event, Prediction) and start < run.end_seconds:
-                centres = (last.start_seconds + last.end_seconds + event.start_seconds + event.end_seconds) / 4
-                start = round(centres, 6)
-                run = replace(run, end_seconds=start)
             yield run
-        if isinstance(event, Summary):
-            run = last = None
-            yield event
+        run = last = event if isinstance(event, Prediction) else None
+        if isinstance(event, Prediction):
+            total = event.weight
         else:
-            run, last, count = replace(event, start_seconds=start), event, 1
+            yield event
     if run is not None:
         yield run
+
+
+def _seconds(segment: Prediction) -> float:
+    return segment.end_seconds - segment.start_seconds
 
 
 def _continues(last: Prediction, segment: Prediction) -> bool:
@@ -267,9 +277,8 @@ def _continues(last: Prediction, segment: Prediction) -> bool:
     return same and segment.start_seconds <= last.end_seconds + 1e-6
 
 
-def _join(run: Prediction, segment: Prediction, count: int) -> Prediction:
-    """A run of `count` segments with one more."""
-    share = 1 / (count + 1)
+def _join(run: Prediction, segment: Prediction, share: float) -> Prediction:
+    """A run with one more segment, which has this share of the weight."""
     return replace(
         run,
         end_seconds=max(run.end_seconds, segment.end_seconds),
