@@ -16,8 +16,7 @@ from pathlib import Path
 
 from soundsight import audio, checks, files, parallel
 from soundsight.config import DatasetConfig, SpectrogramConfig, to_dict
-from soundsight.datasets import images
-from soundsight.datasets import manifest
+from soundsight.datasets import images, manifest
 from soundsight.datasets.catalogue import Catalogue, Clip, read_catalogue
 from soundsight.datasets.findings import about_counts
 from soundsight.datasets.manifest import Row
