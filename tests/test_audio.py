@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -249,7 +250,9 @@ def test_missing_files_folders_and_devices(tmp_path):
         assert "no regular file" in message("/dev/null")
 
 
-@pytest.mark.parametrize("content", [b"", b"no sound at all", b"RIFF\x00\x00\x00\x00WAVE", os.urandom(5000)])
+@pytest.mark.parametrize(
+    "content", [b"", b"no sound at all", b"RIFF\x00\x00\x00\x00WAVE", random.Random(0).randbytes(5000)]
+)
 def test_files_that_are_no_recordings(tmp_path, content):
     path = tmp_path / "a.wav"
     path.write_bytes(content)

@@ -235,6 +235,18 @@ def test_timelines_are_drawn(
     assert sorted(os.listdir(tmp_path / "all")) == ["a siren.png", "nothing.png", "rain.png"]
 
 
+def test_files_for_recordings_have_names_that_fit_the_file_system(
+    capfdbinary: pytest.CaptureFixture[bytes], tiny_onnx: Path, three: Path, tmp_path: Path
+) -> None:
+    for folder, end in (("a", "1"), ("b", "2")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(three / "rain.flac", tmp_path / folder / f"{'ü' * 124}{end}.flac")  # the very 255 bytes
+    words = [tmp_path / "a", tmp_path / "b", "--format", "raven", "--out", tmp_path / "out"]
+    assert run(capfdbinary, "predict", tiny_onnx, *words)[0] == 0
+    made = os.listdir(tmp_path / "out")
+    assert len(made) == 2 and all(250 < len(os.fsencode(name)) <= 255 and name.endswith(".txt") for name in made)
+
+
 def test_bad_sources_come_last_and_count(
     capfdbinary: pytest.CaptureFixture[bytes], tiny_onnx: Path, three: Path, tmp_path: Path
 ) -> None:

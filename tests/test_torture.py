@@ -53,7 +53,7 @@ def test_odd_names_and_things_that_are_no_files(tmp_path):
 
 def test_outputs_replace_neither_inputs_nor_the_work_of_others(tmp_path):
     found = outputs.run(tmp_path)
-    assert found == {"outputs": 115, "repeated": 11, "problems": []}
+    assert found == {"outputs": 157, "repeated": 11, "problems": []}
 
 
 def test_a_stranger_s_folder_settings_run_and_environment_end_in_one_message(tmp_path):

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from soundsight import reports
+from soundsight.cli.outputs import EXPLAIN, GALLERY, TIMELINE
+from soundsight.inference.formats.base import COLUMNS
 from torture import models, sounds
 from torture.recordings import SETTINGS, _command
 
@@ -48,6 +51,11 @@ def _run(place: Path) -> dict[str, Any]:
         "mine.svg",
     ):
         Path(name).write_text("recording,label\nmine\n")
+    Path("mine-too.csv").write_text(",".join([*COLUMNS, "checked by"]) + "\n")
+    clips = [("bark", sounds.noise(4000, seed=1)[:, 0])]
+    for creator in ("Soundsight", EXPLAIN, TIMELINE, GALLERY):
+        reports.plot_gallery(clips, models.EARS, f"mine-{creator.split()[-1]}.png", creator=creator)
+    models.make_checkpoint(place / "mine.pt")
     before = _content(place)
     problems: list[str] = []
     cases = 0
@@ -86,6 +94,10 @@ def outputs(onnx: str) -> Iterator[list[str]]:
         for victim in (*(f"mine.{kind}" for kind in mine), sound, "model.pt", "model.onnx", "list"):
             if (name, victim) != ("export", "model.onnx"):  # which it made
                 yield [*words, victim]
+        figures = {"explain": "explain", "timeline": "predict", "gallery": "prepare"}
+        for maker in {"Soundsight", *figures.values()} - {figures.get(name, "")}:
+            yield [*words, f"mine-{maker}.png"]
+        yield [*words, "mine.pt" if name == "export" else "mine-too.csv"]
         if name != "export":
             yield [*words, sound, "--overwrite"]
 
@@ -105,7 +117,7 @@ def repeated(onnx: str) -> Iterator[list[str]]:
 
 def _content(place: Path) -> dict[str, bytes]:
     """What was there before: inputs and somebody's work."""
-    paths = [*place.glob("sounds/*/*"), *place.glob("mine.*"), *place.glob("model.*"), place / "list"]
+    paths = [*place.glob("sounds/*/*"), *place.glob("mine*"), *place.glob("model.*"), place / "list"]
     return {str(path.relative_to(place)): path.read_bytes() for path in paths}
 
 

@@ -43,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     console.check_ending(str(out), *console.FIGURES)
     if arguments.start is not None and arguments.start < 0:
         raise ConfigError(f"--start {arguments.start:g} is before the recording begins; 0 or more is allowed.")
-    with outputs.claimed(arguments, [out], outputs.FIGURE, [arguments.model, arguments.clip, arguments.spectrogram]):
+    inputs = [arguments.model, arguments.clip, arguments.spectrogram]
+    with outputs.claimed(arguments, [out], outputs.figure(outputs.EXPLAIN), inputs):
         predictor = open_predictor(arguments)
         index = class_index(predictor.names, arguments.label)
         segment, image = find_window(predictor, arguments.clip, index, arguments.start)
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         plot_saliency(
             image, reason.saliency, predictor.spectrogram, out, title=title,
             start_seconds=segment.start_seconds, end_seconds=segment.end_seconds,
+            creator=outputs.EXPLAIN,
         )  # fmt: skip
     console.output(f"{title}, from {segment.start_seconds:g} to {segment.end_seconds:g} s; heat map: {out}")
     return 0

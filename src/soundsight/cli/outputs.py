@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import count
 from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -23,11 +25,17 @@ if TYPE_CHECKING:
 
 # What may lie in the place of an output and be replaced: an earlier output of the same command, by its content.
 VECTORS = re.compile(rb"\APAR1.*soundsight\.model.*PAR1\Z", re.DOTALL)
-FIGURE = re.compile(rb"\A(?:\x89PNG.*Software\0|%PDF.*/Creator \(|<\?xml.*<dc:title>)Soundsight", re.DOTALL)
+EXPLAIN, TIMELINE, GALLERY = "Soundsight explain", "Soundsight predict", "Soundsight prepare"  # creators of figures
 REPORT, SURVEY = (
     re.compile(rb'\A<!doctype html>.*<meta name="generator" content="Soundsight %b">' % command, re.DOTALL)
     for command in (b"report", b"inspect")
 )
+
+
+def figure(creator: str) -> re.Pattern[bytes]:
+    """A figure whose metadata name this creator."""
+    start = rb"\A(?:\x89PNG.*Software\0|%PDF.*/Creator \(|<\?xml.*<dc:title>)"
+    return re.compile(start + re.escape(creator.encode()), re.DOTALL)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +111,7 @@ class Timelines:
                 self.paths[summary.recording],
                 summary.duration_seconds,
                 title=Path(summary.recording).name,
+                creator=TIMELINE,
             )
         self._start()
 
@@ -156,10 +165,13 @@ def open_writer(
 
 
 def own_name(recording: str, suffix: str, taken: set[str]) -> str:
-    """A file name for what belongs to a recording; recordings of one name get numbers."""
+    """A file name of at most 255 bytes for what belongs to a recording; recordings of one name get numbers."""
     stem = "stdin" if recording == "-" else Path(recording).stem
-    name, number = f"{stem}{suffix}", 2
-    while folded(name) in taken:
-        name, number = f"{stem}-{number}{suffix}", number + 1
+    for number in count(1):
+        end = suffix if number == 1 else f"-{number}{suffix}"
+        room = 255 - len(end)
+        name = f"{stem if len(os.fsencode(stem)) <= room else os.fsencode(stem)[:room].decode(errors='ignore')}{end}"
+        if folded(name) not in taken:
+            break
     taken.add(folded(name))
     return name

@@ -227,7 +227,7 @@ def claim_outputs(
         paths = list(outputs.own_files(arguments.out, sources, suffix).values()) if suffix else [Path(arguments.out)]
         made = outputs.predictions() if FORMATS[chosen].made else None
         stack.enter_context(outputs.claimed(arguments, paths, made, inputs))
-    stack.enter_context(outputs.claimed(arguments, timelines, outputs.FIGURE, inputs))
+    stack.enter_context(outputs.claimed(arguments, timelines, outputs.figure(outputs.TIMELINE), inputs))
 
 
 def input_files(arguments: argparse.Namespace, sources: list[Source]) -> list[Any]:

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         galleries = [arguments.gallery] if arguments.gallery else []
         inputs = [arguments.dataset, arguments.spectrogram]
-        stack.enter_context(outputs.claimed(arguments, galleries, outputs.FIGURE, inputs))
+        stack.enter_context(outputs.claimed(arguments, galleries, outputs.figure(outputs.GALLERY), inputs))
         run = parallel.run
         if cluster.engine == "ray":
             code = engine.outlive(arguments, cluster)
@@ -134,4 +134,4 @@ def plot_gallery(done: Prepared, path: str) -> None:
                 continue
             items.append((label.replace("_", " "), waveform))
             break
-    report.plot_gallery(items, spectrogram, path)
+    report.plot_gallery(items, spectrogram, path, creator=outputs.GALLERY)

@@ -48,8 +48,14 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200, creator: str = "Soundsight") -> Path:
     """Write a figure whole or not at all; the same figure gives the same bytes.
+
+    Args:
+        figure: What to write.
+        path: Where to: .png, .pdf or .svg.
+        dpi: Pixels per inch of a PNG.
+        creator: Program that its metadata name; a command replaces figures of its own only.
 
     Raises:
         ConfigError: The path ends in something other than .png, .pdf or .svg, or cannot be written.
@@ -59,9 +65,9 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
     if suffix not in FORMATS:
         raise ConfigError(f"{path} cannot be plotted: the name must end in {', '.join(FORMATS)}; rename the figure.")
     maker: dict[str, dict[str, str | None]] = {  # and no dates
-        ".png": {"Software": "Soundsight"},
-        ".pdf": {"Creator": "Soundsight", "CreationDate": None},
-        ".svg": {"Creator": "Soundsight", "Date": None},
+        ".png": {"Software": creator},
+        ".pdf": {"Creator": creator, "CreationDate": None},
+        ".svg": {"Creator": creator, "Date": None},
     }
     for text in figure.findobj(Text):
         text.set_fontfamily(font_families())

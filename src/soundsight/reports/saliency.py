@@ -25,6 +25,7 @@ def plot_saliency(
     title: str | None = None,
     start_seconds: float = 0.0,
     end_seconds: float | None = None,
+    creator: str = "Soundsight",
 ) -> Path:
     """Plot an image, and below it the same in grey with the heat on top.
 
@@ -36,6 +37,7 @@ def plot_saliency(
         title: Line above.
         start_seconds: Where in its recording the image begins.
         end_seconds: Where its sound ends; `None` is a whole clip.
+        creator: See `save_figure`.
 
     Raises:
         ConfigError: Image and heat do not fit together, or the file cannot be written.
@@ -68,7 +70,7 @@ def plot_saliency(
         panels[-1].set_xlabel(f"time (s) from {start_seconds:g} s of the recording", fontsize=9, color=INK)
     if title:
         panels[0].set_title(literal(title), fontsize=11, loc="left", color=INK)
-    return save_figure(figure, path)
+    return save_figure(figure, path, creator=creator)
 
 
 def _warm(axes: Axes, saliency: npt.NDArray[np.float32], span: float) -> ScalarMappable:

@@ -74,6 +74,7 @@ def plot_gallery(
     columns: int | None = None,
     *,
     channel: int = 0,
+    creator: str = "Soundsight",
 ) -> Path:
     """Plot a contact sheet: one titled spectrogram an item, with common axes and one colour bar.
 
@@ -83,6 +84,7 @@ def plot_gallery(
         path: Where to write: .png, .pdf or .svg.
         columns: Panels a row; by default 5, or as few as the items need.
         channel: Which of the three analysis windows to plot, 0 to 2.
+        creator: See `save_figure`.
 
     Raises:
         ConfigError: There are no items, or one cannot be rendered.
@@ -110,7 +112,7 @@ def plot_gallery(
     bar_in = min(4.0, height - head - foot)
     bar_axes = axes_at(figure, width - right, height - head - bar_in, 0.13, bar_in)
     _level_bar(figure.colorbar(image, cax=bar_axes), config)
-    return save_figure(figure, path, dpi=150)
+    return save_figure(figure, path, dpi=150, creator=creator)
 
 
 def plot_timeline(
@@ -122,6 +124,7 @@ def plot_timeline(
     duration_seconds: float,
     *,
     title: str | None = None,
+    creator: str = "Soundsight",
 ) -> Path:
     """Plot a recording and what was heard in it: spectrogram above, one probability strip a class below.
 
@@ -136,6 +139,7 @@ def plot_timeline(
         path: Where to write: .png, .pdf or .svg.
         duration_seconds: Length of the recording.
         title: Line above the image.
+        creator: See `save_figure`.
 
     Raises:
         ConfigError: Windows, classes and levels do not fit together.
@@ -169,7 +173,7 @@ def plot_timeline(
     sound.set_xlabel("")
     if title:
         sound.set_title(literal(title), fontsize=11, loc="left", color=INK)
-    return save_figure(figure, path)
+    return save_figure(figure, path, creator=creator)
 
 
 def image_db(pixels: Image, config: SpectrogramConfig) -> Levels:

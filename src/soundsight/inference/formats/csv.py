@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ class Csv(Writer):
     content = "a row per segment, with `--top-k 5` five: recording, start and end in s, label, probability, rank, model"
     endings = (".csv",)
     sharded = True
-    made = rb"recording,start,end,label,probability,"
+    made = re.escape(",".join(COLUMNS).encode()) + rb"\n"
 
     def __init__(self, stream: IO[bytes], context: Context) -> None:
         super().__init__(stream, context)
@@ -47,4 +48,4 @@ class Csv(Writer):
 def _cell(text: str, guard: str) -> str:
     """A stranger's name as a cell: printable, and `guard` before what a spreadsheet would compute."""
     text = printable(text)
-    return f"{guard}{text}" if text.startswith(("=", "+", "@")) else text
+    return f"{guard}{text}" if text.startswith(("=", "+", "-", "@")) else text
