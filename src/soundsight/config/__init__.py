@@ -175,6 +175,26 @@ class DatasetConfig:
     end_column: Text = option("")
     source_pattern: Text = option("", "kind `folder`: regular expression; its first group is the source recording")
     speeds: Numbers = option((), "training clips are rendered at these, too; 1.25 is a quarter faster and higher")
+    labels: Literal["auto", "single", "multi"] = option(
+        "auto", "one class per clip or several; auto: several where some clip has them", since="0.2"
+    )
+    cut: Literal["segments", "rows"] = option(
+        "segments", "tables with times: segments labelled by overlap, or one clip per row", since="0.2"
+    )
+    hop_seconds: Real | None = option(
+        None, "from the start of one segment to the next; null: clip_seconds", 0.01, 60, since="0.2"
+    )
+    min_overlap_seconds: Real = option(
+        0.25, "a segment has a class whose label overlaps it by this much ...", 0, 60, since="0.2"
+    )
+    min_overlap_fraction: Real = option(
+        0.5, "... or by this fraction of the label or of the segment, whichever is shorter", 0, 1, since="0.2"
+    )
+    annotated: Literal["labelled", "complete"] = option(
+        "labelled",
+        "complete: every sound of the classes is labelled, so a segment without label is background",
+        since="0.2",
+    )
     split: SplitConfig = SplitConfig()
 
     def __post_init__(self) -> None:

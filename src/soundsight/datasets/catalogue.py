@@ -29,6 +29,12 @@ class Clip:
     end_seconds: float | None = None  # None: to the end of one clip length
     split: str = ""  # train, val or test, where the data set says so
     speed: float = 1.0  # as a tape that runs this many times as fast
+    further_labels: tuple[str, ...] = ()  # multi-label data: its other classes; none and no `label`: background
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its classes; of background in multi-label data none."""
+        return (self.label, *self.further_labels) if self.label else ()
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,12 @@ class Catalogue:
     failures: Sequence[tuple[str, str]] = field(default=())  # (file, reason) of rows without a usable file
     whole_recordings: bool = False  # clips are recordings of any length, to be cut after the split
     notes: Sequence[str] = ()  # how its folders or tables were understood
+    multi: bool = False  # whether a clip may have several classes, or none
 
     @property
     def labels(self) -> list[str]:
-        """All labels in the order of class indices."""
-        return sorted({clip.label for clip in self.clips})
+        """All classes in the order of their indices."""
+        return sorted({label for clip in self.clips for label in clip.labels})
 
 
 # Freesound clip numbers whose cuts lie in two of ESC-50's official folds, found in its meta/esc50.csv.
