@@ -14,10 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from soundsight.detection import DetectionScores, FloatArray, IntArray, ratio
 from soundsight.errors import ConfigError
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 TEMPERATURES = 0.01, 100.0  # what a model may carry; no fit ends here, because of the prior
 CALIBRATION_BINS = 15  # as in Guo et al. (2017)
@@ -95,23 +93,29 @@ class Scores:
     @property
     def precision(self) -> FloatArray:
         """Share of the clips given to a class that belong to it, float64 `(C,)`; 0 if none were given."""
-        return _ratio(np.diagonal(self.confusion), self.confusion.sum(axis=0))
+        return ratio(np.diagonal(self.confusion), self.confusion.sum(axis=0))
 
     @property
     def recall(self) -> FloatArray:
         """Share of the clips of a class that were given to it, float64 `(C,)`; 0 if there are none."""
-        return _ratio(np.diagonal(self.confusion), self.support)
+        return ratio(np.diagonal(self.confusion), self.support)
 
     @property
     def f1(self) -> FloatArray:
         """Harmonic mean of precision and recall, float64 `(C,)`; 0 where both are 0."""
-        return _ratio(2 * np.diagonal(self.confusion), self.confusion.sum(axis=0) + self.support)
+        return ratio(2 * np.diagonal(self.confusion), self.confusion.sum(axis=0) + self.support)
 
     @property
     def macro_f1(self) -> float:
         """Mean F1 of the classes that occur among targets or predictions, as scikit-learn counts it."""
         occurs = self.confusion.sum(axis=0) + self.support > 0
         return float(self.f1[occurs].mean())
+
+    @cached_property
+    def one_vs_rest(self) -> DetectionScores:
+        """The same clips with each class against all others: average precision, AUROC and best-threshold F1."""
+        truth = self.targets[:, None] == np.arange(len(self.names))
+        return DetectionScores(self.names, truth, self.probabilities)
 
     @property
     def ece(self) -> float:
@@ -190,12 +194,6 @@ def _check_targets(targets: npt.ArrayLike, clips: int, size: int) -> IntArray:
     return classes.astype(np.int64)
 
 
-def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> FloatArray:
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    ratio: FloatArray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-    return ratio
-
-
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     """95 % score interval of a share of `hits` in `count` (E. B. Wilson, JASA 22, 1927)."""
     share, z2 = hits / count, _Z95**2
@@ -240,8 +238,8 @@ def reliability_bins(
     return ReliabilityBins(
         edges=edges,
         count=count,
-        confidence=_ratio(np.bincount(place, confidence, bins), count),
-        accuracy=_ratio(np.bincount(place, correct, bins), count),
+        confidence=ratio(np.bincount(place, confidence, bins), count),
+        accuracy=ratio(np.bincount(place, correct, bins), count),
     )
 
 
