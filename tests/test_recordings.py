@@ -178,6 +178,18 @@ def test_flac_of_unknown_length(tmp_path: Path) -> None:
     assert RATE < len(found) < 2 * RATE and "cannot be decoded after 1." in failure
 
 
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_flac_that_holds_more_than_its_header_tells_is_read_whole(tmp_path: Path, seconds: float) -> None:
+    data = bytearray(written("FLAC"))
+    data[22:26] = round(seconds * RATE).to_bytes(4, "big")
+    path = tmp_path / "a.flac"
+    path.write_bytes(data)
+    for found, failure in (read(path), from_pipe(bytes(data))):
+        np.testing.assert_allclose(found, sound(), atol=1e-4)
+        assert ("holds 3.000 s, but its header announces 1.000 s" in failure) == (seconds == 1)
+    assert audio.probe(path).frames == 3 * RATE
+
+
 def variable_mp3(seconds: float) -> bytes:
     """MP3 of variable rate, noise first, so that a guess from its first frames is too short; without a Xing frame."""
     samples = sound(seconds)
@@ -197,6 +209,12 @@ def test_mp3_is_counted(tmp_path: Path) -> None:
     whole = written("MP3")
     path.write_bytes(whole + whole)
     assert len(read(path)[0]) == 6 * RATE and not read(path)[1]
+    tagged = b"ID3\3\0\0\0\0\6\0" + bytes(768) + whole
+    for joined in (whole + whole, tagged + tagged):
+        found, failure = from_pipe(joined)
+        assert not failure and 0 <= 6 * RATE - len(found) < 2304  # the padding of its encoder
+    found, failure = from_pipe(whole + variable_mp3(60))
+    assert 0 <= 3 * RATE - len(found) < 2304 and "goes on with another recording" in failure
     path.write_bytes(whole + b"TAG" + bytes(125))
     assert len(read(path)[0]) == 3 * RATE and not read(path)[1]
     path.write_bytes(whole[: len(whole) // 2] + bytes(700) + whole[len(whole) // 2 :])
@@ -210,9 +228,11 @@ def test_a_chained_ogg_is_read_whole(tmp_path: Path, subtype: str) -> None:
     path.write_bytes(written("OGG", subtype) + written("OGG", subtype, 1.0))
     found, failure = read(path)
     assert not failure and len(found) == 4 * RATE and audio.probe(path).frames == 4 * RATE
-    assert (
-        "goes on with another recording" in from_pipe(written("OGG", subtype, 1.0) + written("OGG", subtype, 60.0))[1]
-    )
+    for seconds in (0.2, 60.0):
+        found, failure = from_pipe(written("OGG", subtype, 1.0) + 2 * written("OGG", subtype, seconds))
+        assert not failure and len(found) == round((1 + 2 * seconds) * RATE)
+    found, failure = from_pipe(written("OGG", subtype, 1.0) + written("OGG", subtype)[:-2000])
+    assert RATE < len(found) < 4 * RATE and "Standard input is cut off" in failure
     data = bytearray(written("OGG", subtype, 20.0))
     data[len(data) // 2] ^= 1
     path.write_bytes(data)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from soundsight.audio.packed import HEAD, TAGS, Contents, Part, frames, is_adts, is_frame, pages
+from soundsight.audio.packed import HEAD, TAGS, Contents, Part, flac, frames, is_adts, is_frame, pages
 
 # What a recording begins with: those that libsndfile knows, and those that only ffmpeg does (MP4 after four bytes).
 _MARKS = (
@@ -107,6 +107,8 @@ def look(file: IO[bytes]) -> Contents:
     head = file.read(HEAD)
     if head.startswith(b"OggS"):
         return pages(file, size)
+    if head.startswith(b"fLaC"):
+        return flac(file, size)
     if streams(head):
         return frames(file, size)
     if _is_other(head):

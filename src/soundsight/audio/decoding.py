@@ -7,11 +7,12 @@ others use.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,7 @@ import numpy.typing as npt
 import soundfile
 
 from soundsight.audio import container, ffmpeg
-from soundsight.audio.packed import HEAD, Contents, Part
+from soundsight.audio.packed import HEAD, Contents, Part, after_tag
 from soundsight.errors import AudioError
 
 Waveform = npt.NDArray[np.float32]
@@ -38,6 +39,9 @@ MAX_SPOOL = 8 << 30  # bytes of standard input that are kept on disk, where the 
 _UNKNOWN = 1 << 62  # frames that libsndfile reports where it does not know
 _NO_MORE = 39  # libsndfile's number for the end of a FLAC of unknown length
 _MP3_PADDING = 2304  # samples that a decoder of MP3 may leave out at the end
+# Where another recording begins in a pipe: the first page of a link, or the frame of an encoder of MP3.
+_ANOTHER = re.compile(rb"OggS\0[\2\6]|\xff[\xe2-\xff][\x10-\xef].(?:..)?\0{9,32}(?:Xing|Info)", re.DOTALL)
+_LONGEST_START = 64  # bytes that tell it
 _GOES_ON = "goes on with another recording, which is not read from a pipe; name the file"
 # Whole numbers, each of its own bytes: any place can be sought, and no value is no number.
 _EXACT = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"})
@@ -67,12 +71,12 @@ class Stream:
     """A recording as it is decoded, from start to end."""
 
     name: str | Path
-    parts: list[Callable[[], soundfile.SoundFile]]  # the first is open; each is a part of the recording
+    parts: Iterable[Callable[[], soundfile.SoundFile]]  # the first is open; each is a part of the recording
     info: AudioInfo
     damage: str = ""  # what the file itself told before it was decoded
     exact: bool = False  # any place can be sought
     lost: Callable[[], str] = str  # what ffmpeg says at the end
-    most: int | None = None  # frames, in a pipe where something else follows
+    most: int | None = None  # frames of the first part, in a pipe where something else follows
 
     def blocks(self, frames: int, first: int = 0) -> Iterator[Waveform]:
         """Mono float32 `(samples,)` from a sample on; `AudioError` at the end if anything is wrong."""
@@ -92,7 +96,7 @@ class Stream:
             if first or self.exact:
                 file.seek(first)
             while not problem:
-                wanted = size if self.most is None else min(size, self.most - total)
+                wanted = size if self.most is None or number else min(size, self.most - total)
                 block, failed = _fill(file, wanted)
                 if len(block):
                     mono, problem = good(block, total)
@@ -284,42 +288,82 @@ def _open_pipe(descriptor: int, raw_rate: int | None) -> Iterator[Stream]:
             yield Stream(name, [lambda: file], _check(info, name), most=most)
             return
         if pipe.data.startswith(b"OggS") or container.streams(pipe.data):
-            file, left = stack.enter_context(_replayed(pipe, name))
+            file, rest = stack.enter_context(_replayed(pipe, name))
             info = AudioInfo(file.samplerate, file.channels, 0, f"{file.format}/{file.subtype}")
-            most = None if file.frames >= _UNKNOWN else file.frames
-            yield Stream(name, [lambda: file], _check(info, name), lost=left, most=most)
+            most, damage = None if file.frames >= _UNKNOWN else file.frames, list[str]()
+
+            def parts() -> Iterator[Callable[[], soundfile.SoundFile]]:
+                yield lambda: file
+                following, left = rest()
+                damage.append(_GOES_ON if left >= 1 << 12 else "")
+                if following:
+                    spool = _spooled(stack, descriptor, following)
+                    contents = container.look(spool)
+                    damage.append(contents.damage)
+                    yield from (partial(_part, spool, None, part) for part in contents.parts or (None,))
+
+            yield Stream(name, parts(), _check(info, name), lost=lambda: "".join(damage), most=most)
             return
-        spool = stack.enter_context(tempfile.TemporaryFile())
-        spool.write(pipe.data)
-        while more := os.read(descriptor, 1 << 20):
-            if spool.tell() > MAX_SPOOL:
-                raise AudioError(f"{name} is longer than {MAX_SPOOL >> 30} GiB; send WAV, or name a file.")
-            spool.write(more)
-        if not spool.tell():
+        spool = _spooled(stack, descriptor, pipe.data)
+        if not spool.seek(0, os.SEEK_END):
             raise AudioError(f"{name} is empty, so it is no recording; send WAV, or name a file.")
         yield stack.enter_context(_open_file(spool, name, None))
 
 
+def _spooled(stack: ExitStack, descriptor: int, data: bytes) -> IO[bytes]:
+    """What was read of a pipe, and the rest of it, as a file that can be sought in."""
+    spool = stack.enter_context(tempfile.TemporaryFile())
+    spool.write(data)
+    while more := os.read(descriptor, 1 << 20):
+        if spool.tell() > MAX_SPOOL:
+            raise AudioError(f"Standard input is longer than {MAX_SPOOL >> 30} GiB; send WAV, or name a file.")
+        spool.write(more)
+    return spool
+
+
 @contextmanager
-def _replayed(pipe: _Pipe, name: str) -> Iterator[tuple[soundfile.SoundFile, Callable[[], str]]]:
-    """A pipe with what was read of it already; and whether anything is left in it at the end."""
+def _replayed(pipe: _Pipe, name: str) -> Iterator[tuple[soundfile.SoundFile, Callable[[], tuple[bytes, int]]]]:
+    """A pipe with what was read of it already, up to where another recording begins.
+
+    Yields:
+        The first recording, and a function for its end: the first bytes of the next one, and how many bytes of
+        this one are left.
+    """
     reader, writer = os.pipe()
+    following = [b""]
 
     def pump() -> None:
+        data = pipe.data
+        first = after_tag(data) + 1  # where another one may begin, seen from what is not sent yet
         with suppress(OSError), open(writer, "wb", buffering=0) as target:
-            target.write(pipe.data)
             while more := os.read(pipe.descriptor, 1 << 16):
-                target.write(more)
+                data += more
+                if found := _ANOTHER.search(data, max(0, first)):
+                    following[0], data = data[found.start() :], data[: found.start()]
+                    break
+                if len(data) > _LONGEST_START:
+                    target.write(data[:-_LONGEST_START])
+                    first -= len(data) - _LONGEST_START
+                    data = data[-_LONGEST_START:]
+            target.write(data)
 
     thread = threading.Thread(target=pump, name="soundsight-pipe", daemon=True)
     thread.start()
+
+    def rest() -> tuple[bytes, int]:
+        left = 0
+        while more := os.read(reader, 1 << 16):
+            left += len(more.strip(b"\0"))
+        thread.join()
+        return following[0], left
+
     try:
         try:
             file = soundfile.SoundFile(reader, closefd=False)
         except _OPENING_ERRORS as error:
             raise _unreadable(name, None, error) from error
         with file:
-            yield file, lambda: "" if len(os.read(reader, 1 << 16).strip(b"\0")) < 1 << 12 else _GOES_ON
+            yield file, rest
     finally:
         os.close(reader)
 

@@ -1,12 +1,14 @@
-"""OGG and MP3 walked page by page and frame by frame, without decoding: what is there, and where it is damaged.
+"""OGG, MP3 and FLAC looked through without decoding: what is there, and where it is damaged.
 
 Neighbour: `container`, which knows the others.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass, field
+from functools import cache
 from typing import IO, Any
 
 HEAD = 64  # bytes that tell what a file is
@@ -202,14 +204,21 @@ def _after_tags(file: IO[bytes], at: int) -> int:
     """The first byte after the tags that begin here."""
     while True:
         head = _peek(file, at)
-        if head.startswith(b"ID3") and len(head) >= 10:
-            at += 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+        if after := after_tag(head):
+            at += after
         elif head.startswith(b"TAG"):
             at += 128
         elif head.startswith(b"APETAGEX") and len(head) >= 16:
             at += 32 * bool(head[23] & 0x20) + int.from_bytes(head[12:16], "little")
         else:
             return at
+
+
+def after_tag(head: bytes) -> int:
+    """The first byte after the ID3 tag that a file begins with; 0 if it begins with none."""
+    if not head.startswith(b"ID3") or len(head) < 10:
+        return 0
+    return 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
 def _resume(file: IO[bytes], at: int, size: int) -> int:
@@ -249,3 +258,64 @@ def _counted(track: _Track) -> bytes:
     stereo, first = header[3] >> 6 != 3, header[1] >> 3 & 3 == 3
     side = (32 if stereo else 17) if first else (17 if stereo else 9)
     return (header + bytes(side) + b"Xing\0\0\0\1" + number).ljust(_frame_bytes(header), b"\0")
+
+
+# -- FLAC: the last frame --------------------------------------------------------------------------------------------
+
+_FLAC_FRAME = re.compile(rb"\xff[\xf8\xf9][\x10-\xff][\x00-\xaf]", re.DOTALL)
+
+
+def flac(file: IO[bytes], size: int) -> Contents:
+    """Compare the total of the header, where libsndfile stops, with the last frame (RFC 9639, 8.2 and 9.1)."""
+    file.seek(0)
+    head = file.read(26)
+    if len(head) < 26 or head[4] & 127:
+        return Contents()
+    rate, announced = int.from_bytes(head[18:21], "big") >> 4, int.from_bytes(head[21:26], "big") & (1 << 36) - 1
+    largest = int.from_bytes(head[15:18], "big") or 1 << 20  # bytes of a frame
+    file.seek(max(0, size - 2 * largest))
+    tail = file.read()
+    for found in reversed(list(_FLAC_FRAME.finditer(tail)) if announced and rate else []):
+        end = _flac_frame_end(tail[found.start() :], int.from_bytes(head[8:10], "big"))
+        if end == announced:
+            break
+        if end > announced and not _sum(tail[found.start() :], 0x8005, 16):
+            total = (int.from_bytes(head[21:26], "big") - announced + end).to_bytes(5, "big")
+            damage = f"holds {end / rate:.3f} s, but its header announces {announced / rate:.3f} s"
+            return Contents((Part(26, size, head[:21] + total),), damage)
+    return Contents()
+
+
+def _flac_frame_end(frame: bytes, fixed: int) -> int:
+    """The number of the first sample after a frame; 0 if none begins here."""
+    coded = 8 - (frame[4] ^ 0xFF).bit_length() if len(frame) > 16 else 1  # ones that begin the number, as in UTF-8
+    length = coded or 1
+    if coded in (1, 8):
+        return 0
+    number = frame[4] & 0xFF >> coded + 1 if coded else frame[4]
+    for byte in frame[5 : 4 + length]:
+        number = number << 6 | byte & 0x3F
+    at, code, rate = 4 + length, frame[2] >> 4, frame[2] & 15
+    samples = {1: 192, 6: frame[at] + 1, 7: int.from_bytes(frame[at : at + 2], "big") + 1}.get(
+        code, 576 << code - 2 if 2 <= code <= 5 else 256 << max(0, code - 8)
+    )
+    at += {6: 1, 7: 2}.get(code, 0) + {12: 1, 13: 2, 14: 2}.get(rate, 0)
+    if _sum(frame[: at + 1], 0x07, 8):
+        return 0
+    return (number if frame[1] & 1 else number * fixed) + samples
+
+
+def _sum(data: bytes, polynomial: int, bits: int) -> int:
+    """CRC, begun at 0; 0 where the data ends with its own."""
+    table, mask, value = _sum_table(polynomial, bits), (1 << bits) - 1, 0
+    for byte in data:
+        value = (value << 8 & mask) ^ table[value >> bits - 8 ^ byte]
+    return value
+
+
+@cache
+def _sum_table(polynomial: int, bits: int) -> list[int]:
+    table = [byte << bits - 8 for byte in range(256)]
+    for _ in range(8):
+        table = [(entry << 1 ^ (polynomial if entry >> bits - 1 else 0)) & (1 << bits) - 1 for entry in table]
+    return table

@@ -258,7 +258,7 @@ def make_options(arguments: argparse.Namespace, **more: Any) -> Options:
     """Options of prediction from the arguments that all commands share."""
     from soundsight.inference import Options
 
-    return Options(window_seconds=arguments.segment, hop_seconds=arguments.hop, batch=arguments.batch, **more)
+    return Options(window_seconds=arguments.window, hop_seconds=arguments.hop, batch=arguments.batch, **more)
 
 
 def source_arguments(arguments: argparse.Namespace) -> list[str]:
