@@ -35,6 +35,8 @@ class Model:
     model_hash: str
     settings: str  # "own" preprocessing, or "override": spectrogram settings that the user supplied
 
+    fingerprint = Former("model_hash")
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:

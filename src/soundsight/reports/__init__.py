@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from soundsight.deprecation import warn
+
 if TYPE_CHECKING:
     from soundsight.reports.plots import plot_confusion, plot_per_class, plot_reliability, plot_training_curves
     from soundsight.reports.spectrograms import plot_gallery, plot_spectrogram, plot_timeline
@@ -36,6 +38,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name.startswith("draw_"):  # as in 0.1
+        warn(f"{__name__}.{name}", name := name.replace("draw_", "plot_"))
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{module}"), name)
