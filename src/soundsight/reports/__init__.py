@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 from soundsight.deprecation import warn
 
 if TYPE_CHECKING:
-    from soundsight.reports.plots import plot_confusion, plot_per_class, plot_reliability, plot_training_curves
+    from soundsight.reports.plots import (
+        plot_confusion,
+        plot_per_class,
+        plot_precision_recall,
+        plot_reliability,
+        plot_training_curves,
+    )
     from soundsight.reports.spectrograms import plot_gallery, plot_spectrogram, plot_timeline
     from soundsight.reports.tables import PredictionRow, prediction_rows, write_predictions, write_scores
 
 _HOMES = {
     "spectrograms": ("plot_gallery", "plot_spectrogram", "plot_timeline"),
-    "plots": ("plot_confusion", "plot_per_class", "plot_reliability", "plot_training_curves"),
+    "plots": ("plot_confusion", "plot_per_class", "plot_precision_recall", "plot_reliability", "plot_training_curves"),
     "tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_scores"),
 }  # fmt: skip
 
@@ -27,6 +33,7 @@ __all__ = [
     "plot_confusion",
     "plot_gallery",
     "plot_per_class",
+    "plot_precision_recall",
     "plot_reliability",
     "plot_spectrogram",
     "plot_timeline",
