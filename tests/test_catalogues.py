@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import soundfile
 
 from soundsight.config import DatasetConfig, SplitConfig
-from soundsight.datasets.catalogue import Catalogue, Clip, read_catalogue, read_rows
+from soundsight.datasets.catalogue import Catalogue, Clip, kinds, read_catalogue
 from soundsight.datasets.segments import cut_clip, cut_windows
 from soundsight.datasets.split import assign, folds
-from soundsight.datasets.urbansound8k import read_urbansound8k
+from soundsight.datasets.tables.rows import read_rows
 from soundsight.errors import ConfigError, DatasetError
 
 RATE = 8000
@@ -109,10 +110,10 @@ def test_urbansound8k_takes_fsid_as_source(tmp_path: Path) -> None:
 
 def test_urbansound8k_with_a_broken_table(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"cannot be read \(No such file"):
-        read_urbansound8k(tmp_path)
+        read_catalogue(DatasetConfig(kind="urbansound8k", root=str(tmp_path)))
     root = urbansound8k(tmp_path / "a", ["1-3-0-0.wav,1,0,4,1,five,3,dog_bark"])
     with pytest.raises(DatasetError, match=r"line 2: .*fold='five'"):
-        read_urbansound8k(root)
+        read_catalogue(DatasetConfig(kind="urbansound8k", root=str(root)))
 
 
 # Folders
@@ -486,3 +487,7 @@ def test_cutting_twice_changes_nothing(tmp_path: Path) -> None:
 def test_a_catalogue_of_clips_is_left_alone() -> None:
     catalogue = Catalogue("x", [clip()])
     assert cut_windows(catalogue, 0.1)[0] is catalogue
+
+
+def test_every_kind_of_data_set_can_be_asked_for() -> None:
+    assert set(get_args(get_type_hints(DatasetConfig)["kind"])) == set(kinds())

@@ -21,7 +21,8 @@ import pytest
 import soundfile
 
 from soundsight.datasets import fetch as fetch_module
-from soundsight.datasets.download import DATASETS, archive_url, download, notice
+from soundsight.datasets.catalogue import kinds
+from soundsight.datasets.download import archive_url, datasets, download, notice
 from soundsight.datasets.fetch import fetch
 from soundsight.datasets.published import check, read_checksums
 from soundsight.datasets.unpack import unpack
@@ -452,17 +453,17 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records that describe the miniatures as those of the package describe the real data sets."""
     small = {"clips": 4, "classes": 2, "folds": 2, "sample_rate": 8000, "seconds": 0.25, "checksums": ""}
     for name in ("esc50", "esc10"):
-        monkeypatch.setitem(DATASETS, name, dataclasses.replace(DATASETS[name], **small))
+        monkeypatch.setitem(kinds(), name, dataclasses.replace(kinds()[name], **small))
     content = as_tar(tiny_urbansound8k())
     record = dataclasses.replace(
-        DATASETS["urbansound8k"],
+        kinds()["urbansound8k"],
         clips=6,
         classes=2,
         folds=3,
         size=len(content),
         md5=hashlib.md5(content).hexdigest(),
     )
-    monkeypatch.setitem(DATASETS, "urbansound8k", record)
+    monkeypatch.setitem(kinds(), "urbansound8k", record)
 
 
 def as_zip(files: dict[str, bytes]) -> bytes:
@@ -636,13 +637,13 @@ def test_a_call_killed_while_it_notes_where_a_file_is_from_leaves_nothing(
 ) -> None:
     """SIGKILL between the draft of the record and its renaming."""
     server.body = as_zip(tiny_esc50())
-    part = tmp_path / f"{DATASETS['esc50'].archive}.part"
+    part = tmp_path / f"{kinds()['esc50'].archive}.part"
     code = (
         "import os, signal, sys; from pathlib import Path; from soundsight.datasets.fetch import fetch\n"
         "Path.replace = os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "fetch(sys.argv[1], Path(sys.argv[2]), limit=1 << 20)"
     )
-    address = archive_url(DATASETS["esc50"], mirror(server))
+    address = archive_url(kinds()["esc50"], mirror(server))
     killed = subprocess.run([sys.executable, "-c", code, address, str(part)], check=False)
     assert killed.returncode == -signal.SIGKILL and [path.suffix for path in tmp_path.iterdir()] == [".json"]
     download("esc50", root=tmp_path / "ESC-50", mirror=mirror(server))
@@ -684,15 +685,15 @@ def test_notices_tell_licence_and_citation() -> None:
     assert "(6.0 GB)" in notice("urbansound8k") and "10.1145/2647868.2655045" in notice("urbansound8k")
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", datasets())
 def test_records_are_complete(name: str) -> None:
-    record = DATASETS[name]
+    record = kinds()[name]
     assert record.url.startswith("https://") and record.source
     assert bool(record.md5) != bool(record.checksums)  # one or the other tells that a copy is true
 
 
 def test_checksums_of_esc50() -> None:
-    known = read_checksums(DATASETS["esc50"])
+    known = read_checksums(kinds()["esc50"])
     assert len(known) == len(set(known.values())) == 2000
     assert all(re.fullmatch("[0-9a-f]{32}", digest) for digest in known.values())
     assert known["1-100032-A-0.wav"] == "ca7345a4c89c5394aa44419de0971ade"
@@ -710,9 +711,9 @@ def test_checksums_of_esc50() -> None:
     ],
 )
 def test_addresses_of_mirrors(given: str | None, expected: str) -> None:
-    assert archive_url(DATASETS["urbansound8k"], given) == expected
+    assert archive_url(kinds()["urbansound8k"], given) == expected
 
 
 def test_the_reduced_mirror_is_not_taken_for_the_published_data_set(esc50: Path) -> None:
     with pytest.raises(DatasetError, match=r"has 16000 Hz and 5.000 s, but the published recordings have 44100 Hz"):
-        check(esc50, DATASETS["esc50"])
+        check(esc50, kinds()["esc50"])

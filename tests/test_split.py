@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from soundsight.config import DatasetConfig, SplitConfig
-from soundsight.datasets.catalogue import ESC50_SHARED_SOURCES, Catalogue, Clip, read_catalogue
+from soundsight.datasets.catalogue import Catalogue, Clip, kinds, read_catalogue
 from soundsight.datasets.split import assign, count, find_leaks, folds, with_group_folds
 from soundsight.errors import ConfigError, DatasetError
 
@@ -206,7 +206,7 @@ def test_esc50_is_whole(clips_of_esc50: Catalogue) -> None:
 
 def test_four_sources_of_esc50_cross_its_folds(clips_of_esc50: Catalogue) -> None:
     leaks = find_leaks({c: f"fold {c.fold}" for c in clips_of_esc50.clips}, clips_of_esc50.shared_sources)
-    assert frozenset(leaks.known) == ESC50_SHARED_SOURCES == {"131943", "134049", "209698", "234879"}
+    assert frozenset(leaks.known) == kinds()["esc50"].shared_groups == {"131943", "134049", "209698", "234879"}
     assert not leaks.unknown
 
 

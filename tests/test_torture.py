@@ -84,19 +84,47 @@ def test_a_folder_that_may_not_be_read_is_told(tmp_path):
     """Asked as another user, since nothing is closed to root."""
     folder = tmp_path / "sounds" / "bark" / "closed"
     folder.mkdir(parents=True)
+    (folder / "b.wav").write_bytes(sounds.whole()["wav"])
     (folder.parent / "a.wav").write_bytes(sounds.whole()["wav"])
+    table = "file,label\na.wav,dog\nclosed/b.wav,dog\n"
+    (folder.parent / "l.csv").write_text(table)
+    (folder.parent / "meta").mkdir()
+    rows = [
+        "filename,fold,target,category,esc10,src_file,take",
+        *(f"../{x},1,0,dog,True,{x},A" for x in ("a.wav", "closed/b.wav")),
+    ]
+    official = "\n".join(rows)
+    (folder.parent / "meta" / "esc50.csv").write_text(official)
+    (folder.parent / "audio").mkdir()
     folder.chmod(0)
-    code = (
-        "import os, sys; from pathlib import Path; from soundsight.datasets.folder import read_folder\n"
-        "os.geteuid() or os.seteuid(65534)\n"
-        "print(read_folder(Path(sys.argv[1])).failures)"
-    )
+    code = """
+import os, sys
+from soundsight.audio import probe
+from soundsight.config import DatasetConfig
+from soundsight.datasets.catalogue import read_catalogue
+from soundsight.errors import AudioError
+import encodings.utf_8_sig, soundsight.datasets.kinds
+os.geteuid() or os.seteuid(65534)
+print(read_catalogue(DatasetConfig(kind="folder", root=sys.argv[1])).failures)
+for kind in ("table", "esc50"):
+    found = read_catalogue(DatasetConfig(kind=kind, root=sys.argv[1] + "/bark", table="l.csv"))
+    print(kind, len(found.clips), found.failures)
+try:
+    probe(sys.argv[1] + "/bark/closed/b.wav")
+except AudioError as error:
+    print(error)
+"""
     for parent in (tmp_path, *tmp_path.parents):
         if Path(tempfile.gettempdir()) in parent.parents:
             parent.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "sounds")], capture_output=True, text=True)
     folder.chmod(0o700)
-    assert "bark/closed" in done.stdout and "the folder cannot be read (Permission denied)" in done.stdout, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4, done.stderr
+    assert "bark/closed" in lines[0] and "the folder cannot be read (Permission denied)" in lines[0]
+    assert lines[1].startswith("table 1 ") and "closed/b.wav" in lines[1]
+    assert lines[2].startswith("esc50 1 ") and "closed/b.wav" in lines[2]
+    assert "cannot be read (Permission denied)" in lines[3]
 
 
 def test_outputs_cannot_steer_a_terminal():

@@ -21,10 +21,10 @@ CLIPS = 40
 def kill_download(place: Path, count: int, seed: int) -> dict[str, Any]:
     """Kill `download` while it fetches, unpacks, checks and moves; the same call must finish the job."""
     from soundsight.datasets import download as command
-    from soundsight.datasets.published import DATASETS
+    from soundsight.datasets.catalogue import kinds
 
     small = {"clips": CLIPS, "classes": 4, "folds": 5, "sample_rate": sounds.RATE, "seconds": 0.5, "checksums": ""}
-    DATASETS["esc50"] = dataclasses.replace(DATASETS["esc50"], **small)
+    kinds()["esc50"] = dataclasses.replace(kinds()["esc50"], **small)
     server = _Server(_archive())
     root, log = place / "in" / "ESC-50", place / "log"
 

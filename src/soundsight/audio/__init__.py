@@ -58,7 +58,7 @@ def is_audio(path: Path) -> bool:
     if suffix in _BESIDE:
         return False
     try:
-        if not path.is_file():
+        if not os.path.isfile(path):  # unlike `Path.is_file`, no error in a closed folder
             return False
         with open(path, "rb", buffering=0) as file:
             return container.known(file.read(HEAD))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import struct
 import tempfile
 import threading
@@ -370,10 +371,14 @@ def _replayed(pipe: _Pipe, name: str) -> Iterator[tuple[soundfile.SoundFile, Cal
 
 def readable(path: Path) -> Path:
     """The path, unless there is no file to read."""
-    if not path.exists():
-        raise AudioError(f"{path} does not exist.")
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise AudioError(f"{path} does not exist.") from None
+    except OSError as error:  # a closed folder, a loop of links
+        raise AudioError(f"{path} cannot be read ({error.strerror}).") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
         raise AudioError(f"{path} is {kind}, not a recording.")
     if not os.access(path, os.R_OK):
         raise AudioError(f"{path} may not be read by this user; change its permissions.")

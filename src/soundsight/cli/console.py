@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,9 +126,9 @@ def data_settings(
 def own_folder(root: Path, overrides: Mapping[str, Any]) -> DatasetConfig:
     """Settings for a folder of sounds: a published data set, a table (`table=`), or a folder for each class."""
     from soundsight.datasets.folder import class_folders
-    from soundsight.datasets.published import DATASETS
+    from soundsight.datasets.published import datasets
 
-    kind = next((kind for kind, record in DATASETS.items() if (root / record.table).is_file()), "")
+    kind = next((kind for kind, record in datasets().items() if os.path.isfile(root / record.table)), "")
     if kind and not {"kind", "table"} & set(overrides):
         return settings.load(DatasetConfig, find_config(kind), {"root": str(root), **overrides})
     kind = "table" if "table" in overrides else "folder"

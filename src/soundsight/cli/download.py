@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from soundsight.cli import console
-from soundsight.datasets.download import DATASETS, download, notice
+from soundsight.datasets.download import datasets, download, notice
 
 SUMMARY = "Fetch a published data set: checked, resumable, unpacked safely, put in place only when it is whole."
 EXAMPLES = [
@@ -21,7 +21,7 @@ EXAMPLES = [
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare arguments."""
-    parser.add_argument("name", choices=sorted(DATASETS), help="which data set")
+    parser.add_argument("name", choices=sorted(datasets()), help="which data set")
     parser.add_argument("--root", metavar="FOLDER", help="where to (default: the place that configs/ names)")
     parser.add_argument("--archive", metavar="FILE", help="an archive that is here already")
     parser.add_argument("--mirror", metavar="URL", help="another address of the archive, or of its folder")
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             checksums=not arguments.no_checksums,
             progress=progress,
         )
-    record = DATASETS[arguments.name]
+    record = datasets()[arguments.name]
     print(f"{record.title} is whole in {place}: {record.clips} clips, {record.classes} classes, {record.folds} folds.")
     return 0
 

@@ -6,12 +6,11 @@ set ends as the same list of `Clip`, so that splitting and rendering need not kn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from soundsight.config import DatasetConfig
-from soundsight.datasets.tables.rows import read_rows
 from soundsight.errors import DatasetError
 
 
@@ -55,8 +54,27 @@ class Catalogue:
         return sorted({label for clip in self.clips for label in clip.labels})
 
 
-# Freesound clip numbers whose cuts lie in two of ESC-50's official folds, found in its meta/esc50.csv.
-ESC50_SHARED_SOURCES = frozenset({"131943", "134049", "209698", "234879"})
+@dataclass(frozen=True)
+class Kind:
+    """A layout of data sets; each registers itself in a file of `kinds/`."""
+
+    read: Callable[[Path, DatasetConfig], Catalogue]
+    shared_groups: frozenset[str] = frozenset()  # groups that its publisher put into several folds
+
+
+_KINDS: dict[str, Kind] = {}
+
+
+def register(name: str, kind: Kind) -> None:
+    """Add a kind of data set to those that are known."""
+    _KINDS[name] = kind
+
+
+def kinds() -> dict[str, Kind]:
+    """All kinds of data sets by name."""
+    import soundsight.datasets.kinds  # noqa: F401  (they register themselves, and import this module)
+
+    return _KINDS
 
 
 def read_catalogue(config: DatasetConfig) -> Catalogue:
@@ -66,24 +84,11 @@ def read_catalogue(config: DatasetConfig) -> Catalogue:
         DatasetError: Its root or table is missing or malformed, or it holds no clips.
     """
     root = Path(config.root)
+    kind = kinds()[config.kind]
     if not root.is_dir():
-        published = config.kind in ("esc50", "esc10", "urbansound8k")
-        hint = f"run `soundsight download {config.kind}`, or " if published else ""
+        hint = f"run `soundsight download {config.kind}`, or " if hasattr(kind, "url") else ""
         raise DatasetError(f"The data set's root {config.root} does not exist; {hint}set root=FOLDER.")
-    if config.kind in ("esc50", "esc10"):
-        catalogue = read_esc50(root, only_esc10=config.kind == "esc10")
-    elif config.kind == "urbansound8k":
-        from soundsight.datasets.urbansound8k import read_urbansound8k
-
-        catalogue = read_urbansound8k(root)
-    elif config.kind == "folder":
-        from soundsight.datasets.folder import read_folder
-
-        catalogue = read_folder(root, source_pattern=config.source_pattern)
-    else:
-        from soundsight.datasets.tables.reading import read_table
-
-        catalogue = read_table(root, config)
+    catalogue = kind.read(root, config)
     if not catalogue.clips:
         why = ""
         if catalogue.failures:
@@ -91,43 +96,3 @@ def read_catalogue(config: DatasetConfig) -> Catalogue:
             why = f": {len(catalogue.failures)} entries cannot be used, first {file} ({reason})"
         raise DatasetError(f"No clips were found for {catalogue.name} in {config.root}{why}.")
     return catalogue
-
-
-def shared_groups(kind: str) -> frozenset[str]:
-    """Source recordings that the publisher of a kind of data set put into several folds."""
-    if kind == "urbansound8k":
-        from soundsight.datasets.urbansound8k import URBANSOUND8K_SHARED_SOURCES
-
-        return URBANSOUND8K_SHARED_SOURCES
-    return ESC50_SHARED_SOURCES if kind == "esc50" else frozenset()
-
-
-def read_esc50(root: Path, *, only_esc10: bool = False) -> Catalogue:
-    """ESC-50 (Piczak, 2015) or its ten-class subset, from `meta/esc50.csv` and `audio/`."""
-    table = root / "meta" / "esc50.csv"
-    required = ("filename", "fold", "category", "esc10", "src_file")
-    clips, failures = [], []
-    for line, row in read_rows(table, required):
-        if only_esc10 and row["esc10"].casefold() != "true":
-            continue
-        if not row["fold"].isdigit() or not row["category"]:
-            raise DatasetError(
-                f"{table}, line {line}: fold={row['fold']!r} and category={row['category']!r} "
-                "must be a whole number and a name; restore the official file."
-            )
-        path = root / "audio" / row["filename"]
-        if not path.is_file():
-            failures.append((f"audio/{row['filename']}", "listed in meta/esc50.csv, but the file is missing"))
-            continue
-        clips.append(
-            Clip(
-                path=path.absolute(),
-                file=f"audio/{row['filename']}",
-                label=row["category"],
-                name=Path(row["filename"]).stem,
-                source=row["src_file"],
-                fold=int(row["fold"]),
-            )
-        )
-    name = "ESC-10" if only_esc10 else "ESC-50"
-    return Catalogue(name, clips, shared_groups("esc10" if only_esc10 else "esc50"), failures)

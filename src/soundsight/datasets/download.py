@@ -12,12 +12,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from soundsight.datasets.fetch import FullDisk, Progress, discard, fetch, md5_of
-from soundsight.datasets.published import DATASETS, Published, check, notice, published
+from soundsight.datasets.published import Published, check, datasets, notice, published
 from soundsight.datasets.unpack import unpack
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.files import TEMP_PREFIX, locked
 
-__all__ = ["DATASETS", "download", "notice"]
+__all__ = ["datasets", "download", "notice"]
 
 ARCHIVE_LIMIT = 8 << 30  # bytes, for archives whose size is not known beforehand
 

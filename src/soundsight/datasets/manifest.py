@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -202,7 +203,7 @@ def check_same(data: Path, config: DatasetConfig, names: set[str]) -> None:
     if not isinstance(before, dict) or not all(isinstance(before.get(key), str) for key in ("kind", "root")):
         return
     former, same = Path(before["root"]), before["kind"] == config.kind
-    if same and former.is_dir():
+    if same and os.path.isdir(former):
         same = former.resolve() == Path(config.root).resolve()
     elif same:
         same = any(row.file in names for row in read_rows(data / MANIFEST))

@@ -283,7 +283,7 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
     stale = [target for target, source in wanted.items() if not _same_image(source, target)]
     others = [path for split in SPLITS for path in files.files_below(f"{data}/{split}") if path not in wanted]
     extra = [Path(path) for path in others]
-    if not stale and not extra and all(folder.is_dir() for folder in folders):
+    if not stale and not extra and all(os.path.isdir(folder) for folder in folders):
         return
     foreign = [p for p in extra if not _is_ours(p)]
     if foreign:
@@ -324,7 +324,7 @@ def _same_image(source: str, target: str) -> bool:
 def _remove_strangers(cache: Path, folders: set[str], wanted: set[str]) -> None:
     """Delete images of ours, in folders of ours, that no clip asks for any more; leave everything else alone."""
     for folder in folders:
-        for entry in os.scandir(cache / folder) if (cache / folder).is_dir() else ():
+        for entry in os.scandir(cache / folder) if os.path.isdir(cache / folder) else ():
             path = f"{cache}/{folder}/{entry.name}"
             if path.endswith(".png") and path not in wanted and images.read_key(Path(path)) is not None:
                 os.unlink(path)
@@ -334,7 +334,7 @@ def _remove_strangers(cache: Path, folders: set[str], wanted: set[str]) -> None:
 
 def _remove_list(path: Path) -> None:
     """Delete a list that Ultralytics keeps of a split's images, which is NumPy's file of a dictionary."""
-    if path.is_file():
+    if os.path.isfile(path):
         with open(path, "rb") as file:
             listed = file.read(6) == b"\x93NUMPY"
         if listed:

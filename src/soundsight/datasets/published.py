@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,24 +16,25 @@ from importlib import resources
 from pathlib import Path
 
 from soundsight import audio
-from soundsight.datasets.catalogue import Catalogue, read_esc50
+from soundsight.config import DatasetConfig
+from soundsight.datasets.catalogue import Catalogue, Clip, Kind, kinds
 from soundsight.datasets.fetch import Progress
-from soundsight.datasets.urbansound8k import read_urbansound8k
+from soundsight.datasets.tables.rows import read_rows
 from soundsight.errors import AudioError, ConfigError, DatasetError
 
 
-@dataclass(frozen=True)
-class Published:
-    """What a publisher says of a data set."""
+@dataclass(frozen=True, kw_only=True)
+class Published(Kind):
+    """A data set, and what its publisher says of it."""
 
     title: str
+    files_of: str  # the kind that lists all files of the archive
     url: str
     archive: str  # file name of the archive, on a mirror and on this machine
     root: str  # where it goes
     licence: str
     citation: str
     table: str  # below root; an archive's folder that holds it is the data set
-    read: Callable[[Path], Catalogue]
     clips: int
     classes: int
     folds: int
@@ -45,69 +48,9 @@ class Published:
     source: str = ""  # who says so
 
 
-_ESC = {
-    "url": "https://github.com/karolpiczak/ESC-50/archive/refs/heads/master.zip",
-    "archive": "ESC-50-master.zip",
-    "root": "dataset/ESC-50",
-    "citation": (
-        "K. J. Piczak. ESC: Dataset for Environmental Sound Classification. Proceedings of the 23rd ACM "
-        "Conference on Multimedia, Brisbane, 2015, pages 1015-1018. https://doi.org/10.1145/2733373.2806390"
-    ),
-    "table": "meta/esc50.csv",
-    "read": read_esc50,
-    "clips": 2000,
-    "classes": 50,
-    "folds": 5,
-    "even": True,
-    "unpacked_limit": 2 << 30,
-    "sample_rate": 44100,
-    "seconds": 5.0,
-    "checksums": "esc50.csv",
-    "source": "README and LICENSE of github.com/karolpiczak/ESC-50; MD5 of the recordings: soundata's index",
-}
-
-DATASETS: dict[str, Published] = {
-    "esc50": Published(
-        title="ESC-50: 2,000 environmental sounds of 5 s in 50 classes",
-        licence=(
-            "Creative Commons Attribution-NonCommercial 3.0 (CC BY-NC 3.0); its LICENSE file names author "
-            "and licence of each recording"
-        ),
-        **_ESC,  # type: ignore[arg-type]
-    ),
-    "esc10": Published(
-        title="ESC-10: 400 environmental sounds of 5 s in 10 classes, published as a part of ESC-50",
-        licence=(
-            "Creative Commons Attribution 3.0 (CC BY 3.0); the rest of the archive, ESC-50, is for "
-            "non-commercial use only (CC BY-NC 3.0)"
-        ),
-        **_ESC,  # type: ignore[arg-type]
-    ),
-    "urbansound8k": Published(
-        title="UrbanSound8K: 8,732 urban sounds of up to 4 s in 10 classes",
-        url="https://zenodo.org/records/1203745/files/UrbanSound8K.tar.gz",
-        archive="UrbanSound8K.tar.gz",
-        root="dataset/UrbanSound8K",
-        licence=(
-            "Creative Commons Attribution-NonCommercial 3.0 (CC BY-NC 3.0); its FREESOUNDCREDITS.txt names "
-            "the author of each recording"
-        ),
-        citation=(
-            "J. Salamon, C. Jacoby and J. P. Bello. A Dataset and Taxonomy for Urban Sound Research. 22nd "
-            "ACM International Conference on Multimedia, Orlando, 2014, pages 1041-1044. "
-            "https://doi.org/10.1145/2647868.2655045"
-        ),
-        table="metadata/UrbanSound8K.csv",
-        read=read_urbansound8k,
-        clips=8732,
-        classes=10,
-        folds=10,
-        unpacked_limit=16 << 30,
-        size=6_023_741_708,
-        md5="9aa69802bbf37fb986f71ec1483a196e",
-        source="Zenodo record 1203745, doi.org/10.5281/zenodo.1203745",
-    ),
-}
+def datasets() -> dict[str, Published]:
+    """All published data sets by name."""
+    return {name: kind for name, kind in kinds().items() if isinstance(kind, Published)}
 
 
 def published(name: str) -> Published:
@@ -116,9 +59,10 @@ def published(name: str) -> Published:
     Raises:
         ConfigError: There is no such data set.
     """
-    if name not in DATASETS:
-        raise ConfigError(f"The data set {name!r} cannot be downloaded; {', '.join(DATASETS)} can.")
-    return DATASETS[name]
+    known = datasets()
+    if name not in known:
+        raise ConfigError(f"The data set {name!r} cannot be downloaded; {', '.join(known)} can.")
+    return known[name]
 
 
 def notice(name: str) -> str:
@@ -126,6 +70,50 @@ def notice(name: str) -> str:
     record = published(name)
     size = f" ({record.size / 1e9:.1f} GB)" if record.size else ""
     return f"{record.title}\nFrom:    {record.url}{size}\nLicence: {record.licence}.\nCite:    {record.citation}"
+
+
+def read_official(
+    root: Path,
+    title: str,
+    table: str,
+    *,
+    file: str,
+    label: str,
+    group: str,
+    shared: frozenset[str] = frozenset(),
+    keep: Callable[[dict[str, str]], bool] = lambda row: True,
+) -> Catalogue:
+    """All clips of a table with a column `fold`, each a whole recording.
+
+    Args:
+        root: Folder of the data set.
+        title: Name of the data set.
+        table: The table, relative to root.
+        file: Where a recording lies, with the names of columns in braces.
+        label: Column of classes.
+        group: Column of original recordings.
+        shared: See `Kind`.
+        keep: Which rows are used.
+
+    Raises:
+        DatasetError: The table is missing or malformed.
+    """
+    clips, failures = [], []
+    for line, row in read_rows(root / table, ("fold", label, group, *re.findall(r"{(\w+)}", file))):
+        if not keep(row):
+            continue
+        if not row["fold"].isdecimal() or not row[label]:
+            raise DatasetError(
+                f"{root / table}, line {line}: fold={row['fold']!r} and {label}={row[label]!r} must be a whole number "
+                "and a name; restore the official file."
+            )
+        name = file.format_map(row)
+        path = root / name
+        if os.path.isfile(path):
+            clips.append(Clip(path.absolute(), name, row[label], path.stem, row[group], int(row["fold"])))
+        else:
+            failures.append((name, f"listed in {table}, but the file is missing"))
+    return Catalogue(title, clips, shared, failures)
 
 
 def check(root: Path, record: Published, *, checksums: bool = True, progress: Progress | None = None) -> None:
@@ -140,7 +128,7 @@ def check(root: Path, record: Published, *, checksums: bool = True, progress: Pr
     Raises:
         DatasetError: Something is missing or differs; the message names the first such file.
     """
-    catalogue = record.read(root)
+    catalogue = kinds()[record.files_of].read(root, DatasetConfig())
     if catalogue.failures:
         file, _ = catalogue.failures[0]
         raise DatasetError(

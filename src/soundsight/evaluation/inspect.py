@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from soundsight.config import DatasetConfig, SpectrogramConfig
-from soundsight.datasets.catalogue import Clip, read_catalogue, read_rows
+from soundsight.datasets.catalogue import Clip, read_catalogue
 from soundsight.datasets.duplicates import exact_groups, joined, near_pairs
 from soundsight.datasets.segments import cut_windows
 from soundsight.datasets.split import assign, find_leaks
 from soundsight.datasets.survey import survey
 from soundsight.datasets.survey_results import CONFIDENT, Survey, Suspect
+from soundsight.datasets.tables.rows import read_rows
 from soundsight.errors import DatasetError
 
 Progress = Callable[[str, int, int], None]

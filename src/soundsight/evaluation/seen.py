@@ -19,7 +19,7 @@ import numpy.typing as npt
 from soundsight.backend.compat import VALIDATION
 from soundsight.datasets import images as images
 from soundsight.datasets import manifest
-from soundsight.datasets.catalogue import shared_groups
+from soundsight.datasets.catalogue import kinds
 from soundsight.errors import ConfigError, ModelError
 from soundsight.evaluation.scoring import SplitImages
 from soundsight.files import images_in, sha256
@@ -119,7 +119,7 @@ def compare(found: SplitImages, data: str | Path, preprocessing: Any, model: str
     siblings = np.isin(recordings, known["train"]) | np.array([group in groups for group in named])
     siblings |= np.isin(_groups(found.rows, data), known["groups"])
     siblings &= ~trained
-    published = siblings & np.isin(named, list(shared_groups(kind)))
+    published = siblings & np.isin(named, list(kinds()[kind].shared_groups if kind in kinds() else ()))
     uses = ["chose its epoch"] * (Path(model).stem == "best")
     uses += ["fitted its temperature and threshold"] * (preprocessing.temperature != 1 or preprocessing.threshold > 0)
     tuned = np.isin(clips, known["val"]).sum() if uses else 0

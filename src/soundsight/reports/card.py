@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from soundsight.backend.compat import LAST, weights_of
-from soundsight.datasets.published import DATASETS, Published
+from soundsight.datasets.published import Published, datasets
 from soundsight.errors import ConfigError
 from soundsight.files import read_json, write_text
 from soundsight.reports.wording import calibration_lines, detection_lines, seen_message
@@ -104,7 +104,7 @@ def _scores(folder: Path, model_hash: str) -> dict[str, Any]:
 
 def _published(record: Mapping[str, Any], names: list[str]) -> Published | None:
     """The published data set that a run was trained on; other data in the same layout have other classes."""
-    known = DATASETS.get(str((record.get("dataset") or {}).get("kind")))
+    known = datasets().get(str((record.get("dataset") or {}).get("kind")))
     return known if known and known.classes == len(names) else None
 
 

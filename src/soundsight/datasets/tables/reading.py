@@ -77,9 +77,11 @@ def read_table(root: Path, config: DatasetConfig) -> Catalogue:
 
 def _paths(root: Path, name: str) -> list[Path]:
     table = root / name
-    if table.is_file() or not any(c in name for c in "*?["):
+    if os.path.isfile(table) or not any(c in name for c in "*?["):
         return [table]
-    found = sorted(root / path for path in glob.glob(name, root_dir=root, recursive=True) if (root / path).is_file())
+    found = sorted(
+        root / path for path in glob.glob(name, root_dir=root, recursive=True) if os.path.isfile(root / path)
+    )
     if not found:
         raise DatasetError(f"No table matches table={name!r} in {root}.")
     return found

@@ -63,7 +63,7 @@ class Recordings:
         """
         stems = [table.name[:end] for end, letter in enumerate(table.name) if letter == "." and end]
         for stem in reversed(stems):
-            found = sorted(p for p in table.parent.iterdir() if p.stem == stem and is_audio(p) and p.is_file())
+            found = sorted(p for p in table.parent.iterdir() if p.stem == stem and is_audio(p) and os.path.isfile(p))
             if len(found) == 1:
                 return self._recording(found[0])
             if found:
