@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from soundsight.errors import ConfigError, ModelError
 from soundsight.files import TEMP_PREFIX, write_bytes
 
 KEY = "soundsight"  # of our settings in the metadata of an exported model
-FORMAT = 2  # 1, unless renderer 1 drew the settings wrong: then Soundsight 0.1.0 must refuse the model
+# 1, unless an older Soundsight must refuse the model: 2 where the renderer of 0.1.0 was wrong, 3 with `labels: multi`.
+FORMAT = 3
 _MAX_BYTES = 1 << 32
 
 
@@ -31,16 +33,24 @@ class Preprocessing:
 
     names: tuple[str, ...]  # classes in the order of the model's outputs
     spectrogram: SpectrogramConfig
-    temperature: float = 1.0  # logits are divided by it before the softmax
+    temperature: float = 1.0  # logits are divided by it before the softmax or sigmoid
     threshold: float = 0.0  # below it a probability counts as "unknown", unless the user says otherwise; 0: none
+    labels: str = "single"  # or "multi": a clip has any number of the classes, and each its own sigmoid
+    temperatures: Mapping[str, float] = field(default_factory=dict)  # of classes that have their own
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # of classes that have their own
     seen: Any = None  # hashes of the clips of its training, see `experiment.seen`; None: it does not say
     supplied: bool = False  # given by the user for a model that carries none
+
+    @property
+    def multi(self) -> bool:
+        """Whether a clip has any number of the classes."""
+        return self.labels == "multi"
 
 
 def make_preprocessing(config: SpectrogramConfig | None, names: list[str], **more: Any) -> dict[str, Any]:
     """What a checkpoint carries: plain data, so that the safest way of loading suffices."""
     return {
-        "format": config.renderer if config else 1,
+        "format": FORMAT if more.get("labels") == "multi" else config.renderer if config else 1,
         "spectrogram": to_dict(config) if config else None,
         "names": names,
         **more,
@@ -73,12 +83,27 @@ def read_preprocessing(
     try:
         temperature, threshold = float(found.get("temperature", 1.0)), float(found.get("threshold", 0.0))
         preprocessing = Preprocessing(
-            tuple(map(str, found["names"])), config, temperature, threshold, found.get("seen")
+            tuple(map(str, found["names"])),
+            config,
+            temperature,
+            threshold,
+            str(found.get("labels", "single")),
+            {str(name): float(value) for name, value in (found.get("temperatures") or {}).items()},
+            {
+                str(k): float(of["value"])
+                for k, of in (found.get("thresholds") or {}).items()
+                if of["value"] is not None
+            },
+            found.get("seen"),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ModelError(f"The spectrogram settings inside {path} are damaged ({str(error)[:300]}).") from error
-    if not 0.01 <= preprocessing.temperature <= 100:
-        raise ModelError(f"The temperature inside {path} is {preprocessing.temperature:g}; 0.01 to 100 is allowed.")
+    for temperature in (preprocessing.temperature, *preprocessing.temperatures.values()):
+        if not 0.01 <= temperature <= 100:
+            raise ModelError(f"The temperature inside {path} is {temperature:g}; 0.01 to 100 is allowed.")
+    possible = all(0 <= value <= 1 for value in preprocessing.thresholds.values())
+    if preprocessing.labels not in ("single", "multi") or not possible:
+        raise ModelError(f"The labels or thresholds inside {path} are damaged; train or export the model again.")
     if len(preprocessing.names) != len(names) or not 0 <= preprocessing.threshold <= 1:
         raise ModelError(
             f"{path} names {len(preprocessing.names)} classes but its network has {len(names)} outputs; it is damaged."

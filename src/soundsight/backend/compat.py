@@ -71,7 +71,7 @@ TRAINER = (
 )  # fmt: skip
 # Attributes of the network, of its last layer, and of the matrix that the validator counts.
 NETWORK = ("fuse", "model", "names", "predict", "save", "stride", "task", "yaml")
-HEAD = ("conv", "linear")
+HEAD = ("conv", "linear", "pool")
 COUNTED = ("matrix", "names")
 EVENTS = (
     "on_fit_epoch_end", "on_pretrain_routine_end", "on_pretrain_routine_start", "on_train_batch_end",

@@ -90,9 +90,8 @@ def export(
     content = checkpoint.parse_checkpoint(data, path, trust=trust)
     network = checkpoint.checkpoint_model(content)
     names = checkpoint.class_names(network, path)
-    preprocessing = checkpoint.read_preprocessing(
-        getattr(network, "soundsight", None), path, names, supplied=spectrogram
-    )
+    own = getattr(network, "soundsight", None)
+    preprocessing = checkpoint.read_preprocessing(own, path, names, supplied=spectrogram)
     given = _arguments(format, arguments or {}, preprocessing.spectrogram.image_size)
     text = json.dumps(
         checkpoint.make_preprocessing(
@@ -102,6 +101,7 @@ def export(
             threshold=preprocessing.threshold,
             seen=preprocessing.seen,
             checkpoint=checkpoint.hash_of(data)[:12],
+            **{key: own[key] for key in ("labels", "temperatures", "thresholds") if own and key in own},
         )
     )
     target = Path(out) if out else None
@@ -113,7 +113,7 @@ def export(
         with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=folder) as place:
             copy = Path(place, f"{path.stem}.pt")  # the exporter puts its file beside it
             torch.save({**content, "optimizer": None}, copy)
-            made = _run(path, copy, format, given, trust=trust)
+            made = _run(path, copy, format, given, trust=trust, multi=preprocessing.multi)
             _WRITERS.get(format, _write_beside)(made, text)
             return _move(made, target or folder / made.name, path, overwrite)
     except OSError as error:
@@ -162,7 +162,7 @@ def _check_calibration(format: str, arguments: Mapping[str, Any], possible: bool
             raise ConfigError(f"{key}={arguments[key]} has no effect without quantize=8; leave it out.")
 
 
-def _run(path: Path, copy: Path, format: str, arguments: dict[str, Any], *, trust: bool) -> Path:
+def _run(path: Path, copy: Path, format: str, arguments: dict[str, Any], *, trust: bool, multi: bool) -> Path:
     """Let Ultralytics export a copy of the checkpoint `path`, to the folder of the copy."""
     from ultralytics import YOLO
 
@@ -173,6 +173,8 @@ def _run(path: Path, copy: Path, format: str, arguments: dict[str, Any], *, trus
     with _quiet(), nullcontext() if trust else guarded():
         try:
             model: Any = YOLO(str(copy), task="classify")
+            if multi:
+                _end_in_sigmoid(model.model)
             made = Path(model.export(**arguments))
         except ImportError as error:
             package = (error.name or str(error)).split(".")[0]
@@ -188,6 +190,17 @@ def _run(path: Path, copy: Path, format: str, arguments: dict[str, Any], *, trus
             reason = " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
             raise ModelError(f"Ultralytics cannot export {path} to {format} ({reason}).") from error
     return made.absolute()
+
+
+def _end_in_sigmoid(network: Any) -> None:
+    """Let an exported network give the probability of each class on its own, where Ultralytics ends in a softmax."""
+    head = network.model[-1]
+
+    class Sigmoid(type(head)):  # type: ignore[misc]
+        def forward(self, inputs: Any) -> Any:
+            return self.linear(self.pool(self.conv(inputs)).flatten(1)).sigmoid()
+
+    head.__class__ = Sigmoid
 
 
 @contextmanager

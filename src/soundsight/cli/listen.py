@@ -94,6 +94,7 @@ def show(prediction: LivePrediction, form: str) -> None:
         row = {
             "seconds": round(prediction.seconds, 3),
             "label": prediction.label,
+            "labels": list(prediction.labels),
             "probability": round(prediction.probability, 6),
             "latency_ms": round(1000 * prediction.latency_seconds, 1),
         }
@@ -101,9 +102,8 @@ def show(prediction: LivePrediction, form: str) -> None:
         return
     minutes, seconds = divmod(prediction.seconds, 60)
     clock = f"{int(minutes // 60)}:{int(minutes % 60):02d}:{seconds:04.1f}"
-    console.output(
-        f"{clock}  {prediction.label:24} {prediction.probability:5.3f}  {1000 * prediction.latency_seconds:5.0f} ms"
-    )
+    label = ", ".join(prediction.labels) or prediction.label
+    console.output(f"{clock}  {label:24} {prediction.probability:5.3f}  {1000 * prediction.latency_seconds:5.0f} ms")
 
 
 def summarise(latencies: list[float], seconds: float, overruns: int) -> None:

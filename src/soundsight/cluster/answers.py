@@ -26,7 +26,7 @@ from soundsight.cluster.shards import Entry, Shards
 from soundsight.cluster.storage import Place
 from soundsight.config import ClusterConfig, SpectrogramConfig
 from soundsight.errors import AudioError, ModelError, SoundsightError
-from soundsight.inference.options import Options, resolve
+from soundsight.inference.options import Options
 from soundsight.inference.segments import BLOCK_SECONDS, Source, file_source
 from soundsight.parallel import WorkerLost
 
@@ -153,7 +153,7 @@ def worker(work: Work) -> Callable[[Job], Entry | None]:
             size = _feature_size(predictor) if work.command == "embed" else 0  # loads what it needs of the file
         except ModelError as error:
             raise ModelError(str(error).replace(str(path), work.model)) from None
-    resolve(work.options, predictor.spectrogram, predictor.names)
+    predictor.resolve(work.options)
     second = np.zeros(predictor.spectrogram.sample_rate, np.float32)
     predictor(second, len(second))  # loads what is loaded with the first recording, before time counts
     make = partial(_embed, size) if work.command == "embed" else _predict

@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 from soundsight.config.files import LARGEST, read_yaml, shown
 from soundsight.errors import ConfigError
 
+BACKGROUND = "background"  # the folder, and the label, of clips without any class; never a sound
 T = TypeVar("T")
 _RULES = ConfigDict(allow_inf_nan=False, extra="forbid")
 Whole = Annotated[int, Strict()]
@@ -339,7 +340,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(data))
 
 
-def settings_hash(config: Any) -> str:
+def fingerprint(config: Any) -> str:
     """The hash of settings, twelve hexadecimal digits: it changes whenever a setting changes."""
     text = json.dumps(to_dict(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

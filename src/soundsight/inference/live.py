@@ -56,10 +56,11 @@ class LivePrediction:
     """The prediction for the clip length of sound that ends at `seconds`."""
 
     seconds: float  # of sound since the start
-    label: str
+    label: str  # see `Prediction`
     probability: float
     probabilities: npt.NDArray[np.float32]  # (classes,)
     latency_seconds: float  # from the last sample to this prediction
+    labels: tuple[str, ...] = ()
 
 
 class Microphone:
@@ -198,9 +199,11 @@ def listen(
         images, silent, _ = render_segment(Segment(0.0, 0.0, waveform, len(waveform), rate), config, how.speeds)
         (row,) = predictor.classifier.probabilities(np.stack(images), shifts=how.shifts, images_per_segment=len(images))
         probabilities = np.zeros_like(row) if silent else row
-        label, probability = decide(probabilities, silent, predictor.names, how.thresholds)
+        label, probability, labels = decide(
+            probabilities, silent, predictor.names, how.thresholds, multi=predictor.model.multi
+        )
         latency = time.monotonic() - sound
-        yield LivePrediction(ring.total / rate, label, probability, probabilities, latency)
+        yield LivePrediction(ring.total / rate, label, probability, probabilities, latency, labels)
 
 
 def devices() -> list[Device]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from soundsight.config import SpectrogramConfig, check_speeds
+from soundsight.config import BACKGROUND, check_speeds
 from soundsight.errors import ConfigError, check_range, did_you_mean
 
+if TYPE_CHECKING:
+    from soundsight.backend.checkpoint import Preprocessing
+
 SILENCE, UNKNOWN = "silence", "unknown"
+MULTI_THRESHOLD = 0.5  # of a class of a model of several labels per clip that carries none
 SHOWN_CLASSES = 5  # of the most probable ones
 MIN_SECONDS = 0.01  # shortest segment and hop
 # Images at once: more of them fall out of a processor's cache, fewer leave a GPU idle.
@@ -25,7 +30,8 @@ class Options:
     window_seconds: float | None = None  # length of a segment; None is the model's clip length
     hop_seconds: float | None = None  # from one segment to the next; None is the segment's length
     top_k: int | None = None  # classes that are named; None: 5 where people read it, 1 in rows
-    # Least probability of a class, below which it is "unknown"; by class name, "" for the others; None: the model's.
+    # Least probability of a class, below which it is "unknown", or not reported by a model of several labels per clip;
+    # by class name, "" for the others; None: the model's.
     threshold: float | Mapping[str, float] | None = None
     shifts: int = 1  # circular time shifts of each image whose probabilities are averaged
     speeds: Sequence[float] = ()  # each segment is also predicted at these speeds, as a tape that runs slower or faster
@@ -40,33 +46,28 @@ class Resolved:
     window_seconds: float
     hop_seconds: float
     thresholds: npt.NDArray[np.float32]  # (classes,), of segments
-    summary_thresholds: npt.NDArray[np.float32]  # (classes,), of a mean over segments: the model's own does not count
+    summary_thresholds: npt.NDArray[np.float32]  # (classes,), of a recording as a whole, see `resolve`
     shifts: int
     speeds: tuple[float, ...]
     batch: int
     steady: bool
 
 
-def resolve(
-    options: Options,
-    config: SpectrogramConfig,
-    names: Sequence[str],
-    own: float = 0.0,
-    *,
-    batch: int = PROCESSOR_BATCH,
-) -> Resolved:
+def resolve(options: Options, model: Preprocessing, *, batch: int = PROCESSOR_BATCH) -> Resolved:
     """Check options against a model.
+
+    For a recording as a whole, the threshold that a model of one label per clip carries does not count: it is for
+    segments, not for their mean.
 
     Args:
         options: What the user asked for.
-        config: The model's preprocessing.
-        names: Its classes.
-        own: The threshold that it carries.
+        model: Its preprocessing, classes and thresholds.
         batch: Images at once where the options do not say.
 
     Raises:
         ConfigError: A value is out of range, or a threshold names a class that the model does not know.
     """
+    config = model.spectrogram
     segment = config.clip_seconds if options.window_seconds is None else options.window_seconds
     if segment > config.clip_seconds:
         raise ConfigError(
@@ -83,8 +84,8 @@ def resolve(
     return Resolved(
         float(segment),
         float(hop),
-        thresholds(options.threshold, names, own),
-        thresholds(options.threshold, names),
+        thresholds(options.threshold, model),
+        thresholds(options.threshold, model if model.multi else replace(model, threshold=0.0, thresholds={})),
         options.shifts,
         tuple(options.speeds),
         batch if options.batch is None else options.batch,
@@ -92,25 +93,37 @@ def resolve(
     )
 
 
-def thresholds(
-    given: float | Mapping[str, float] | None, names: Sequence[str], own: float = 0.0
-) -> npt.NDArray[np.float32]:
-    """Least probability of each class, float32 `(classes,)`; `own` for those that nothing is said about."""
+def thresholds(given: float | Mapping[str, float] | None, model: Preprocessing) -> npt.NDArray[np.float32]:
+    """Least probability of each class, float32 `(classes,)`; the model's own where nothing is said."""
+    names, own = model.names, MULTI_THRESHOLD if model.multi else model.threshold
     by_class = given if isinstance(given, Mapping) else {} if given is None else {"": given}
     for name, value in by_class.items():
         check_range(f"threshold of {name!r}" if name else "threshold", value, 0, 1)
         if name and name not in names:
             hint = did_you_mean(name, names, f" It knows: {', '.join(sorted(names)[:60])}.")
             raise ConfigError(f"This model knows no class {name!r}, so it can have no threshold.{hint}")
-    return np.array([by_class.get(name, by_class.get("", own)) for name in names], np.float32)
+    least = [by_class.get(name, by_class.get("", model.thresholds.get(name, own))) for name in names]
+    return np.array(least, np.float32)
 
 
 def decide(
-    probabilities: npt.NDArray[np.float32], silent: bool, names: Sequence[str], least: npt.NDArray[np.float32]
-) -> tuple[str, float]:
-    """Label and probability of a segment: the top class, "unknown" below its threshold, or "silence"."""
+    probabilities: npt.NDArray[np.float32],
+    silent: bool,
+    names: Sequence[str],
+    least: npt.NDArray[np.float32],
+    *,
+    multi: bool = False,
+) -> tuple[str, float, tuple[str, ...]]:
+    """Label of a segment, its probability, and all labels; see `Prediction`."""
     if silent:
-        return SILENCE, 0.0
+        return SILENCE, 0.0, () if multi else (SILENCE,)
+    if multi:
+        order = np.argsort(-probabilities, kind="stable")
+        labels = tuple(names[i] for i in order if probabilities[i] >= least[i])
+        if not labels:
+            return BACKGROUND, 1 - float(probabilities.max()), ()
+        return labels[0], float(probabilities[names.index(labels[0])]), labels
     top = int(probabilities.argmax())
     value = float(probabilities[top])
-    return (names[top] if value >= least[top] else UNKNOWN), value
+    label = names[top] if value >= least[top] else UNKNOWN
+    return label, value, (label,)

@@ -42,7 +42,7 @@ class Predictor:
         self.classifier = classifier
         self._workers = max(1, min(_MAX_RENDERING_THREADS, (threads or parallel.cores()) - 1))
         settings = OVERRIDE if classifier.preprocessing.supplied else OWN
-        self.model = Model(classifier.preprocessing.names, classifier.model_hash, settings)
+        self.model = Model(classifier.preprocessing.names, classifier.model_hash, settings, classifier.multi)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ class Predictor:
             ConfigError: A value is out of range, or a threshold names a class that the model does not know.
         """
         batch = PROCESSOR_BATCH if str(self.classifier.device) == "cpu" else GPU_BATCH
-        return resolve(options, self.spectrogram, self.names, self.classifier.preprocessing.threshold, batch=batch)
+        return resolve(options, self.classifier.preprocessing, batch=batch)
 
     def results(self, sources: Iterable[Source], options: Options) -> Iterator[Result]:
         """One prediction per recording; those that cannot be read say so in `Result.failure`."""
@@ -195,7 +195,9 @@ class Predictor:
     def _prediction(self, rendered: Rendered, probabilities: Floats, thresholds: Floats) -> Prediction:
         if rendered.silent:
             probabilities = np.zeros_like(probabilities)
-        label, probability = decide(probabilities, rendered.silent, self.names, thresholds)
+        label, probability, labels = decide(
+            probabilities, rendered.silent, self.names, thresholds, multi=self.model.multi
+        )
         return Prediction(
             rendered.recording,
             rendered.start_seconds,
@@ -206,6 +208,7 @@ class Predictor:
             rendered.silent,
             self.model,
             rendered.weight,
+            labels,
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from soundsight.config import BACKGROUND
 from soundsight.deprecation import Former
 from soundsight.errors import ConfigError
 from soundsight.files import printable
@@ -34,37 +35,53 @@ class Model:
     names: tuple[str, ...]
     model_hash: str
     settings: str  # "own" preprocessing, or "override": spectrogram settings that the user supplied
-
-    fingerprint = Former("model_hash")
+    multi: bool = False  # whether a segment has any number of the classes
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The prediction for one segment of a recording."""
+    """The prediction for one segment of a recording.
+
+    A model of one label per clip gives the most probable class; one of several labels per clip gives all those above
+    their thresholds, and "background" where there is none. "background" is no sound, whichever model says it.
+    """
 
     recording: str
     start_seconds: float
     end_seconds: float
-    label: str  # a class, "unknown" below its threshold, or "silence"
-    probability: float  # of the label, 0 to 1; of "unknown" that of the best class; of "silence" 0
-    probabilities: Floats = field(repr=False)  # (classes,), sum 1; all 0 in silence
+    label: str  # the best class, "unknown" below its threshold, "background", or "silence"
+    # Of the label, 0 to 1; of "unknown" that of the best class, of "background" without a class that none is there: 1
+    # minus that of the best; of "silence" 0.
+    probability: float
+    probabilities: Floats = field(repr=False)  # (classes,), sum 1 unless each has its own; all 0 in silence
     silent: bool = field(repr=False)
     model: Model = field(repr=False)
     weight: float = field(default=1.0, repr=False)  # in a mean: below 1 for what is left at a recording's end
+    labels: tuple[str, ...] = ()  # all classes above their thresholds, best first; of one label per clip that label
 
     @property
     def named(self) -> bool:
-        """Whether the label is a class: one may be called "silence" or "unknown", too."""
-        return not self.silent and (self.label != UNKNOWN or self.top(1)[0][0] == UNKNOWN)
+        """Whether the label is a sound: a class may be called "silence" or "unknown", too."""
+        if self.silent or self.label == BACKGROUND:
+            return False
+        return self.label != UNKNOWN or self.top(1)[0][0] == UNKNOWN
+
+    @property
+    def sounds(self) -> list[tuple[str, float]]:
+        """The classes that are reported as sounds, with their probabilities; none in silence or background."""
+        if not self.model.multi:
+            return [(self.label, self.probability)] if self.named else []
+        return [(label, float(self.probabilities[self.model.names.index(label)])) for label in self.labels]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k best classes with their probabilities; none in silence."""
         return [] if self.silent else _top(self.probabilities, self.model.names, k)
 
     def rows(self, top_k: int = 1) -> list[dict[str, Any]]:
-        """One plain row a rank: the label first, then the next best classes."""
-        ranked = [(self.label, self.probability)]
-        ranked += [pair for pair in self.top(top_k) if pair[0] != self.label]
+        """One plain row per rank: the labels first, then the next best classes up to `top_k`."""
+        ranked = [(self.label, self.probability), *self.sounds[1:]]
+        named = {label for label, _ in ranked}
+        ranked += [pair for pair in self.top(top_k) if pair[0] not in named][: max(0, top_k - len(ranked))]
         return [
             {
                 "recording": self.recording,
@@ -76,7 +93,7 @@ class Prediction:
                 "model": self.model.model_hash,
                 "settings": self.model.settings,
             }
-            for rank, (label, probability) in enumerate(ranked[:top_k], 1)
+            for rank, (label, probability) in enumerate(ranked, 1)
         ]
 
 
@@ -92,7 +109,10 @@ class Vector:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """A recording as a whole: the mean over those segments that were not silent, weighed by their length."""
+    """A recording as a whole: the mean over those segments that were not silent, weighed by their length.
+
+    Of a model of several labels per clip it is the highest probability of each class: whether it is in there at all.
+    """
 
     recording: str
     duration_seconds: float
@@ -102,6 +122,7 @@ class Summary:
     counts: Mapping[str, int]  # segments of each label
     model: Model = field(repr=False)
     failure: str = ""  # why the rest, or all, could not be read
+    labels: tuple[str, ...] = ()  # as in `Prediction`
 
     def as_prediction(self) -> Prediction:
         """The same as one segment from start to end, for writers."""
@@ -115,6 +136,7 @@ class Summary:
             self.probabilities,
             silent,
             self.model,
+            labels=self.labels,
         )
 
 
@@ -136,8 +158,13 @@ class Result:
         return self.summary.label
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of the recording as a whole; see `Prediction`."""
+        return self.summary.labels
+
+    @property
     def probability(self) -> float:
-        """The mean probability of `label` over the segments."""
+        """The probability of `label` in the recording as a whole; see `Summary`."""
         return self.summary.probability
 
     @property
@@ -146,7 +173,7 @@ class Result:
         return self.summary.failure
 
     def top(self, k: int | None = None) -> list[tuple[str, float]]:
-        """The best classes over all segments with their mean probabilities; none if all is silence."""
+        """The best classes of the recording as a whole with their probabilities; none if all is silence."""
         summary = self.summary
         return (
             _top(summary.probabilities, summary.model.names, k or self.top_k or SHOWN_CLASSES)
@@ -193,9 +220,8 @@ class Result:
     def _lines(self) -> Iterator[tuple[float, float, str]]:
         shown = self.top_k or SHOWN_CLASSES
         for segment in self.predictions[:_SHOWN]:
-            others = [_percent(*pair) for pair in segment.top(shown) if pair[0] != segment.label]
-            first = _percent(segment.label, segment.probability)
-            yield segment.start_seconds, segment.end_seconds, printable(", ".join([first, *others][:shown]))
+            ranked = [_percent(row["label"], row["probability"]) for row in segment.rows(shown)]
+            yield segment.start_seconds, segment.end_seconds, printable(", ".join(ranked))
 
     def _rest(self) -> list[str]:
         more = len(self.predictions) - _SHOWN
@@ -211,27 +237,32 @@ class Tally:
         self.recording = recording
         self.model = model
         self.counts: Counter[str] = Counter()
-        self.total = np.zeros(len(model.names))
+        self.total = np.zeros(len(model.names))  # or the highest of each class, where each is on its own
         self.sound = 0.0
-        self.named = False  # whether some segment has a class
+        self.named = False  # whether some segment has a class, or is background
 
     def add(self, segment: Prediction) -> None:
         """Count a segment."""
-        self.counts[segment.label] += 1
-        self.named |= segment.named
-        if not segment.silent:
+        self.counts.update([label for label, _ in segment.sounds] or [segment.label])
+        self.named |= segment.named or segment.label == BACKGROUND
+        if segment.silent:
+            return
+        if self.model.multi:
+            self.total = np.maximum(self.total, segment.probabilities)
+            self.sound = 1.0
+        else:
             self.total += segment.weight * segment.probabilities
             self.sound += segment.weight
 
     def summary(self, duration_seconds: float, failure: str, thresholds: Floats) -> Summary:
-        """The mean over the segments."""
+        """The mean over the segments, or the highest of each class; see `Summary`."""
         mean = (self.total / (self.sound or 1)).astype(np.float32)
         silent = self.sound == 0
-        label, probability = decide(mean, silent, self.model.names, thresholds)
+        label, probability, labels = decide(mean, silent, self.model.names, thresholds, multi=self.model.multi)
         if not self.named and not (silent and self.counts):
-            label = UNKNOWN  # no segment was named, or none was read
+            label, labels = UNKNOWN, () if self.model.multi else (UNKNOWN,)  # no segment was named, or none was read
         return Summary(
-            self.recording, duration_seconds, label, probability, mean, dict(self.counts), self.model, failure
+            self.recording, duration_seconds, label, probability, mean, dict(self.counts), self.model, failure, labels
         )
 
 

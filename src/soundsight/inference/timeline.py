@@ -27,10 +27,12 @@ class Timeline:
         self.reference_db = -math.inf  # of the loudest segment: 0 dB of the whole recording
         self.predictions: list[tuple[float, float, npt.NDArray[np.float32]]] = []
         self.names: tuple[str, ...] = ()
+        self.reported: set[str] = set()
 
     def add(self, segment: Prediction, rendered: Rendered) -> None:
         """Take a segment and its image; where segments overlap, the later image is on top."""
         self.names = segment.model.names
+        self.reported.update(label for label, _ in segment.sounds)
         self.predictions.append((segment.start_seconds, segment.end_seconds, segment.probabilities))
         if len(self.predictions) > SEGMENTS:
             pairs = zip(self.predictions[::2], self.predictions[1::2], strict=False)
@@ -65,9 +67,9 @@ class Timeline:
         return np.rint(255 * (np.clip(level, low, high) - low) / (high - low)).astype(np.uint8)
 
     def classes(self) -> list[str]:
-        """The classes worth a track: those on top somewhere, the likeliest first."""
+        """The classes worth a track: those on top somewhere, or reported, the likeliest first."""
         total = np.sum([p for _, _, p in self.predictions], axis=0)
-        top = {int(p.argmax()) for _, _, p in self.predictions if p.any()}
+        top = {int(p.argmax()) for _, _, p in self.predictions if p.any()} | {*map(self.names.index, self.reported)}
         order = [int(i) for i in np.argsort(-total, kind="stable")]
         chosen = [i for i in order if i in top][:CLASSES] or order[:1]
         chosen += [i for i in order if i not in chosen][: max(0, 3 - len(chosen))]

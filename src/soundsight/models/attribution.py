@@ -1,7 +1,7 @@
 """How much each place of an image counts for a class, seen at the pixels and seen in the layers.
 
 `attributions` are integrated gradients (Sundararajan, Taly and Yan, ICML 2017, equation 1) on the path from the
-black image, which is silence: all credits of an image add up to what its sound did to the class's
+black image, which is silence: all attributions of an image add up to what its sound did to the class's
 log-probability. `layer_map` is LayerCAM (Jiang et al., IEEE TIP 2021, equations 5 and 6), the mean over all
 resolutions of the network. `explain` makes heat maps of both. Only a PyTorch checkpoint has gradients.
 """
@@ -104,10 +104,12 @@ def _pixels(classifier: Classifier, image: Images) -> torch.Tensor:
 def _score(classifier: Classifier, pixels: torch.Tensor, index: int) -> torch.Tensor:
     """Sum over a batch of the log-probability of a class."""
     import torch
+    import torch.nn.functional as nn
 
     output = classifier.network(pixels)
     scores = output[1] if isinstance(output, tuple | list) else torch.log(output.clamp_min(1e-12))
-    return torch.log_softmax(scores.float() / classifier.preprocessing.temperature, 1)[:, index].sum()
+    scores = scores.float() / classifier.preprocessing.temperature
+    return (nn.logsigmoid(scores) if classifier.multi else torch.log_softmax(scores, 1))[:, index].sum()
 
 
 def _array(tensor: torch.Tensor) -> Floats:

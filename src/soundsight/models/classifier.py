@@ -6,7 +6,7 @@ Importing this module loads no PyTorch: an ONNX model predicts without it.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
 
@@ -19,11 +19,9 @@ import numpy.typing as npt
 
 from soundsight.backend import checkpoint
 
-if TYPE_CHECKING:
-    pass
-
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+TINY = 1e-12  # probabilities below count as this
 
 
 class Classifier:
@@ -37,6 +35,11 @@ class Classifier:
         self.device = device
         self.model_hash = model_hash
 
+    @property
+    def multi(self) -> bool:
+        """Whether a clip has any number of the classes: a sigmoid of each, not a softmax over all."""
+        return self.preprocessing.multi
+
     def logits(self, images: Images) -> Floats:
         """Raw scores of a batch of images.
 
@@ -44,7 +47,8 @@ class Classifier:
             images: uint8 RGB `(batch, height, width, 3)`, as `spectrogram.render` renders them.
 
         Returns:
-            float32 `(batch, classes)`: logarithms of probabilities up to a constant a row.
+            float32 `(batch, classes)`: log-odds of each class, or of a model of one label per clip logarithms of
+            probabilities up to a constant per row.
         """
         import torch
 
@@ -56,7 +60,7 @@ class Classifier:
             return scores.float().cpu().numpy()  # type: ignore[no-any-return]
 
     def scores(self, images: Images, *, shifts: int = 1, images_per_segment: int = 1) -> Floats:
-        """Mean log-probabilities over several versions of each segment, before any temperature.
+        """Mean logits (normalised, where they become a softmax) over the versions of each segment, no temperature.
 
         Args:
             images: As for `logits`; the images of one segment stand beside each other.
@@ -69,13 +73,25 @@ class Classifier:
         offsets = [round(images.shape[2] * k / shifts) for k in range(shifts)]
         versions = (images[version::images_per_segment] for version in range(images_per_segment))
         inputs = (np.roll(some, offset, axis=2) if offset else some for some in versions for offset in offsets)
-        return np.mean([log_softmax(self.logits(batch)) for batch in inputs], axis=0)  # type: ignore[no-any-return]
+        each = [self.logits(batch) if self.multi else log_softmax(self.logits(batch)) for batch in inputs]
+        return np.mean(each, axis=0)  # type: ignore[no-any-return]
 
     def probabilities(self, images: Images, *, shifts: int = 1, images_per_segment: int = 1) -> Floats:
         """Calibrated class probabilities `(batch / images_per_segment, classes)`; see `scores`."""
-        return softmax(
-            self.scores(images, shifts=shifts, images_per_segment=images_per_segment), self.preprocessing.temperature
-        )
+        return self.activate(self.scores(images, shifts=shifts, images_per_segment=images_per_segment))
+
+    def activate(self, scores: Floats, *, calibrated: bool = True) -> Floats:
+        """Probabilities `(batch, classes)` of what `scores` returns: softmax or sigmoid, at the model's temperature."""
+        found = self.preprocessing
+        if not found.multi:
+            return softmax(scores, found.temperature if calibrated else 1.0)
+        each = [found.temperatures.get(name, found.temperature) if calibrated else 1.0 for name in found.names]
+        return sigmoid(scores, np.array(each))
+
+    def inverse(self, probabilities: Floats) -> Floats:
+        """Logits that uncalibrated `probabilities` came from, up to a constant per row under a softmax."""
+        odds = np.clip(probabilities, TINY, 1 - 1e-7) if self.multi else np.maximum(probabilities, TINY)
+        return np.log(odds) - np.log1p(-odds) if self.multi else np.log(odds)
 
     def features(self, images: Images) -> Floats:
         """What the last layer sees of each image: pooled features, float32 `(batch, features)`."""
@@ -87,6 +103,11 @@ class Classifier:
         finally:
             hook.remove()
         return caught[0].float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def sigmoid(logits: Floats, temperature: float | npt.NDArray[np.float64] = 1.0) -> Floats:
+    """Probability of each class on its own, `(batch, classes)`, of logits divided by `temperature`."""
+    return (0.5 + 0.5 * np.tanh(0.5 * logits.astype(np.float64) / temperature)).astype(np.float32)
 
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:

@@ -10,8 +10,6 @@ import numpy as np
 from soundsight.errors import ConfigError
 from soundsight.models.classifier import Classifier, Floats, Images
 
-_TINY = 1e-12  # probabilities below count as this
-
 
 class Ensemble(Classifier):
     """Models of the same classes and spectrogram settings, so that each image is rendered once for all."""
@@ -22,7 +20,8 @@ class Ensemble(Classifier):
         """Join two or more.
 
         Raises:
-            ConfigError: One knows other classes than the first, or renders other images.
+            ConfigError: One knows other classes than the first, or another number of labels per clip, or renders
+                other images.
         """
         first = members[0].preprocessing
         for number, member in enumerate(members[1:], 2):
@@ -30,27 +29,34 @@ class Ensemble(Classifier):
                 raise ConfigError(
                     f"Model {number} knows other classes than the first; only models of the same ones can be averaged."
                 )
+            if member.multi != members[0].multi:
+                kind = "several labels per clip (labels=multi)", "one label per clip (labels=single)"
+                raise ConfigError(
+                    f"Model {number} gives {kind[not member.multi]}, the first {kind[member.multi]}; only models of "
+                    "one kind can be averaged, so train them alike."
+                )
             if member.preprocessing.spectrogram != first.spectrogram:
                 raise ConfigError(
                     f"Model {number} has other spectrogram settings than the first; only models with the same ones "
                     "can be averaged."
                 )
         self.members = tuple(members)
-        thresholds = [
-            member.preprocessing.threshold for member in members if member.preprocessing.threshold > 0
-        ]  # 0 is none
+        found = [member.preprocessing for member in members]
+        by_class = [_mean([each.thresholds[name] for each in found if name in each.thresholds]) for name in first.names]
         self.preprocessing = replace(
             first,
             temperature=1.0,
-            threshold=float(np.mean(thresholds)) if thresholds else 0.0,
-            supplied=any(member.preprocessing.supplied for member in members),
+            temperatures={},
+            threshold=_mean([each.threshold for each in found if each.threshold > 0]),  # 0 is none
+            thresholds={name: value for name, value in zip(first.names, by_class, strict=True) if value},
+            supplied=any(each.supplied for each in found),
         )
         self.device = members[0].device
         self.model_hash = "+".join(member.model_hash for member in members)
 
     def logits(self, images: Images) -> Floats:
         """See `Classifier.logits`."""
-        return np.log(np.maximum(self.probabilities(images), _TINY))  # type: ignore[no-any-return]
+        return self.inverse(self.probabilities(images))
 
     def probabilities(self, images: Images, *, shifts: int = 1, images_per_segment: int = 1) -> Floats:
         """Mean of the members' calibrated probabilities; see `Classifier.probabilities`."""
@@ -63,3 +69,7 @@ class Ensemble(Classifier):
     def features(self, images: Images) -> Floats:
         """Not possible."""
         raise ConfigError("Several models have no feature vector in common; name one.")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 0.0

@@ -21,7 +21,6 @@ from soundsight.models.classifier import Classifier, Floats, Images
 _MAX_TEXT = 1 << 20  # characters of names
 _MAX_SETTINGS = 1 << 25  # characters of our settings, with the hashes of a million clips
 MAX_STEP = 1024  # images that an export with a fixed number of them may want at once
-_TINY = 1e-12  # probabilities below count as this
 
 
 class Exported(Classifier):
@@ -37,7 +36,7 @@ class Exported(Classifier):
         """See `Classifier.logits`."""
         pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
         pixels /= 255
-        return np.log(np.maximum(self.probabilities_of(pixels), _TINY))
+        return self.inverse(self.probabilities_of(pixels))
 
     def features(self, images: Images) -> Floats:
         """Not possible."""
@@ -109,7 +108,8 @@ def checked(classifier: Exported, path: Path) -> Classifier:
         ) from error
     if prediction.shape != (1, classes):
         raise ModelError(f"{path} names {classes} classes but its output has shape {prediction.shape}; it is damaged.")
-    if not np.isfinite(prediction).all() or abs(float(prediction.sum()) - 1) > 0.01 or float(prediction.min()) < 0:
+    possible = np.isfinite(prediction).all() and prediction.min() >= 0 and prediction.max() <= 1.01
+    if not possible or not (classifier.multi or abs(float(prediction.sum()) - 1) <= 0.01):
         raise ModelError(f"{path} does not predict with probabilities; export it again with `soundsight export`.")
     return classifier
 

@@ -149,6 +149,7 @@ def _add_answers(app: FastAPI, predictor: Predictor, limits: Limits, jobs: Jobs)
         preprocessing = predictor.spectrogram
         return results.ModelInfo(
             names=list(predictor.names),
+            labels="multi" if predictor.model.multi else "single",
             model_hash=predictor.model_hash,
             clip_seconds=preprocessing.clip_seconds,
             sample_rate=preprocessing.sample_rate,

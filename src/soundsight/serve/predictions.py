@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import AudioError, ConfigError
 from soundsight.inference.explain import class_index, explain
-from soundsight.inference.options import Options, resolve
+from soundsight.inference.options import Options
 from soundsight.inference.predictor import Predictor
 from soundsight.inference.results import Prediction, Summary
 from soundsight.inference.segments import Source, cut, render_segment
@@ -40,7 +40,8 @@ class TimedResult(BaseModel):
 
     start: float = Field(description="seconds")
     end: float = Field(description="seconds")
-    label: str = Field(description="a class, `unknown` below its threshold, or `silence`")
+    label: str = Field(description="a class, `unknown` below its threshold, `background` or `silence`")
+    labels: list[str] = Field(description="all classes above their thresholds, of a model of several labels per clip")
     probability: float
     top: list[LivePrediction]
 
@@ -77,8 +78,11 @@ class Result(BaseModel):
 
     recording: str
     duration_seconds: float
-    label: str = Field(description="of the whole: a class, `unknown`, or `silence`")
-    probability: float = Field(description="mean over the windows that were not silent")
+    label: str = Field(description="of the whole: a class, `unknown`, `background` or `silence`")
+    labels: list[str] = Field(description="of the whole: all classes above their thresholds")
+    probability: float = Field(
+        description="mean over the windows that were not silent; the highest with several labels"
+    )
     top: list[LivePrediction]
     windows: list[TimedResult]
     model: str = Field(description="twelve hexadecimal digits of the model file")
@@ -110,6 +114,7 @@ class ModelInfo(BaseModel):
     """What listens here, and within which limits."""
 
     names: list[str]
+    labels: Literal["single", "multi"] = Field(description="one label per clip, or several")
     model_hash: str
     clip_seconds: float
     sample_rate: int
@@ -140,7 +145,7 @@ def predict(
         ConfigError: An option is not allowed.
     """
     options = Options(hop_seconds=hop_seconds, top_k=top_k)
-    how = resolve(options, predictor.spectrogram, predictor.names)
+    how = predictor.resolve(options)
     info = check(upload, max_seconds)
     if how.hop_seconds < MIN_HOP_SECONDS or info.duration_seconds / how.hop_seconds > MAX_WINDOWS:
         raise ConfigError(
@@ -170,6 +175,7 @@ def predict(
         recording=upload.name,
         duration_seconds=round(summary.duration_seconds, 3),
         label=summary.label,
+        labels=list(summary.labels),
         probability=_round(summary.probability),
         top=_heard(whole, top_k),
         windows=[
@@ -177,6 +183,7 @@ def predict(
                 start=round(w.start_seconds, 3),
                 end=round(w.end_seconds, 3),
                 label=w.label,
+                labels=list(w.labels),
                 probability=_round(w.probability),
                 top=_heard(w, top_k),
             )

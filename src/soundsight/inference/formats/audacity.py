@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Audacity(Writer):
     """A label track as Audacity imports it: start, end (s) and label, separated by tabs, no header.
 
-    Segments without a class, "unknown" or "silence", get no label.
+    Segments without a sound, "unknown", "background" or "silence", get no label; those with several get one for each.
     """
 
     name = "audacity"
@@ -23,6 +23,6 @@ class Audacity(Writer):
 
     def write(self, segment: Prediction) -> None:
         """See `Writer`."""
-        if segment.named:
-            line = f"{segment.start_seconds:.6f}\t{segment.end_seconds:.6f}\t{plain(segment.label)}\n"
+        for label, _ in segment.sounds:
+            line = f"{segment.start_seconds:.6f}\t{segment.end_seconds:.6f}\t{plain(label)}\n"
             self.stream.write(line.encode())

@@ -20,7 +20,9 @@ class Csv(Writer):
 
     name = "csv"
     purpose = "spreadsheets and programs"
-    content = "a row per segment, with `--top-k 5` five: recording, start and end in s, label, probability, rank, model"
+    content = (
+        "a row per segment and label, more with `--top-k`: recording, start and end in s, label, probability, rank"
+    )
     endings = (".csv",)
     sharded = True
     made = re.escape(",".join(COLUMNS).encode()) + rb"\n"

@@ -18,7 +18,9 @@ class Raven(Writer):
 
     name = "raven"
     purpose = "Raven: File, Open Sound Selection Table"
-    content = "a selection per segment, with the recording's path; in a folder with `--out`, one file per recording"
+    content = (
+        "a selection per segment and sound, with the recording's path; in a folder with `--out`, one file per recording"
+    )
     per_recording = ".selections.txt"
     COLUMNS = (
         "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)",
@@ -34,28 +36,13 @@ class Raven(Writer):
 
     def write(self, segment: Prediction) -> None:
         """See `Writer`."""
-        if not segment.named:
-            return
-        self.count += 1
         start, end = f"{segment.start_seconds:.6f}", f"{segment.end_seconds:.6f}"
         path = plain(os.path.abspath(segment.recording))
         file = plain(Path(segment.recording).name)
-        score = f"{segment.probability:.4f}"
-        self._line(
-            (
-                str(self.count),
-                "Spectrogram 1",
-                "1",
-                start,
-                end,
-                *self.band,
-                path,
-                file,
-                start,
-                plain(segment.label),
-                score,
-            )
-        )
+        for label, probability in segment.sounds:
+            self.count += 1
+            of = plain(label), f"{probability:.4f}"
+            self._line((str(self.count), "Spectrogram 1", "1", start, end, *self.band, path, file, start, *of))
 
     def _line(self, values: Sequence[str]) -> None:
         self.stream.write(("\t".join(values) + "\n").encode())

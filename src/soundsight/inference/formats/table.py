@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Table(Writer):
-    """Lines for people: one a segment, the label and then the next best classes."""
+    """Lines for people: one per segment, the labels and then the next best classes."""
 
     name = "table"
     purpose = "a terminal"
@@ -30,9 +30,10 @@ class Table(Writer):
         """See `Writer`."""
         first, *others = segment.rows(self.context.top_k)
         then = ", ".join(f"{row['label']} {row['probability']:.3f}" for row in others)
+        label = ", ".join(name for name, _ in segment.sounds) or segment.label
         probability = "" if segment.silent else f"{first['probability']:.3f}"
         start, end = f"{segment.start_seconds:.2f}", f"{segment.end_seconds:.2f}"
-        self._line(shorten(segment.recording, self.recording), start, end, first["label"], probability, then)
+        self._line(shorten(segment.recording, self.recording), start, end, label, probability, then)
 
     def end(self, recording: str) -> None:
         """See `Writer`."""

@@ -36,10 +36,14 @@ export function show({ file, answer, sound }) {
   $("result").scrollIntoView({ behavior: "smooth", block: "nearest" });
 }
 
-/** One class and its probability; or, where several were heard, which ones, most heard first. */
+/** The labels of a part: all its classes, or else unknown, background or silence. */
+const labelsOf = (part) => (part.labels.length ? part.labels : [part.label]);
+
+/** One class and its probability; or, where there are several, which ones, the most frequent first. */
 function headline(answer) {
   const counts = new Map();
-  for (const { label } of answer.windows) counts.set(label, (counts.get(label) ?? 0) + 1);
+  for (const label of answer.windows.flatMap(labelsOf)) counts.set(label, (counts.get(label) ?? 0) + 1);
+  if (counts.size > 1) counts.delete("background");
   const labels = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a)).map(readable);
   const several = labels.length > 1;
   const rest = labels.length > 4 ? ` and ${labels.length - 3} more` : "";
@@ -113,7 +117,7 @@ function bars() {
     scope === "here"
       ? `From ${stamp(part.start)} to ${stamp(part.end)}`
       : several
-        ? `Mean over ${answer.windows.length} windows of ${model.clip_seconds} s`
+        ? `${model.labels === "multi" ? "Highest" : "Mean"} over ${answer.windows.length} windows of ${model.clip_seconds} s`
         : "Top five";
   const rows = part.top.map(({ label, probability }) => {
     const button = document.createElement("button");
@@ -146,7 +150,7 @@ function bars() {
   $("why").hidden = !model.explains || !part.top.length;
   $("why").setAttribute("aria-pressed", Boolean(heat));
   for (const [row, track] of [...$("tracks").children].entries()) {
-    track.classList.toggle("best", answer.tracks.classes[row] === part.label);
+    track.classList.toggle("best", labelsOf(part).includes(answer.tracks.classes[row]));
   }
 }
 
