@@ -138,13 +138,13 @@ def test_broken_yaml_is_one_sentence(tmp_path, text, words):
 def test_plain_data_and_back_and_the_fingerprint():
     once = SpectrogramConfig(image_size=96, windows_ms=(10.0, 20.0, 40.0))
     assert config.from_dict(SpectrogramConfig, config.to_dict(once)) == once
-    assert config.model_hash(once) != config.model_hash(SpectrogramConfig())
-    assert config.model_hash(SpectrogramConfig()) == config.model_hash(SpectrogramConfig())
+    assert config.settings_hash(once) != config.settings_hash(SpectrogramConfig())
+    assert config.settings_hash(SpectrogramConfig()) == config.settings_hash(SpectrogramConfig())
 
 
 def test_whole_numbers_and_their_floats_have_one_fingerprint():
     whole = SpectrogramConfig(clip_seconds=5, windows_ms=(25, 50, 100), fmin_hz=20, fmax_hz=8000, db_floor=-80)
-    assert config.model_hash(whole) == config.model_hash(SpectrogramConfig(fmax_hz=8000.0))
+    assert config.settings_hash(whole) == config.settings_hash(SpectrogramConfig(fmax_hz=8000.0))
 
 
 # What a stranger's file can hold

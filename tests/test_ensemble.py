@@ -44,7 +44,7 @@ def test_an_ensemble_answers_with_the_mean(tiny_model: Path, other: Path, clip: 
     answer = both(clip).predictions[0]
     assert not np.allclose(one.probabilities, two.probabilities, atol=0.02)
     assert np.allclose(answer.probabilities, (one.probabilities + two.probabilities) / 2, atol=1e-6)
-    assert both.model_hash == f"{one.model.fingerprint}+{two.model.fingerprint}"
+    assert both.model_hash == f"{one.model.model_hash}+{two.model.model_hash}"
     assert both.classifier.preprocessing.threshold == pytest.approx(0.2)  # the other has none, which is not one of 0
     assert load([tiny_model, tiny_model], device="cpu").classifier.preprocessing.threshold == 0
 

@@ -14,8 +14,9 @@ from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, f1_score, log_loss, precision_recall_fscore_support
 
 from soundsight import files, metrics
+from soundsight.detection import score_detections
 from soundsight.errors import ConfigError
-from soundsight.reports import tables
+from soundsight.reports import plots, tables
 
 NAMES = ("cat", "dog", "sea_waves")
 # Six clips: cats right, right, taken for a dog; dogs right, taken for a cat; no clip of sea waves.
@@ -201,19 +202,46 @@ def test_write_scores_reads_back(scores, tmp_path):
     assert figures["top1"] == 0.6
     assert figures["top1_interval_95"] == pytest.approx(scores.interval, abs=1e-6)
     assert figures["macro_f1"] == pytest.approx(7 / 12, abs=1e-6)
+    assert figures["macro_map"] == pytest.approx((11 / 12 + 3 / 4) / 2, abs=1e-6)  # of cats and dogs
     assert (figures["model"], figures["seconds"], figures["lost"]) == ("runs/last.pt", 1.5, None)
     assert figures["per_class"][0] == pytest.approx(
-        {"class": "cat", "support": 3, "precision": 0.666667, "recall": 0.666667, "f1": 0.666667}
+        {
+            "class": "cat",
+            "support": 3,
+            "precision": 0.666667,
+            "recall": 0.666667,
+            "f1": 0.666667,
+            "average_precision": 0.916667,
+            "auroc": 0.833333,
+            "best_f1": 0.857143,
+            "best_threshold": 0.25,
+        }
     )
     rows = read_csv(written[0])
     assert [row["class"] for row in rows] == list(NAMES)
     assert rows[2] == {
         "class": "sea_waves", "support": "0", "precision": "0.000000", "recall": "0.000000", "f1": "0.000000",
+        "average_precision": "", "auroc": "", "best_f1": "0.000000", "best_threshold": "",
     }  # fmt: skip
     assert read_csv(written[1]) == [
         {"true": "dog", "predicted": "cat", "count": "1", "share": "0.500000"},
         {"true": "cat", "predicted": "dog", "count": "1", "share": "0.333333"},
     ]
+
+
+def test_write_scores_of_several_labels_per_clip(tmp_path):
+    several = score_detections([[1, 1], [0, 1], [0, 0]], [[0.9, 0.8], [0.1, 0.7], [0.2, 0.1]], ("cat", "dog"))
+    written = tables.write_scores(several, tmp_path)
+    assert [path.name for path in written] == ["per_class.csv", "metrics.json"]
+    figures = json.loads(written[1].read_text(encoding="utf-8"))
+    assert (figures["clips"], figures["macro_map"], figures["micro_map"]) == (3, 1.0, 1.0)
+    assert "top1" not in figures
+    assert read_csv(written[0])[1] == {
+        "class": "dog", "support": "2", "average_precision": "1.000000", "auroc": "1.000000", "best_f1": "1.000000",
+        "best_threshold": "0.700000",
+    }  # fmt: skip
+    image = plots.plot_precision_recall(several, tmp_path / "curve.png")
+    assert image.read_bytes().startswith(b"\x89PNG")
 
 
 def test_extra_may_not_overwrite_a_figure(scores, tmp_path):

@@ -38,7 +38,7 @@ def test_the_second_command_loads_no_pytorch(tiny_model: Path, tiny_sounds: Path
     code = (
         "import sys, soundsight; "
         f"prediction = soundsight.load({str(tiny_model)!r}, device='cpu')({str(clip)!r}); "
-        "print(prediction.label, prediction.windows[0].model.fingerprint, 'torch' in sys.modules)"
+        "print(prediction.label, prediction.predictions[0].model.model_hash, 'torch' in sys.modules)"
     )
     environment = {**os.environ, "SOUNDSIGHT_CACHE": str(tmp_path)}
     environment.pop("YOLO_CONFIG_DIR", None)

@@ -37,10 +37,10 @@ def test_a_later_option_at_its_default_changes_no_hash():
     class Later(SpectrogramConfig):
         gamma: float = config.option(1.0, since="0.2")
 
-    assert config.model_hash(SPECTROGRAM) == "dd7cdab46d19"  # as in the images of 0.1
+    assert config.settings_hash(SPECTROGRAM) == "dd7cdab46d19"  # as in the images of 0.1
     same, other = (Later(**config.to_dict(SPECTROGRAM), gamma=gamma) for gamma in (1.0, 2.0))
     assert config.to_dict(same) == config.to_dict(SPECTROGRAM)
-    assert config.model_hash(same) == config.model_hash(SPECTROGRAM) != config.model_hash(other)
+    assert config.settings_hash(same) == config.settings_hash(SPECTROGRAM) != config.settings_hash(other)
     assert config.from_dict(Later, config.to_dict(other)) == other
 
 
@@ -81,5 +81,28 @@ def test_modules_go_on_under_their_former_names() -> None:
     import soundsight
     from soundsight.synthesis import dataset
 
-    with pytest.warns(DeprecationWarning, match=r"soundsight.demo is now soundsight.synthesis.dataset"):
+    with pytest.warns(DeprecationWarning, match=r"soundsight.demo is deprecated and is now soundsight.syn"):
         assert soundsight.demo is dataset
+
+
+def test_names_of_the_python_api_go_on_and_tell_the_new_ones(old) -> None:
+    import soundsight
+    from soundsight import inference
+
+    clip = next(Path("sounds").rglob("*.wav"))
+    model = soundsight.load("model.pt", device="cpu")
+    for owner, former, name in (
+        (inference, "Listener", "Predictor"),
+        (inference, "Window", "Prediction"),
+        (inference, "Answer", "Result"),
+        (soundsight.reports, "draw_spectrogram", "plot_spectrogram"),
+        (model, "fingerprint", "model_hash"),
+        (model.model, "fingerprint", "model_hash"),
+    ):
+        with pytest.warns(DeprecationWarning, match=f"{former} is deprecated and is now {name}"):
+            assert getattr(owner, former) == getattr(owner, name)
+    result = model(clip)
+    with pytest.warns(DeprecationWarning, match="Result.windows is deprecated and is now predictions"):
+        assert result.windows is result.predictions
+    with pytest.warns(DeprecationWarning, match="Predictor.windows is deprecated and is now predictions"):
+        assert [one.label for one in model.windows(clip)] == [one.label for one in result.predictions]

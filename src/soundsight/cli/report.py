@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         material = collect(
             found,
             root=arguments.root,
-            saliency=not arguments.no_saliency,
+            saliency=not arguments.no_heat,
             device=arguments.device,
             trust=arguments.trust_checkpoint,
         )

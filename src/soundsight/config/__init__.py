@@ -340,7 +340,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(data))
 
 
-def fingerprint(config: Any) -> str:
+def settings_hash(config: Any) -> str:
     """The hash of settings, twelve hexadecimal digits: it changes whenever a setting changes."""
     text = json.dumps(to_dict(config), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight import audio
-from soundsight.config import SpectrogramConfig, fingerprint
+from soundsight.config import SpectrogramConfig, settings_hash
 from soundsight.datasets.catalogue import Clip
 from soundsight.errors import AudioError
 from soundsight.files import sha256, write_bytes
@@ -177,7 +177,7 @@ def read_key(path: Path) -> str | None:
 @lru_cache(maxsize=64)
 def settings_key(config: SpectrogramConfig) -> str:
     """How an image's text begins: the renderer, and the hash of the settings."""
-    return f"v{config.renderer} {fingerprint(config)}"
+    return f"v{config.renderer} {settings_hash(config)}"
 
 
 @lru_cache(maxsize=64)

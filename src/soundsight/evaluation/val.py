@@ -129,6 +129,7 @@ def write_results(
     report.plot_confusion(scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True)
     report.plot_reliability(scores, folder / "reliability.png")
     report.plot_per_class(scores, folder / "per_class.png")
+    report.plot_precision_recall(scores.one_vs_rest, folder / "precision_recall.png")
     report.write_scores(scores, folder, extra=extra)
 
 

@@ -37,6 +37,8 @@ class Model:
     settings: str  # "own" preprocessing, or "override": spectrogram settings that the user supplied
     multi: bool = False  # whether a segment has any number of the classes
 
+    fingerprint = Former("model_hash")
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:

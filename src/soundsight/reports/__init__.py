@@ -9,14 +9,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from soundsight.deprecation import warn
+
 if TYPE_CHECKING:
-    from soundsight.reports.plots import plot_confusion, plot_per_class, plot_reliability, plot_training_curves
+    from soundsight.reports.plots import (
+        plot_confusion,
+        plot_per_class,
+        plot_precision_recall,
+        plot_reliability,
+        plot_training_curves,
+    )
     from soundsight.reports.spectrograms import plot_gallery, plot_spectrogram, plot_timeline
     from soundsight.reports.tables import PredictionRow, prediction_rows, write_predictions, write_scores
 
 _HOMES = {
     "spectrograms": ("plot_gallery", "plot_spectrogram", "plot_timeline"),
-    "plots": ("plot_confusion", "plot_per_class", "plot_reliability", "plot_training_curves"),
+    "plots": ("plot_confusion", "plot_per_class", "plot_precision_recall", "plot_reliability", "plot_training_curves"),
     "tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_scores"),
 }  # fmt: skip
 
@@ -25,6 +33,7 @@ __all__ = [
     "plot_confusion",
     "plot_gallery",
     "plot_per_class",
+    "plot_precision_recall",
     "plot_reliability",
     "plot_spectrogram",
     "plot_timeline",
@@ -36,6 +45,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name.startswith("draw_"):  # as in 0.1
+        warn(f"{__name__}.{name}", name := name.replace("draw_", "plot_"))
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"{__name__}.{module}"), name)

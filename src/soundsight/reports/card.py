@@ -17,7 +17,7 @@ from soundsight.backend.compat import LAST, weights_of
 from soundsight.datasets.published import Published, datasets
 from soundsight.errors import ConfigError
 from soundsight.files import read_json, write_text
-from soundsight.reports.wording import calibration_lines, seen_message
+from soundsight.reports.wording import calibration_lines, detection_lines, seen_message
 
 CARD = "model-card.md"
 RUN_FILE = "soundsight.json"  # what a training writes of itself
@@ -176,6 +176,7 @@ def _figures(metrics: Mapping[str, Any] | None, model: Path) -> str:
         "",
         seen_message(metrics.get("seen")),
         "",
+        *detection_lines(metrics),
     ]
     worst = sorted(metrics["per_class"], key=lambda row: (row["recall"], row["class"]))[:5]
     named = ", ".join(f"{row['class'].replace('_', ' ')} {row['recall']:.0%}" for row in worst)

@@ -98,6 +98,7 @@ def _figures(material: Material) -> str:
     items += [
         ("Top-5", f"{metrics['top5']:.1%}", f"of {metrics['clips']:,} clips, {metrics['classes']} classes"),
         ("Macro F1", f"{metrics['macro_f1']:.3f}", "mean over classes"),
+        *([("Macro mAP", f"{found:.3f}", "mean average precision")] if (found := metrics.get("macro_map")) else []),
         ("Calibration error", f"{metrics['ece']:.3f}", "0 is best (ECE, 15 bins)"),
     ]
     return "".join(
@@ -139,7 +140,7 @@ def _facts(material: Material) -> str:
 
 
 _HEADLINE = frozenset({
-    "clips", "classes", "top1", "top1_interval_95", "top5", "macro_f1", "per_class", "folds",
+    "clips", "classes", "top1", "top1_interval_95", "top5", "macro_f1", "macro_map", "per_class", "folds",
     "top1_over_folds", "top5_over_folds", "single_models_top1",
 })  # fmt: skip
 

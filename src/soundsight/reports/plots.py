@@ -23,6 +23,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from soundsight.backend import compat
+from soundsight.detection import DetectionScores, precision_recall_curve
 from soundsight.errors import ConfigError
 from soundsight.files import printable, replacing
 from soundsight.metrics import Scores, reliability_bins
@@ -304,6 +305,28 @@ def plot_per_class(scores: Scores, path: str | Path) -> Path:
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1 + 0.06 / (row_in * len(order))), ncols=4,
         fontsize=8, frameon=False, borderaxespad=0, columnspacing=1.2, handletextpad=0.5,
     )  # fmt: skip
+    return save_figure(figure, path)
+
+
+def plot_precision_recall(scores: DetectionScores, path: str | Path) -> Path:
+    """Plot precision by recall, of all pairs of clip and class together and, pale, of each class that has clips."""
+    figure = new_figure(4.2, 4.2)
+    axes = figure.add_axes((0.16, 0.13, 0.78, 0.72))
+    each = [c for c in range(len(scores.names)) if scores.support[c]]
+    for c in each:
+        curve = precision_recall_curve(scores.targets[:, c], scores.probabilities[:, c])
+        axes.plot(curve.recall, curve.precision, color=PALE, linewidth=0.8, label="_")
+    if each:
+        curve = precision_recall_curve(scores.targets.ravel(), scores.probabilities.ravel())
+        axes.plot(curve.recall, curve.precision, color=BLUE, linewidth=1.8)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set_title(
+        f"macro mAP {scores.macro_map:.3f} (pale: {len(each)} classes)\nmicro mAP {scores.micro_map:.3f} (blue)",
+        fontsize=10, color=INK,
+    )  # fmt: skip
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    _tidy(axes)
     return save_figure(figure, path)
 
 

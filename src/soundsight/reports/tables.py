@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError
 from soundsight.files import write_text
 from soundsight.metrics import Scores, confused_pairs
@@ -114,11 +115,13 @@ def write_predictions(path: str | Path, rows: Iterable[PredictionRow]) -> Path:
     return write_text(path, _csv((*header, "correct"), lines))
 
 
-def write_scores(scores: Scores, folder: str | Path, *, extra: Mapping[str, Any] | None = None) -> list[Path]:
-    """Write per_class.csv, confused_pairs.csv and, last, metrics.json into `folder`.
+def write_scores(
+    scores: Scores | DetectionScores, folder: str | Path, *, extra: Mapping[str, Any] | None = None
+) -> list[Path]:
+    """Write per_class.csv, of one label per clip also confused_pairs.csv, and, last, metrics.json into `folder`.
 
     Args:
-        scores: What `score` returned.
+        scores: What `score` returned, or with several labels per clip `score_detections`.
         folder: Made if it does not exist; older files of these names are replaced.
         extra: Further entries of metrics.json, such as the model or the split.
 
@@ -126,39 +129,38 @@ def write_scores(scores: Scores, folder: str | Path, *, extra: Mapping[str, Any]
         ConfigError: A key of `extra` is already a figure, or the folder cannot be written.
     """
     folder = Path(folder)
-    figures: dict[str, Any] = {
-        "clips": scores.count,
-        "classes": len(scores.names),
-        "top1": scores.top1,
-        "top1_interval_95": scores.interval,
-        "top5": scores.top5,
-        "macro_f1": scores.macro_f1,
-        "ece": scores.ece,
-        "nll": scores.nll,
-        "brier": scores.brier,
-    }
+    detection = scores.one_vs_rest if isinstance(scores, Scores) else scores
+    figures: dict[str, Any] = {"clips": scores.count, "classes": len(scores.names)}
+    columns: dict[str, Any] = {"class": scores.names, "support": scores.support}
+    if isinstance(scores, Scores):
+        figures |= {
+            "top1": scores.top1,
+            "top1_interval_95": scores.interval,
+            "top5": scores.top5,
+            "macro_f1": scores.macro_f1,
+            "ece": scores.ece,
+            "nll": scores.nll,
+            "brier": scores.brier,
+        }
+        columns |= {"precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
+    figures |= detection.figures()
+    columns |= {"average_precision": detection.average_precision, "auroc": detection.auroc}
+    columns |= {"best_f1": [best.f1 for best in detection.best]}
+    columns |= {"best_threshold": [best.threshold for best in detection.best]}
     for key in extra or {}:
         if key in figures or key == "per_class":
             raise ConfigError(f"{key!r} is a figure of metrics.json already; name the extra entry otherwise.")
-    table = [
-        {"class": name, "support": int(n), "precision": float(p), "recall": float(r), "f1": float(f)}
-        for name, n, p, r, f in zip(
-            scores.names, scores.support, scores.precision, scores.recall, scores.f1, strict=True
-        )
+    table = [dict(zip(columns, row, strict=True)) for row in zip(*map(_plain, columns.values()), strict=True)]
+    written = [
+        write_text(folder / "per_class.csv", _csv(tuple(columns), [list(map(_figure, r.values())) for r in table]))
     ]
-    pairs = confused_pairs(scores.confusion, scores.names, limit=len(scores.names) ** 2)
-    header = ("class", "support", "precision", "recall", "f1")
-    per_class = _csv(header, [[_figure(row[key]) for key in header] for row in table])
-    confused = _csv(("true", "predicted", "count", "share"), [[_figure(v) for v in pair] for pair in pairs])
+    if isinstance(scores, Scores):
+        pairs = confused_pairs(scores.confusion, scores.names, limit=len(scores.names) ** 2)
+        confused = _csv(("true", "predicted", "count", "share"), [[_figure(v) for v in pair] for pair in pairs])
+        written.append(write_text(folder / "confused_pairs.csv", confused))
     everything = _plain({**figures, **(extra or {}), "per_class": table})
-    return [
-        write_text(folder / "per_class.csv", per_class),
-        write_text(folder / "confused_pairs.csv", confused),
-        write_text(
-            folder / "metrics.json",
-            json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        ),
-    ]
+    text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return [*written, write_text(folder / "metrics.json", text)]
 
 
 def read_results(results_csv: str | Path) -> dict[str, list[float]]:

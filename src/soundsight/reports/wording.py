@@ -36,6 +36,13 @@ def calibration_lines(preprocessing: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def detection_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Mean average precision and the like, of what metrics.json holds; nothing of files that have none."""
+    shown = {"macro_map": "macro mAP", "micro_map": "micro mAP", "padded_cmap": "cmAP, padded", "macro_auroc": "AUROC"}
+    said = [f"{name} {metrics[key]:.3f}" for key, name in shown.items() if metrics.get(key) is not None]
+    return [f"Ranking of the clips by class: {', '.join(said)}.", ""] if said else []
+
+
 def seen_message(seen: Mapping[str, Any] | None) -> str:
     """What a score is worth, of a `Seen` as metrics.json holds it."""
     if seen is None:
