@@ -501,6 +501,42 @@ def test_ffmpeg_ends_with_who_started_it(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path)
 
 
+@needs_ffmpeg
+@pytest.mark.skipif(sys.platform != "linux", reason="the death signal is Linux's")
+@pytest.mark.parametrize("stage", ["measuring", "rendering"])
+def test_killed_prepare_leaves_no_ffmpeg_and_no_file_that_grows(tmp_path: Path, stage: str) -> None:
+    for label in "ab":
+        (tmp_path / "sounds" / label).mkdir(parents=True)
+    first = encoded(tmp_path / "sounds" / "a" / "x.mka", "-c:a", "flac", "-af", "aloop=loop=500:size=48000")
+    shutil.copyfile(first, tmp_path / "sounds" / "b" / "x.mka")
+    (tmp_path / "tmp").mkdir()
+    words = [f"data={tmp_path / 'data'}", f"cache={tmp_path / 'cache'}", "--workers", "2"]
+    command = [sys.executable, "-m", "soundsight", "prepare", str(tmp_path / "sounds"), *words, "split.strategy=random"]
+
+    def ffmpegs() -> list[str]:
+        found = subprocess.run(["pgrep", "-f", f"file:{tmp_path}"], check=False, capture_output=True, text=True)
+        return found.stdout.split()
+
+    def grown() -> dict[str, int]:
+        return {str(p): p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()}
+
+    with subprocess.Popen(
+        command, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, stderr=subprocess.PIPE
+    ) as process:
+        while not (ffmpegs() and (stage == "measuring" or any(tmp_path.glob("cache/*/*.png")))):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.05)
+        process.kill()
+    end = time.monotonic() + 30
+    while ffmpegs():
+        assert time.monotonic() < end, "ffmpeg goes on"
+        time.sleep(0.05)
+    time.sleep(0.5)  # workers end with their parent
+    before = grown()
+    time.sleep(0.5)
+    assert grown() == before
+
+
 def test_the_page_decodes_no_more_samples_than_it_takes_seconds(tmp_path: Path) -> None:
     from soundsight.serve.uploads import TooLong, Upload, opened
 
