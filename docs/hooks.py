@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import json
 import os
 import typing
@@ -15,19 +13,13 @@ COMMANDS, FORMATS = "<!-- commands -->", "<!-- formats -->"
 def command_help() -> str:
     """One section per command, as `soundsight COMMAND --help` prints it at 100 columns."""
     from soundsight import cli
+    from soundsight.cli.options import grammar_of
 
     os.environ["COLUMNS"] = "100"
     sections = []
     for name in cli.available():
-        module = importlib.import_module(f"soundsight.cli.{name}")
-        parser = argparse.ArgumentParser(
-            prog=f"soundsight {name}",
-            description=module.SUMMARY,
-            epilog="examples:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(parser)
-        sections.append(f"## {name}\n\n```text\n{parser.format_help().strip()}\n```\n")
+        text = grammar_of(name).parser().format_help().strip()
+        sections.append(f"## {name}\n\n```text\n{text}\n```\n")
     return "\n".join(sections)
 
 

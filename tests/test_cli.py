@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from soundsight.cli import COMMANDS, available, key_values, main
-from soundsight.errors import ConfigError
+from soundsight.cli import COMMANDS, available, main
+from soundsight.cli.options import grammar_of
+from soundsight.config import ClusterConfig, DatasetConfig, SpectrogramConfig
+from soundsight.errors import ConfigError, Renamed
 
 EARS = ["sample_rate=8000", "clip_seconds=0.5", "image_size=64", "n_fft=1024"]
 
@@ -65,11 +67,18 @@ def test_a_reader_that_leaves_ends_help_without_a_message():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "--epochs", "3"], "--epochs. Settings are written without dashes: epochs=3. `soundsight train"),
-        (["train", "--lr0=0.1", "data=x"], "Settings are written without dashes: lr0=0.1."),
+        (["train", "--stock=maybe"], "stock='maybe' in the command line is not allowed: it must be true or false."),
         (["train", "--augmnt", "none"], "Or did you mean --augment?"),
-        (["val", "last.pt", "split=test"], "Unrecognized arguments: split=test. Did you mean --split?"),
-        (["predict", "last.pt", "a.wav", "--format", "xyz"], "invalid choice: 'xyz'"),
+        (["val", "last.pt", "splitt=test"], "Unknown key 'splitt' in the command line. Did you mean 'split'?"),
+        (["val", "last.pt", "--splitt", "test"], "Did you mean 'split'?"),
+        (["val", "last.pt", "other.pt"], "'other.pt' is not understood"),
+        (["inspect", "a/", "b/"], "'b/' is not understood"),
+        (["val"], "MODEL is missing"),
+        (["embed", "last.pt", "a.wav"], "out is missing in the command line: the Parquet file to write"),
+        (["val", "last.pt", "--batch"], "--batch needs a value"),
+        (["val", "last.pt", "-b", "3"], "Unknown key 'b'"),
+        (["val", "last.pt", "cfg=no.yaml"], "no.yaml cannot be read"),
+        (["predict", "last.pt", "a.wav", "--format", "xyz"], "format='xyz' is not allowed: it must be one of audacity"),
         (["train", "lr=1"], "Did you mean 'lr0' or 'lrf'?"),
         (["train", "zzzz=1"], "allowed keys is like it."),
         (["report", "run", "--out", "a.xyz"], "a.xyz cannot be written: its name must end in .html, .htm;"),
@@ -90,12 +99,15 @@ def test_a_misspelt_command_names_the_nearest(capsys):
 
 
 def test_key_value_words_are_yaml():
-    assert key_values(["lr0=1e-3", "name=1e"]) == {"lr0": 0.001, "name": "1e"}  # YAML 1.1 wants a point
-    assert key_values(["a=1", "b=0.5", "c=[1, 2]", "d=null", "e=x/y", "f=true", "g="]) == {
-        "a": 1, "b": 0.5, "c": [1, 2], "d": None, "e": "x/y", "f": True, "g": None,
-    }  # fmt: skip
+    def rest(*words):
+        return grammar_of("train").parse(list(words)).rest
+
+    assert rest("lr0=1e-3", "project=1e") == {"lr0": 0.001, "project": "1e"}  # YAML 1.1 wants a point
+    expected = {"a": 1, "b": 0.5, "c": [1, 2], "d": None, "e": "x/y", "f": True, "g": None}
+    assert rest("a=1", "b=0.5", "c=[1, 2]", "d=null", "e=x/y", "f=true", "g=") == expected
+    assert rest("--a", "1", "--b=0.5", "--c", "[1, 2]", "d=null", "--e", "x/y", "--f", "--g=") == expected
     with pytest.raises(ConfigError, match="'epochs' is not understood; settings are written key=value"):
-        key_values(["epochs"])
+        rest("epochs")
 
 
 def test_prepare_lays_out_the_official_folds_and_does_nothing_twice(capsys, root):
@@ -191,8 +203,12 @@ def test_val_looks_as_predict_does(capsys, tiny_model, tiny_data, tiny_sounds, t
         assert answer["label"] == row["predicted"]
         assert float(answer["probability"]) == pytest.approx(float(row["probability"]), abs=1e-3)
 
-    for given, sentence in (("fast", "'fast' is no list of numbers such as 0.9,1.1"), ("1.1,nan", "from 0.25 to 4")):
-        code, _, err = run(capsys, "predict", str(tiny_model), *clips, "--speeds", given)
+    for given, sentence in (
+        ("fast", "tta_speeds='fast' in the command line is not allowed: it must be a number"),
+        ("1.1,nan", "tta_speeds=nan in the command line is not allowed: it must be a finite number"),
+        ("1.1,9", "from 0.25 to 4"),
+    ):
+        code, _, err = run(capsys, "predict", str(tiny_model), *clips, "--tta-speeds", given)
         assert code == 2 and sentence in err
 
     moved = tmp_path / "moved"
@@ -297,3 +313,68 @@ def test_a_bare_environment_is_no_obstacle(tiny_onnx, tmp_path):
         assert done.returncode == code and done.stderr.startswith(said), done.stderr
         assert len(done.stderr.splitlines()) == (1 if said else 0), done.stderr
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_three_ways_to_write_an_option_mean_the_same(tmp_path):
+    def options(*words):
+        return grammar_of("predict").parse(["last.pt", "a.wav", *words]).options
+
+    (tmp_path / "my.yaml").write_text(
+        "top_k: 3\ntta_speeds: [0.9, 1.1]\nmerge: true\nthreshold: {dog: 0.8, cat: 0.5}\n"
+    )
+    flags = ["--top-k", "3", "--tta-speeds", "0.9,1.1", "--merge", "--threshold", "dog=0.8", "--threshold=cat=0.5"]
+    keys = ["top_k=3", "tta_speeds=[0.9, 1.1]", "merge=true", "threshold=dog=0.8", "threshold=cat=0.5"]
+    assert options(*flags) == options(*keys) == options(f"cfg={tmp_path / 'my.yaml'}") != options()
+    assert options("--cfg", str(tmp_path / "my.yaml"), "top_k=1", "--no-merge").top_k == 1
+    with pytest.raises(ConfigError, match="Unknown key 'top_kk' in .*bad.yaml. Did you mean 'top_k'"):
+        (tmp_path / "bad.yaml").write_text("top_kk: 3\n")
+        options(f"cfg={tmp_path / 'bad.yaml'}")
+
+
+def test_settings_of_sections_are_options_too():
+    given = grammar_of("prepare").parse(
+        ["my/", "--split.val", "4,5", "image_size=64", "--db-floor", "-60", "--shard=9"]
+    )
+    assert given.options.folder == "my/" and given.of(DatasetConfig) == {"split.val": [4, 5]}
+    assert given.of(SpectrogramConfig) == {"image_size": 64, "db_floor": -60} and given.of(ClusterConfig) == {
+        "shard": 9
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "now", "key", "value"),
+    [
+        (["--shifts", "2"], "--tta-shifts", "tta_shifts", 2),
+        (["speeds=0.9"], "tta_speeds=", "tta_speeds", (0.9,)),
+        (["--window", "1"], "--segment", "segment_seconds", 1.0),
+        (["--sources", "list.txt"], "@FILE", "lists", ("list.txt",)),
+    ],
+)
+def test_former_names_go_on_with_a_warning(words, now, key, value):
+    with pytest.warns(Renamed, match=f"^{words[0].partition('=')[0]}=? is now {now}.$"):
+        assert getattr(grammar_of("predict").parse(["last.pt", *words]).options, key) == value
+
+
+def test_a_former_name_is_told_on_standard_error(capsys):
+    code, _, err = run(capsys, "report", "nowhere", "--no-heat")
+    assert code == 2 and err.startswith("soundsight: --no-heat is now --no-saliency.\n")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes_commands_options_and_values(capsys, tmp_path):
+    code, script, _ = run(capsys, "completion", "bash")
+    (tmp_path / "completion.bash").write_text(script)
+    for words, expected in (
+        (["pred"], {"predict"}),
+        (["predict", "--tta-s"], {"--tta-shifts", "--tta-speeds"}),
+        (["val", "--split", "t"], {"train", "test"}),
+        (["crossval", "--split.t"], {"--split.train", "--split.test"}),
+    ):
+        typed = " ".join(["soundsight", *words])
+        line = (
+            f"source {tmp_path / 'completion.bash'}; COMP_WORDS=({typed}); COMP_CWORD={len(words)}; "
+            '_shtab_soundsight soundsight "${COMP_WORDS[COMP_CWORD]}"; printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert set(done.stdout.split()) == expected, done.stderr
+    assert code == 0 and run(capsys, "completion", "zsh")[1].startswith("#compdef soundsight")

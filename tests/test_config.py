@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from soundsight import config
-from soundsight.cli import key_values
+from soundsight.cli.options import Grammar
 from soundsight.config import (
     AugmentConfig,
     ClusterConfig,
@@ -21,6 +22,11 @@ from soundsight.config.files import find_config
 from soundsight.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def typed(cls, *words):
+    """Settings as the words of a command line mean them."""
+    return Grammar("test", SimpleNamespace(OPTIONS=cls)).parse(list(words)).options
 
 
 @pytest.mark.parametrize(
@@ -180,7 +186,7 @@ def test_odd_yaml_is_one_short_message(tmp_path, case):
     key, _, value = text.rpartition("\n") and text.splitlines()[-1].partition(": ")
     if "*" not in value and case != "an object":
         with pytest.raises(ConfigError) as caught:
-            load(SpectrogramConfig, None, key_values([f"{key}={value}"]))
+            typed(SpectrogramConfig, f"{key}={value}")
         assert len(str(caught.value)) < 1000
 
 
@@ -197,5 +203,5 @@ def test_odd_values_inside_a_checkpoint_are_one_short_message(key, value):
 
 
 def test_a_text_that_looks_like_a_date_stays_a_text():
-    assert key_values(["name=2026-01-31"]) == {"name": "2026-01-31"}
-    assert load(DatasetConfig, None, key_values(["data=2026-01-31"])).data == "2026-01-31"
+    assert typed(DatasetConfig, "data=2026-01-31").data == "2026-01-31"
+    assert typed(DatasetConfig, "--data", "2026").data == "2026"

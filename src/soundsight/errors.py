@@ -48,3 +48,7 @@ def did_you_mean(given: str, known: Sequence[str], otherwise: str = "") -> str:
     """The end of a message about a name that does not exist: the nearest one that does, or `otherwise`."""
     close = difflib.get_close_matches(given, known, n=1)
     return f" Did you mean {close[0]!r}?" if close else otherwise
+
+
+class Renamed(DeprecationWarning):
+    """A former name was used; it goes on working for one release."""

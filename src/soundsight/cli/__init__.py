@@ -1,24 +1,23 @@
 """The command line: the only package that parses arguments, prints and exits.
 
-Each command is a module here with `SUMMARY`, `EXAMPLES`, `add_arguments(parser)` and `run(arguments) ->
-exit code`. Only the module of the command that was asked for is imported, so help is instant.
+Each command is a module here with `SUMMARY`, `EXAMPLES`, `OPTIONS` (see `options`) and `run(options, given) -> exit
+code`. Only the module of the command that was asked for is imported, so help is instant.
 """
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import importlib
 import importlib.util
 import os
-import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import NoReturn
+from types import ModuleType
+from typing import Any
 
 from soundsight import __version__, interrupts, logs
-from soundsight.errors import SoundsightError, did_you_mean
+from soundsight.errors import ConfigError, Renamed, SoundsightError, did_you_mean
 from soundsight.files import printable
 
 MESSAGE = 4000  # characters at most
@@ -40,6 +39,7 @@ COMMANDS = {
     "explain": "show which parts of a sound spoke for a class",
     "report": "make one page of a validation or cross-validation",
     "serve": "open the web page and the JSON service",
+    "completion": "print what makes bash or zsh complete commands and options",
 }
 
 
@@ -103,47 +103,44 @@ def _dispatch(words: list[str]) -> int:
     if command not in available():
         return _top_level(words, command)
     module = importlib.import_module(f"soundsight.cli.{command}")
-    parser = _Parser(
-        prog=f"soundsight {command}",
-        description=module.SUMMARY,
-        epilog="examples:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    module.add_arguments(parser)
     words.remove(command)
-    parser.words = words
-    try:
-        arguments = parser.parse_intermixed_args(words)  # options and settings in any order
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    arguments.words = [command, *words]  # for a command that starts itself again
-    return _guarded(module.run, arguments)
+    return _run(command, module, words)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one message, and how the nearest thing is written."""
+def _run(command: str, module: ModuleType, words: list[str]) -> int:
+    from soundsight.cli.options import Grammar, UsageError
 
-    words: Sequence[str] = ()  # of the command line
+    grammar = Grammar(command, module)
+    own = words[: words.index("--")] if "--" in words else words
+    if "-h" in own or "--help" in own:
+        print(grammar.parser().format_help(), end="")
+        return 0
+    if debug := "--debug" in own:
+        words.remove("--debug")
 
-    def error(self, message: str) -> NoReturn:
-        if found := re.match(r"unrecognized arguments: -*([^\s=]+)", message):
-            message += f".{self._hint(found[1])}"
-        text = f"{message[:1].upper()}{message[1:]}".rstrip(".?") + ("?" if message.endswith("?") else ".")
-        self.exit(2, f"soundsight: {printable(text)} `{self.prog} --help` explains.\n")
+    def run() -> int:
+        try:
+            given = grammar.parse(words)
+        except UsageError as error:
+            raise UsageError(f"{error} `soundsight {command} --help` explains.") from None
+        try:
+            return int(module.run(given.options, given))
+        except ConfigError as error:
+            if hint := grammar.hint(str(error), given):
+                raise ConfigError(f"{error}{hint}") from error
+            raise
 
-    def _hint(self, name: str) -> str:
-        """How an option that does not exist may have been meant."""
-        options = [text for text in self._option_string_actions if text.startswith("--")]
-        close = difflib.get_close_matches(f"--{name}", options, n=1, cutoff=0.75)
-        if close and (f"--{name}" == close[0] or not any(action.dest == "settings" for action in self._actions)):
-            return f" Did you mean {close[0]}?"
-        if not any(action.dest == "settings" for action in self._actions):
-            return ""
-        given = re.search(rf"(?:^|\0)--{re.escape(name)}[=\0]([^-\0][^\0]*)", "\0".join(self.words))
-        setting = f"{name.replace('-', '_')}={given[1] if given else 'VALUE'}"
-        return f" Settings are written without dashes: {setting}." + (f" Or did you mean {close[0]}?" if close else "")
+    def show(message: Warning | str, category: type[Warning], *more: Any) -> None:
+        if category is Renamed:
+            print(f"soundsight: {printable(str(message))}", file=sys.stderr)
+        else:
+            usual(message, category, *more)
+
+    usual = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if _is_child() else "always", Renamed)  # a child's parent has told it
+        warnings.showwarning = show  # type: ignore[assignment]
+        return _guarded(run, debug=debug)
 
 
 def available() -> list[str]:
@@ -151,42 +148,12 @@ def available() -> list[str]:
     return [name for name in COMMANDS if importlib.util.find_spec(f"soundsight.cli.{name}")]
 
 
-def key_values(words: Sequence[str]) -> dict[str, object]:
-    """Turn `key=value` words into settings; values are read as YAML (`0.1`, `true`, `[1, 2]`, `null`).
-
-    Raises:
-        ConfigError: A word is not of this form.
-    """
-    import yaml
-
-    from soundsight.config.files import parse_yaml, shown
-    from soundsight.errors import ConfigError
-
-    settings: dict[str, object] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"{shown(word)} is not understood; settings are written key=value, such as epochs=50.")
-        try:
-            settings[key] = parse_yaml(value, f"{key[:40]}=...") if value else None
-        except yaml.YAMLError:
-            settings[key] = value
-        if isinstance(settings[key], str):
-            settings[key] = _number(value)
-    return settings
-
-
-def _number(text: str) -> object:
-    """`1e-3` as a number, which YAML 1.1 reads as a text for want of a point."""
-    return float(text) if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text) else text
-
-
-def _guarded(run: object, arguments: argparse.Namespace) -> int:
+def _guarded(run: Callable[[], int], *, debug: bool) -> int:
     try:
         with logs.sent_to(lambda text: print(printable(text), file=sys.stderr, flush=True)):
-            return run(arguments)  # type: ignore[operator, no-any-return]
+            return run()
     except SoundsightError as error:
-        if arguments.debug:
+        if debug:
             raise
         text = printable(str(error))
         text = text if len(text) <= MESSAGE else f"{text[: MESSAGE // 2]} … {text[-MESSAGE // 2 :]}"
@@ -195,7 +162,7 @@ def _guarded(run: object, arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        if arguments.debug:
+        if debug:
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(f"soundsight: The system refused: {error.strerror or error}{where}.", file=sys.stderr)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from soundsight.cli import console
+from soundsight.cli.options import Given
+from soundsight.config.commands import ConfigsOptions
 from soundsight.config.files import packaged_configs
 from soundsight.errors import ConfigError
 from soundsight.files import write_bytes
 
+OPTIONS = ConfigsOptions
 SUMMARY = "Write the settings files into a folder of your own: all commands, and yolo, then read them there."
 EXAMPLES = [
     "soundsight configs                     # configs/train.yaml, configs/spectrogram.yaml, ...",
@@ -17,18 +19,12 @@ EXAMPLES = [
 ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    parser.add_argument("--out", metavar="FOLDER", default="configs", help="default: configs, where commands look")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there and differ")
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: ConfigsOptions, given: Given) -> int:
     """Write the files."""
-    folder = Path(arguments.out)
+    folder = Path(options.out)
     contents = {folder / file.name: file.read_bytes() for file in sorted(packaged_configs().glob("*.yaml"))}
     changed = [path for path, content in contents.items() if path.exists() and path.read_bytes() != content]
-    if changed and not arguments.overwrite:
+    if changed and not options.overwrite:
         raise ConfigError(f"{changed[0]} is there with other content; keep it, or replace it with --overwrite.")
     for path, content in contents.items():
         write_bytes(path, content)

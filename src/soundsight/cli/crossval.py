@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from soundsight.cli import console, engine, key_values
+from soundsight.cli import console, engine
+from soundsight.cli.options import Given
+from soundsight.config import ClusterConfig, DatasetConfig, SpectrogramConfig
+from soundsight.config.commands import CrossvalOptions
 from soundsight.datasets import manifest
 from soundsight.errors import ConfigError
 
 if TYPE_CHECKING:
     from soundsight.config import DatasetConfig, SpectrogramConfig
 
+OPTIONS = CrossvalOptions
+SETTINGS = (
+    DatasetConfig,
+    SpectrogramConfig,
+    ClusterConfig,
+)
+OPEN = "epochs=50, imgsz=256, device=0, ...: any training argument of `yolo`; augment.mixup=0.8, ...: augmentation"
 SUMMARY = "Train and score every fold once: the true score of a recipe, in one command."
 EXAMPLES = [
     "soundsight crossval                          # the five official folds of ESC-50",
@@ -21,7 +30,7 @@ EXAMPLES = [
     "soundsight crossval --folds 1 epochs=20      # one fold, for a quick comparison",
     "soundsight crossval --seeds 0,1,2            # an ensemble of three models a fold",
     "soundsight crossval model=yolo11n-cls.pt --with runs/crossval/a    # and averaged with the models of that run",
-    "soundsight crossval --shifts 4 --speeds 0.9,1.1    # each clip is predicted from twelve versions of it",
+    "soundsight crossval --tta-shifts 4 --tta-speeds 0.9,1.1    # each clip is predicted from twelve versions of it",
     "soundsight crossval --dataset urbansound8k clip_seconds=4",
     "soundsight crossval --engine ray --address 10.0.0.1:6379    # one fold per GPU or node",
     "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
@@ -29,59 +38,31 @@ EXAMPLES = [
 UNUSED = ("data", "split.train", "split.val", "split.test", "split.fractions")  # what only `prepare` lays out
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    console.add_data_files(parser)
-    console.add_training_files(parser)
-    parser.add_argument(
-        "--protocol",
-        choices=("last", "train-val-test"),
-        default="last",
-        help="score the last epoch (default), or the best one by a validation fold",
-    )
-    parser.add_argument("--folds", type=_numbers, default=(), help="test only these, such as 1,2")
-    parser.add_argument("--groups", type=int, help="number of folds for data without (default: 5)")
-    parser.add_argument("--seeds", type=_numbers, default=(0,), help="one model per seed, averaged (default: 0)")
-    parser.add_argument(
-        "--with",
-        dest="others",
-        metavar="RUN",
-        action="append",
-        default=[],
-        help="finished run on the same data whose models join the average; may be repeated",
-    )
-    console.add_tta(parser)
-    parser.add_argument("--name", help="folder below runs/crossval; the same name continues a killed run")
-    parser.add_argument("--workers", type=int, help="processes that render (default: one a core)")
-    engine.add_arguments(parser)
-    parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: CrossvalOptions, given: Given) -> int:
     """Cross-validate."""
-    dataset, spectrogram, rest = console.data_settings(arguments.settings, arguments.dataset, arguments.spectrogram)
-    words = key_values([word for word in arguments.settings if "=" in word])
+    dataset, spectrogram = console.data_settings(options, given)
+    words = given.of(DatasetConfig)
     for key in words.keys() & set(UNUSED):
         raise ConfigError(f"{key}={words[key]} has no effect on a cross-validation, which takes each fold in turn.")
     from soundsight.evaluation.crossval import crossval
 
-    console.check_arguments(rest, crossval, arguments)
-    cluster = engine.cluster_settings(arguments)
+    console.check_arguments(given, crossval)
+    cluster = engine.cluster_settings(given)
     if cluster.engine == "ray":
-        code = engine.outlive(arguments, cluster)
+        code = engine.outlive(given, cluster)
         if code is not None:
             return code
         dataset = replace(dataset, root=os.path.abspath(dataset.root), cache=os.path.abspath(dataset.cache))
         read, write = [dataset.root], [dataset.cache, os.path.abspath("runs/crossval")]
         with engine.joined(cluster, read=read, write=write) as joined:
-            computes = str(rest.get("device")) != "cpu"
+            computes = str(given.rest.get("device")) != "cpu"
             folds = engine.runner(joined, cluster, computes=computes, chunk=1, long=True)
-            return score(arguments, dataset, spectrogram, rest, run=engine.runner(joined, cluster), run_folds=folds)
-    return score(arguments, dataset, spectrogram, rest)
+            return score(options, dataset, spectrogram, given.rest, run=engine.runner(joined, cluster), run_folds=folds)
+    return score(options, dataset, spectrogram, given.rest)
 
 
 def score(
-    arguments: argparse.Namespace,
+    options: CrossvalOptions,
     dataset: DatasetConfig,
     spectrogram: SpectrogramConfig,
     rest: dict[str, Any],
@@ -93,17 +74,17 @@ def score(
     done = crossval(
         dataset,
         spectrogram,
-        config=arguments.config,
-        augment=None if arguments.augment == "none" else arguments.augment,
-        protocol=arguments.protocol,
-        only=arguments.folds,
-        groups=arguments.groups,
-        seeds=arguments.seeds,
-        shifts=arguments.shifts,
-        speeds=arguments.speeds,
-        others=arguments.others,
-        name=arguments.name,
-        workers=arguments.workers,
+        config=options.cfg,
+        augment=None if options.augment == "none" else options.augment,
+        protocol=options.protocol,
+        only=options.folds,
+        groups=options.groups,
+        seeds=options.seeds,
+        shifts=options.tta_shifts,
+        speeds=options.tta_speeds,
+        others=options.with_,
+        name=options.name,
+        workers=options.workers,
         **where,
         **rest,
     )
@@ -118,7 +99,3 @@ def score(
     console.output(f"Matrices, tables and every clip's prediction: {done.folder}")
     failures = manifest.read_failures(done.folder / manifest.FAILURES)
     return console.list_failures(failures, done.folder / manifest.FAILURES)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from soundsight.backend.compat import weights_of
-from soundsight.cli import console, key_values, outputs
+from soundsight.cli import console
+from soundsight.cli.options import Given
+from soundsight.config.commands import DemoOptions
 from soundsight.errors import ModelError
 from soundsight.files import check_folder
 
+OPTIONS = DemoOptions
+OPEN = "epochs=10, device=cpu, ...: arguments of a training"
 SUMMARY = "Synthesise ten classes of sounds, train on them, score the model, predict one clip. No network needed."
 EXAMPLES = [
     "soundsight demo                    # writes to runs/demo, takes a few minutes on two cores",
@@ -21,36 +24,26 @@ EXAMPLES = [
 ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    parser.add_argument("--out", default="runs/demo", help="folder to write to (default: runs/demo)")
-    outputs.add_overwrite(parser)
-    parser.add_argument("--clips", type=int, default=120, help="clips a class (default: 120)")
-    parser.add_argument("--image-size", type=int, default=128, help="pixels of an image (default: 128)")
-    console.add_settings(parser, "epochs=10, device=cpu")
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: DemoOptions, given: Given) -> int:
     """Go the whole way."""
     from soundsight import checks
     from soundsight.config import DatasetConfig, SpectrogramConfig
     from soundsight.datasets.prepare import prepare
     from soundsight.synthesis import dataset as demo
 
-    out = Path(arguments.out)
-    check_folder(out, "sounds/demo.json", overwrite=arguments.overwrite)
+    out = Path(options.out)
+    check_folder(out, "sounds/demo.json", overwrite=options.overwrite)
     checks.check_writable(out)
     if lost := checks.lost_results():
         console.status(f"soundsight: {lost}")
-    words = key_values(arguments.settings)
     with step("Synthesising sounds"):
-        sounds = demo.write_dataset(out / "sounds", clips_per_class=arguments.clips)
+        sounds = demo.write_dataset(out / "sounds", clips_per_class=options.clips)
     dataset = DatasetConfig(root=str(sounds), cache=str(out / "spectrogram"), data=str(out / "data"))
-    spectrogram = SpectrogramConfig(image_size=arguments.image_size)
+    spectrogram = SpectrogramConfig(image_size=options.image_size)
     with step("Drawing spectrograms"), console.progress_bar("drawing", "clips") as show:
         prepared = prepare(dataset, spectrogram, progress=show)
         print(f"  {', '.join(f'{n} {split}' for split, n in prepared.counts.items())} images in {out / 'data'}")
-    return learn(out, {"imgsz": arguments.image_size, **words})
+    return learn(out, {"imgsz": options.image_size, **given.rest})
 
 
 def learn(out: Path, words: dict[str, Any]) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from soundsight.cli import console
+from soundsight.cli.options import Given
+from soundsight.config.commands import DownloadOptions
 from soundsight.datasets.download import datasets, download, notice
 
+OPTIONS = DownloadOptions
+CHOICES = {"name": sorted(datasets())}
 SUMMARY = "Fetch a published data set: checked, resumable, unpacked safely, put in place only when it is whole."
 EXAMPLES = [
     "soundsight download esc50",
@@ -19,28 +22,19 @@ EXAMPLES = [
 ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    parser.add_argument("name", choices=sorted(datasets()), help="which data set")
-    parser.add_argument("--root", metavar="FOLDER", help="where to (default: the place that configs/ names)")
-    parser.add_argument("--archive", metavar="FILE", help="an archive that is here already")
-    parser.add_argument("--mirror", metavar="URL", help="another address of the archive, or of its folder")
-    parser.add_argument("--no-checksums", action="store_true", help="for altered copies: check counts and headers only")
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: DownloadOptions, given: Given) -> int:
     """Fetch."""
-    console.status(notice(arguments.name))
+    console.status(notice(options.name))
     with _bars() as progress:
         place = download(
-            arguments.name,
-            root=arguments.root,
-            archive=arguments.archive,
-            mirror=arguments.mirror,
-            checksums=not arguments.no_checksums,
+            options.name,
+            root=options.root,
+            archive=options.archive,
+            mirror=options.mirror,
+            checksums=options.checksums,
             progress=progress,
         )
-    record = datasets()[arguments.name]
+    record = datasets()[options.name]
     print(f"{record.title} is whole in {place}: {record.clips} clips, {record.classes} classes, {record.folds} folds.")
     return 0
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.util
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -18,7 +18,7 @@ from soundsight import files
 from soundsight.cli import console, outputs
 from soundsight.config import ClusterConfig
 from soundsight.config.files import find_config
-from soundsight.errors import ConfigError
+from soundsight.errors import ConfigError, Renamed
 
 if TYPE_CHECKING:
     from soundsight.cluster.connect import Cluster
@@ -30,32 +30,22 @@ if TYPE_CHECKING:
 SINGLE_FILES = (".csv", ".jsonl", ".parquet")  # endings of --out that ask for one file
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Accept which engine works."""
-    parser.add_argument("--engine", choices=("local", "ray"), help="ray: the nodes of a cluster (default: local)")
-    parser.add_argument("--address", metavar="HOST:PORT", help="the cluster's head; default: $RAY_ADDRESS")
-    parser.add_argument(
-        "--cluster",
-        metavar="FILE|key=value",
-        action="append",
-        default=[],
-        help="settings of the cluster, such as shard=100 (default: configs/cluster.yaml)",
-    )
-
-
-def cluster_settings(arguments: argparse.Namespace) -> ClusterConfig:
+def cluster_settings(given: Any) -> ClusterConfig:
     """The engine that was asked for."""
-    from soundsight.cli import key_values
+    from soundsight.cli.options import yaml_value
 
-    files = [word for word in arguments.cluster if "=" not in word]
-    overrides = key_values([word for word in arguments.cluster if "=" in word])
-    for name in ("engine", "address"):
-        if getattr(arguments, name) is not None:
-            overrides[name] = getattr(arguments, name)
-    return settings.load(ClusterConfig, find_config(files[-1] if files else "cluster.yaml"), overrides)
+    file, overrides = "cluster.yaml", {}
+    for word in given.cluster:
+        key, equals, value = word.partition("=")
+        if equals:
+            warnings.warn(f"--cluster {word} is now {word}.", Renamed, stacklevel=2)
+            overrides[key] = yaml_value(value, key)
+        else:
+            file = word
+    return settings.load(ClusterConfig, find_config(file), {**overrides, **given.of(ClusterConfig)})
 
 
-def outlive(arguments: argparse.Namespace, config: ClusterConfig) -> int | None:
+def outlive(arguments: Any, config: ClusterConfig) -> int | None:
     """Run the command in a child process that may end with the cluster's head; its exit code.
 
     Returns:
@@ -99,7 +89,7 @@ def runner(cluster: Cluster, config: ClusterConfig, **more: Any) -> Run:
 
 
 def answer(
-    arguments: argparse.Namespace,
+    arguments: Any,
     config: ClusterConfig,
     words: list[str],
     options: Options,
@@ -208,7 +198,7 @@ def _places(out: str | None) -> tuple[str, bool]:
     return os.path.abspath(out), False
 
 
-def _supplied(arguments: argparse.Namespace) -> settings.SpectrogramConfig | None:
+def _supplied(arguments: Any) -> settings.SpectrogramConfig | None:
     if not arguments.spectrogram:
         return None
     return settings.load(settings.SpectrogramConfig, find_config(arguments.spectrogram))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soundsight.cli import console, outputs
-from soundsight.errors import AudioError, ConfigError
+from soundsight.cli.options import Given
+from soundsight.config.commands import ExplainOptions
+from soundsight.errors import AudioError
 
 if TYPE_CHECKING:
     from soundsight.inference import Prediction, Predictor
     from soundsight.inference.pipeline import Rendered
     from soundsight.spectrogram import Image
 
+OPTIONS = ExplainOptions
 SUMMARY = "Show which sounds, when and at which frequency, spoke for a class: a heat map with s and Hz."
 EXAMPLES = [
     "soundsight explain last.pt clip.wav                         # writes clip-reasons.png",
@@ -22,34 +24,21 @@ EXAMPLES = [
 ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    parser.add_argument("model", help="a checkpoint .pt")
-    parser.add_argument("clip", help="a recording; of a long one the segment where the class is likeliest")
-    parser.add_argument("--class", dest="label", metavar="NAME", help="default: the most probable class")
-    parser.add_argument("--start", type=float, metavar="S", help="second at which the segment begins")
-    parser.add_argument("--out", metavar="FILE", help=".png, .pdf or .svg; default: <clip>-reasons.png")
-    outputs.add_overwrite(parser)
-    console.add_model_options(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: ExplainOptions, given: Given) -> int:
     """Explain."""
     from soundsight.cli.predict import open_predictor
     from soundsight.inference.explain import class_index, explain
     from soundsight.reports.saliency import plot_saliency
 
-    out = Path(arguments.out or f"{Path(arguments.clip).stem}-reasons.png")
+    out = Path(options.out or f"{Path(options.clip).stem}-reasons.png")
     console.check_ending(str(out), *console.FIGURES)
-    if arguments.start is not None and arguments.start < 0:
-        raise ConfigError(f"--start {arguments.start:g} is before the recording begins; 0 or more is allowed.")
-    inputs = [arguments.model, arguments.clip, arguments.spectrogram]
-    with outputs.claimed(arguments, [out], outputs.figure(outputs.EXPLAIN), inputs):
-        predictor = open_predictor(arguments)
-        index = class_index(predictor.names, arguments.label)
-        segment, image = find_window(predictor, arguments.clip, index, arguments.start)
-        reason = explain(predictor.classifier, image, arguments.label)
-        title = f"{Path(arguments.clip).name}: {reason.label} {reason.probability:.1%}"
+    inputs = [options.model, options.clip, options.spectrogram]
+    with outputs.claimed(options, [out], outputs.figure(outputs.EXPLAIN), inputs):
+        predictor = open_predictor(options)
+        index = class_index(predictor.names, options.class_)
+        segment, image = find_window(predictor, options.clip, index, options.start)
+        reason = explain(predictor.classifier, image, options.class_)
+        title = f"{Path(options.clip).name}: {reason.label} {reason.probability:.1%}"
         plot_saliency(
             image, reason.saliency, predictor.spectrogram, out, title=title,
             start_seconds=segment.start_seconds, end_seconds=segment.end_seconds,

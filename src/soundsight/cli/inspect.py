@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -11,10 +10,18 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from soundsight.cli import console, outputs
+from soundsight.cli.options import Given
+from soundsight.config import DatasetConfig, SpectrogramConfig
+from soundsight.config.commands import InspectOptions
 
 if TYPE_CHECKING:
     from soundsight.datasets.survey_results import Survey
 
+OPTIONS = InspectOptions
+SETTINGS = (
+    DatasetConfig,
+    SpectrogramConfig,
+)
 SUMMARY = "Look at a data set before training on it: counts, lengths, silence, clipping, duplicates, leaks."
 EXAMPLES = [
     "soundsight inspect                            # configs/esc50.yaml; nothing is written",
@@ -26,43 +33,31 @@ EXAMPLES = [
 MOST_CLASSES = 20  # with more, the terminal shows only the smallest and largest
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    console.add_data_files(parser)
-    parser.add_argument("--page", metavar="FILE", help="also write one self-contained HTML page")
-    outputs.add_overwrite(parser)
-    parser.add_argument("--crossval", metavar="RUN", help="folder of a cross-validation, for suspicious labels")
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: InspectOptions, given: Given) -> int:
     """Inspect a data set."""
     from soundsight.evaluation.inspect import inspect
 
-    console.check_ending(arguments.page, ".html", ".htm")
-    words = arguments.settings
-    config, spectrogram, rest = console.data_settings(words, arguments.dataset, arguments.spectrogram)
-    console.refuse_unknown(rest)
-    pages = [arguments.page] if arguments.page else []
-    inputs = [arguments.dataset, arguments.spectrogram, arguments.crossval]
-    with outputs.claimed(arguments, pages, outputs.SURVEY, inputs), stages() as show:
+    console.check_ending(options.page, ".html", ".htm")
+    config, spectrogram = console.data_settings(options, given)
+    pages = [options.page] if options.page else []
+    inputs = [options.dataset, options.spectrogram, options.crossval]
+    with outputs.claimed(options, pages, outputs.SURVEY, inputs), stages() as show:
         found = inspect(
             config,
             spectrogram,
-            crossval=arguments.crossval,
-            page=arguments.page,
-            workers=arguments.workers,
+            crossval=options.crossval,
+            page=options.page,
+            workers=options.workers,
             progress=show,
         )
     for line in summary(found):
         console.output(line)
-    if arguments.page:
-        console.output(f"Page: {arguments.page}")
+    if options.page:
+        console.output(f"Page: {options.page}")
     for file, reason in found.failures[:10]:
         console.status(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
     if len(found.failures) > 10:
-        where = f"all are listed in {arguments.page}" if arguments.page else "--page FILE lists all"
+        where = f"all are listed in {options.page}" if options.page else "--page FILE lists all"
         console.status(f"soundsight: {len(found.failures)} entries cannot be used; {where}.")
     return 1 if found.failures else 0
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import TYPE_CHECKING
 
 from soundsight.cli import console
-from soundsight.cli.predict import add_members, add_runtime
+from soundsight.cli.options import Given
+from soundsight.config.commands import ListenOptions
 from soundsight.errors import ConfigError
 
 if TYPE_CHECKING:
     from soundsight.inference.live import LivePrediction
 
+OPTIONS = ListenOptions
 SUMMARY = "Classify a microphone, live, until Ctrl-C."
 EXAMPLES = [
     "soundsight listen last.pt",
@@ -22,36 +23,12 @@ EXAMPLES = [
 ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    parser.add_argument("model", nargs="?", help="a checkpoint .pt or an exported model")
-    parser.add_argument("--list-devices", action="store_true", help="list the sound inputs of this machine")
-    parser.add_argument("--input", type=int, metavar="N", help="number of the sound input")
-    parser.add_argument("--device-name", metavar="NAME", help="sound input whose name contains NAME")
-    parser.add_argument(
-        "--every", type=float, default=1.0, metavar="S", help="seconds between predictions (default: 1)"
-    )
-    parser.add_argument("--format", choices=("table", "jsonl"), default="table", help="default: table")
-    parser.add_argument(
-        "--threshold",
-        action="append",
-        default=[],
-        metavar="P",
-        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's, if any)",
-    )
-    add_members(parser)
-    console.add_tta(parser)
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
-    add_runtime(parser)
-    console.add_model_options(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: ListenOptions, given: Given) -> int:
     """Listen."""
-    from soundsight.cli.predict import open_predictor, parse_thresholds
+    from soundsight.cli.predict import open_predictor
     from soundsight.inference import Options, live
 
-    if arguments.list_devices:
+    if options.list_devices:
         found = live.devices()
         if not found:
             console.status("This machine has no sound input.")
@@ -61,23 +38,22 @@ def run(arguments: argparse.Namespace) -> int:
                 f"{mark}{device.index:4}  {device.sample_rate:6} Hz  {device.channels:3} channels  {device.name}"
             )
         return 0
-    if not arguments.model:
+    if not options.model:
         raise ConfigError("No model is named; write `soundsight listen MODEL`, or --list-devices.")
-    if arguments.input is not None and arguments.device_name:
+    if options.input is not None and options.device_name:
         raise ConfigError("--input and --device-name both name a sound input; give one of them.")
-    chosen = arguments.input if arguments.input is not None else arguments.device_name
+    chosen = options.input if options.input is not None else options.device_name
     microphone = live.Microphone(chosen)
-    thresholds = parse_thresholds(arguments.threshold)
-    options = Options(threshold=thresholds, shifts=arguments.shifts, speeds=arguments.speeds)
-    predictor = open_predictor(arguments)
+    how = Options(threshold=options.threshold, shifts=options.tta_shifts, speeds=options.tta_speeds)
+    predictor = open_predictor(options)
     latencies: list[float] = []
     total = 0.0
     with microphone:
         name, rate = microphone.device.name, microphone.sample_rate
         console.status(f"Listening to {name!r} at {rate} Hz; Ctrl-C ends.")
         try:
-            for prediction in live.listen(predictor, microphone, every_seconds=arguments.every, options=options):
-                show(prediction, arguments.format)
+            for prediction in live.listen(predictor, microphone, every_seconds=options.every, options=how):
+                show(prediction, options.format)
                 total = prediction.seconds
                 latencies = [*latencies[-9999:], prediction.latency_seconds]
         except KeyboardInterrupt:

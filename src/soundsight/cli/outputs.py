@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,13 +37,8 @@ def figure(creator: str) -> re.Pattern[bytes]:
     return re.compile(start + re.escape(creator.encode()), re.DOTALL)
 
 
-def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """Accept that outputs replace files of others."""
-    parser.add_argument("--overwrite", action="store_true", help="replace files that this command has not made")
-
-
 def claimed(
-    arguments: argparse.Namespace, paths: Sequence[str | Path], made: re.Pattern[bytes] | None, inputs: Iterable[Any]
+    arguments: Any, paths: Sequence[str | Path], made: re.Pattern[bytes] | None, inputs: Iterable[Any]
 ) -> AbstractContextManager[None]:
     """Keep output files for this command, see `files.claimed`. Any recording there counts as an input.
 
@@ -145,7 +139,7 @@ class _OneEach:
 
 @contextmanager
 def open_writer(
-    chosen: str, arguments: argparse.Namespace, sources: list[Source], predictor: Predictor, stdout: TextIO
+    chosen: str, arguments: Any, sources: list[Source], predictor: Predictor, stdout: TextIO
 ) -> Iterator[Writer]:
     """The writer of a format, on standard output, a file or a folder."""
     from soundsight.inference.formats import FORMATS

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from soundsight.cli import console, engine, outputs
+from soundsight.cli.options import Given
 from soundsight.cli.outputs import Timelines, open_writer
+from soundsight.config import ClusterConfig
+from soundsight.config.commands import PredictOptions, SourceOptions
 from soundsight.errors import AudioError, ConfigError, check_range
 from soundsight.inference.formats import BY_ENDING, FORMATS
 
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+OPTIONS = PredictOptions
+SETTINGS = (ClusterConfig,)
+CHOICES = {"format": FORMATS}
 SUMMARY = "Predict what is in recordings, and when: one prediction per segment."
 EXAMPLES = [
     "soundsight predict last.pt clip.wav",
@@ -31,121 +37,43 @@ EXAMPLES = [
     "soundsight predict last.pt field/ --format raven --out tables/            # one file per recording",
     "soundsight predict last.onnx night.flac --summary --timeline night.png",
     "soundsight predict fold1.pt night.flac --with fold2.pt fold3.pt            # the mean of three models",
-    "soundsight predict last.pt field/ --shifts 4 --speeds 0.9,1.1             # more accurate, twelve times the work",
+    "soundsight predict last.pt field/ --tta-shifts 4 --tta-speeds 0.9,1.1     # more accurate, twelve times the work",
     "arecord -f S16_LE -r 16000 -c 1 | soundsight predict last.pt -            # WAV from a pipe",
     "soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out predictions/",
     "nc -l 5000 | soundsight predict last.pt - --raw 16000 --format jsonl      # 16-bit mono, no header",
 ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    add_source_arguments(parser)
-    parser.add_argument("--format", choices=tuple(FORMATS), help="default: by the ending of --out, or else table")
-    parser.add_argument("--out", metavar="FILE", help="write here instead of standard output; whole or not at all")
-    parser.add_argument("--top-k", type=int, metavar="K", help="classes per segment (default: 1; of a table 5)")
-    parser.add_argument(
-        "--threshold",
-        action="append",
-        default=[],
-        metavar="P",
-        help="a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's, if any)",
-    )
-    parser.add_argument("--merge", action="store_true", help="join neighbouring segments of one label")
-    add_members(parser)
-    console.add_tta(parser)
-    parser.add_argument("--summary", action="store_true", help="one prediction per recording: the mean of its segments")
-    parser.add_argument(
-        "--timeline",
-        metavar="PNG",
-        help="render spectrogram and class tracks; with several recordings a folder",
-    )
-    outputs.add_overwrite(parser)
-    engine.add_arguments(parser)
-
-
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Accept a model, recordings, and how to cut them."""
-    parser.add_argument("model", help="a checkpoint .pt, or an exported .onnx or OpenVINO folder")
-    parser.add_argument(
-        "sources",
-        nargs="*",
-        metavar="source",
-        help="files, folders, globs, @FILE for a list of recordings, or - for standard input",
-    )
-    parser.add_argument(
-        "--sources", dest="lists", action="append", default=[], metavar="FILE", help="the same as @FILE"
-    )
-    parser.add_argument("--raw", type=int, metavar="RATE", help="standard input is 16-bit mono of this rate in Hz")
-    parser.add_argument("--window", type=float, metavar="S", help="seconds a segment (default: the model's clip)")
-    parser.add_argument("--hop", type=float, metavar="S", help="seconds between segments (default: the segment)")
-    parser.add_argument("--batch", type=int, metavar="N", help="segments at once (default: 8, on a GPU 32)")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
-    add_runtime(parser)
-    console.add_model_options(parser)
-
-
-def add_runtime(parser: argparse.ArgumentParser) -> None:
-    """Accept what computes the predictions of a checkpoint."""
-    parser.add_argument(
-        "--runtime",
-        choices=("auto", "pytorch", "onnxruntime"),
-        default="auto",
-        help="what computes a checkpoint's predictions (default: auto, ONNX Runtime on a processor if it agrees)",
-    )
-
-
-def add_members(parser: argparse.ArgumentParser) -> None:
-    """Accept further models to average with."""
-    parser.add_argument(
-        "--with",
-        dest="members",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="MODEL",
-        help="further models, of the same classes and spectrogram settings, to be averaged; put it last",
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: PredictOptions, given: Given) -> int:
     """Prediction."""
     from soundsight.inference.formats.base import write_predictions
     from soundsight.inference.results import merge
 
-    chosen = format_of(arguments.format, arguments.out)
-    cluster = engine.cluster_settings(arguments)
-    if arguments.top_k is None:
-        arguments.top_k = FORMATS[chosen].top_k if cluster.engine == "local" else 1
+    chosen = format_of(options.format, options.out)
+    cluster = engine.cluster_settings(given)
     if cluster.engine == "ray":
-        return run_on_cluster(arguments, cluster, chosen)
-    sources = list_sources(source_arguments(arguments), arguments.raw)
-    options = make_options(
-        arguments,
-        top_k=arguments.top_k,
-        threshold=parse_thresholds(arguments.threshold),
-        shifts=arguments.shifts,
-        speeds=arguments.speeds,
-        steady=len(sources) > 1,
-    )
-    check_output(chosen, arguments, len(sources))
+        return run_on_cluster(options, given, cluster, chosen)
+    options = replace(options, top_k=options.top_k or FORMATS[chosen].top_k)
+    sources = list_sources(source_arguments(options), options.raw)
+    how = predict_options(options, steady=len(sources) > 1)
+    check_output(chosen, options, len(sources))
     failures: list[str] = []
     stdout = sys.stdout
     with redirect_stdout(sys.stderr), ExitStack() as stack:  # what libraries print is no prediction
-        rendered = outputs.own_files(arguments.timeline, sources, ".png") if arguments.timeline else {}
-        claim_outputs(arguments, chosen, sources, list(rendered.values()), stack)
-        predictor = open_predictor(arguments)
-        predictor.resolve(options)  # complain before anything is written
+        rendered = outputs.own_files(options.timeline, sources, ".png") if options.timeline else {}
+        claim_outputs(options, chosen, sources, list(rendered.values()), stack)
+        predictor = open_predictor(options)
+        predictor.resolve(how)  # complain before anything is written
         timelines = Timelines(rendered, predictor) if rendered else None
-        writer = stack.enter_context(open_writer(chosen, arguments, sources, predictor, stdout))
-        watched = stack.enter_context(progress(sources, quiet=arguments.out is None and stdout.isatty()))
+        writer = stack.enter_context(open_writer(chosen, options, sources, predictor, stdout))
+        watched = stack.enter_context(progress(sources, quiet=options.out is None and stdout.isatty()))
         events: Iterable[Prediction | Summary] = watched(
-            predictor.stream(sources, options, callback=timelines.add if timelines else None)
+            predictor.stream(sources, how, callback=timelines.add if timelines else None)
         )
         write_predictions(
-            merge(events) if arguments.merge else events,
+            merge(events) if options.merge else events,
             writer,
-            summary=arguments.summary,
+            summary=options.summary,
             failed=lambda _, reason: failures.append(reason),
             ended=timelines.end if timelines else None,
         )
@@ -153,35 +81,35 @@ def run(arguments: argparse.Namespace) -> int:
     return report_failures(failures, len(sources))
 
 
-def run_on_cluster(arguments: argparse.Namespace, cluster: ClusterConfig, chosen: str) -> int:
+def run_on_cluster(options: PredictOptions, given: Given, cluster: ClusterConfig, chosen: str) -> int:
     """Prediction on a Ray cluster, in shards."""
     from soundsight.cluster.gather import SHARDED, gather_predictions
 
-    if arguments.members:
+    if options.with_:
         raise ConfigError("The engine ray predicts with one model; leave --with out, or use the local engine.")
-    code = engine.outlive(arguments, cluster)
+    code = engine.outlive(given, cluster)
     if code is not None:
         return code
-    if arguments.timeline or (arguments.format and chosen not in SHARDED):
+    if options.timeline or (options.format and chosen not in SHARDED):
         raise ConfigError(
             f"The engine ray writes {', '.join(SHARDED)}, and no timelines; use the local engine for them."
         )
-    options = make_options(
-        arguments,
-        top_k=arguments.top_k,
-        threshold=parse_thresholds(arguments.threshold),
-        shifts=arguments.shifts,
-        speeds=arguments.speeds,
-    )
+    top_k = options.top_k or 1
     return engine.answer(
-        arguments,
+        given,
         cluster,
-        source_arguments(arguments),
-        options,
-        lambda store, stream: gather_predictions(store, stream, chosen, arguments.top_k),
-        merge=arguments.merge,
-        summary=arguments.summary,
+        source_arguments(options),
+        predict_options(replace(options, top_k=top_k)),
+        lambda store, stream: gather_predictions(store, stream, chosen, top_k),
+        merge=options.merge,
+        summary=options.summary,
     )
+
+
+def predict_options(options: PredictOptions, **more: Any) -> Options:
+    """How to predict."""
+    tta: dict[str, Any] = {"shifts": options.tta_shifts, "speeds": options.tta_speeds}
+    return make_options(options, top_k=options.top_k, threshold=options.threshold, **tta, **more)
 
 
 def format_of(chosen: str | None, out: str | None) -> str:
@@ -190,84 +118,84 @@ def format_of(chosen: str | None, out: str | None) -> str:
     return chosen or (BY_ENDING[ending].name if ending in BY_ENDING else "table")
 
 
-def check_output(chosen: str, arguments: argparse.Namespace, count: int) -> None:
+def check_output(chosen: str, options: PredictOptions, count: int) -> None:
     """Raise `ConfigError` before any work if the predictions have nowhere to go."""
-    if not arguments.format and not os.path.isdir(arguments.out or ""):
-        console.check_ending(arguments.out, *BY_ENDING, instead="name the format with --format")
-    if not arguments.out and getattr(sys.stdout, "name", "") == os.devnull:
+    if not options.format and not os.path.isdir(options.out or ""):
+        console.check_ending(options.out, *BY_ENDING, instead="name the format with --format")
+    if not options.out and getattr(sys.stdout, "name", "") == os.devnull:
         raise ConfigError("Standard output is closed, so the predictions have nowhere to go; name a file with --out.")
     writer = FORMATS[chosen]
     writer.check()
-    if writer.binary and not arguments.out and sys.stdout.isatty():
+    if writer.binary and not options.out and sys.stdout.isatty():
         raise ConfigError(
             f"{chosen.capitalize()} is not for terminals; name a file with --out FILE{writer.endings[0]}."
         )
     if writer.per_recording:
-        if count > 1 and not arguments.out:
+        if count > 1 and not options.out:
             raise ConfigError(
                 f"Format {chosen} makes one file per recording; name a folder for all {count} with --out."
             )
-        if count > 1 and Path(arguments.out).is_file():
-            raise ConfigError(f"{arguments.out} is a file, but {count} recordings need a folder; name one with --out.")
-    elif arguments.out and Path(arguments.out).is_dir():
-        raise ConfigError(f"{arguments.out} is a folder; name a file with --out.")
+        if count > 1 and Path(options.out or "").is_file():
+            raise ConfigError(f"{options.out} is a file, but {count} recordings need a folder; name one with --out.")
+    elif options.out and Path(options.out).is_dir():
+        raise ConfigError(f"{options.out} is a folder; name a file with --out.")
 
 
 def claim_outputs(
-    arguments: argparse.Namespace, chosen: str, sources: list[Source], timelines: list[Path], stack: ExitStack
+    options: PredictOptions, chosen: str, sources: list[Source], timelines: list[Path], stack: ExitStack
 ) -> None:
     """Keep the places of predictions and timelines for this command.
 
     Raises:
         ConfigError: Something would be lost there.
     """
-    inputs = input_files(arguments, sources)
-    if arguments.out:
+    inputs = input_files(options, sources)
+    if options.out:
         suffix = FORMATS[chosen].per_recording
-        paths = list(outputs.own_files(arguments.out, sources, suffix).values()) if suffix else [Path(arguments.out)]
+        paths = list(outputs.own_files(options.out, sources, suffix).values()) if suffix else [Path(options.out)]
         made = outputs.predictions() if FORMATS[chosen].made else None
-        stack.enter_context(outputs.claimed(arguments, paths, made, inputs))
-    stack.enter_context(outputs.claimed(arguments, timelines, outputs.figure(outputs.TIMELINE), inputs))
+        stack.enter_context(outputs.claimed(options, paths, made, inputs))
+    stack.enter_context(outputs.claimed(options, timelines, outputs.figure(outputs.TIMELINE), inputs))
 
 
-def input_files(arguments: argparse.Namespace, sources: list[Source]) -> list[Any]:
+def input_files(options: SourceOptions, sources: list[Source]) -> list[Any]:
     """All that a command with recordings reads."""
-    lists = [word[1:] for word in arguments.sources if word.startswith("@")] + arguments.lists
-    models = [arguments.model, *getattr(arguments, "members", [])]
-    return [*models, *lists, arguments.spectrogram, *(source.path for source in sources)]
+    lists = [word[1:] for word in options.sources if word.startswith("@")]
+    models = [options.model, *getattr(options, "with_", ())]
+    return [*models, *lists, *options.lists, options.spectrogram, *(source.path for source in sources)]
 
 
-def open_predictor(arguments: argparse.Namespace) -> Predictor:
+def open_predictor(options: Any) -> Predictor:
     """Load the model that the arguments name."""
     from soundsight import config as settings
     from soundsight.config.files import find_config
     from soundsight.inference import load
 
-    supplied = arguments.spectrogram
+    supplied = options.spectrogram
     return load(
-        [arguments.model, *getattr(arguments, "members", [])],
-        device=arguments.device,
+        [options.model, *getattr(options, "with_", ())],
+        device=options.device,
         spectrogram=settings.load(settings.SpectrogramConfig, find_config(supplied)) if supplied else None,
-        trust=arguments.trust_checkpoint,
-        threads=getattr(arguments, "threads", None),
-        runtime=getattr(arguments, "runtime", "auto"),
+        trust=options.trust_checkpoint,
+        threads=getattr(options, "threads", None),
+        runtime=getattr(options, "runtime", "auto"),
     )
 
 
-def make_options(arguments: argparse.Namespace, **more: Any) -> Options:
+def make_options(options: SourceOptions, **more: Any) -> Options:
     """Options of prediction from the arguments that all commands share."""
     from soundsight.inference import Options
 
-    return Options(window_seconds=arguments.window, hop_seconds=arguments.hop, batch=arguments.batch, **more)
+    return Options(window_seconds=options.segment_seconds, hop_seconds=options.hop_seconds, batch=options.batch, **more)
 
 
-def source_arguments(arguments: argparse.Namespace) -> list[str]:
+def source_arguments(options: SourceOptions) -> list[str]:
     """What names the recordings; lists as `@FILE`.
 
     Raises:
         ConfigError: Nothing does.
     """
-    words = [*arguments.sources, *(f"@{path}" for path in arguments.lists)]
+    words = [*options.sources, *(f"@{path}" for path in options.lists)]
     if not words:
         raise ConfigError("No recordings are named; add files, folders, @FILE for a list, or - for standard input.")
     return words
@@ -293,24 +221,6 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
     if not files and "-" not in words:
         raise ConfigError(f"{', '.join(words)[:200]} lists no recordings; write the name of one on each line.")
     return [pipe_source(sys.stdin.buffer, raw_rate=raw), *files] if "-" in words else files
-
-
-def parse_thresholds(words: list[str]) -> dict[str, float]:
-    """Least probabilities by class; "" is for all others, which else get the model's own.
-
-    Raises:
-        ConfigError: A word is neither a number nor CLASS=number.
-    """
-    found = {}
-    for word in words:
-        name, _, value = word.rpartition("=")
-        try:
-            found[name] = float(value)
-        except ValueError:
-            raise ConfigError(
-                f"--threshold {word} is not understood; write a number from 0 to 1, or CLASS=NUMBER."
-            ) from None
-    return found
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,11 +10,20 @@ from typing import TYPE_CHECKING
 
 from soundsight import checks, parallel
 from soundsight.cli import console, engine, outputs
+from soundsight.cli.options import Given
+from soundsight.config import ClusterConfig, DatasetConfig, SpectrogramConfig
+from soundsight.config.commands import PrepareOptions
 from soundsight.datasets import manifest
 
 if TYPE_CHECKING:
     from soundsight.datasets.prepare import Prepared
 
+OPTIONS = PrepareOptions
+SETTINGS = (
+    DatasetConfig,
+    SpectrogramConfig,
+    ClusterConfig,
+)
 SUMMARY = "Render recordings as spectrogram images and lay them out for training."
 EXAMPLES = [
     "soundsight prepare                              # configs/esc50.yaml, configs/spectrogram.yaml",
@@ -28,38 +36,25 @@ EXAMPLES = [
 ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    console.add_data_files(parser)
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument("--gallery", metavar="FILE", help="also render a contact sheet with one clip per class")
-    parser.add_argument("--replace", action="store_true", help="replace what data/ holds of another data set")
-    outputs.add_overwrite(parser)
-    engine.add_arguments(parser)
-    parser.add_argument("settings", nargs="*", metavar="FOLDER|key=value", help="a folder of own sounds, settings")
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: PrepareOptions, given: Given) -> int:
     """Prepare a data set."""
-    console.check_ending(arguments.gallery, *console.FIGURES)
-    words = arguments.settings
-    config, spectrogram, rest = console.data_settings(words, arguments.dataset, arguments.spectrogram)
-    console.refuse_unknown(rest)
+    console.check_ending(options.gallery, *console.FIGURES)
+    config, spectrogram = console.data_settings(options, given)
     checks.check_data(config.root)
     checks.check_writable(config.data)
     checks.check_writable(config.cache)
-    cluster = engine.cluster_settings(arguments)
+    cluster = engine.cluster_settings(given)
     if cluster.engine == "local":
-        parallel.warm_up("soundsight.datasets.images", workers=arguments.workers)  # they load while this process does
+        parallel.warm_up("soundsight.datasets.images", workers=options.workers)  # they load while this process does
     from soundsight.datasets.prepare import prepare
 
     with ExitStack() as stack:
-        galleries = [arguments.gallery] if arguments.gallery else []
-        inputs = [arguments.dataset, arguments.spectrogram]
-        stack.enter_context(outputs.claimed(arguments, galleries, outputs.figure(outputs.GALLERY), inputs))
+        galleries = [options.gallery] if options.gallery else []
+        inputs = [options.dataset, options.spectrogram]
+        stack.enter_context(outputs.claimed(options, galleries, outputs.figure(outputs.GALLERY), inputs))
         run = parallel.run
         if cluster.engine == "ray":
-            code = engine.outlive(arguments, cluster)
+            code = engine.outlive(given, cluster)
             if code is not None:
                 return code
             config = replace(config, root=os.path.abspath(config.root), cache=os.path.abspath(config.cache))
@@ -69,15 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
         done = prepare(
             config,
             spectrogram,
-            replace_data=arguments.replace,
-            workers=arguments.workers,
+            replace_data=options.replace,
+            workers=options.workers,
             progress=show,
             run=run,
         )
     describe(done)
-    if arguments.gallery:
-        plot_gallery(done, arguments.gallery)
-        console.output(f"Contact sheet: {arguments.gallery}")
+    if options.gallery:
+        plot_gallery(done, options.gallery)
+        console.output(f"Contact sheet: {options.gallery}")
     code = console.list_failures(done.failures, done.data / manifest.FAILURES)
     if done.problem:
         console.status(f"soundsight: {done.data} is no data to train on: {done.problem}.")

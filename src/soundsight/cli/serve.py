@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-
 from soundsight.cli import console
+from soundsight.cli.options import Given
+from soundsight.config.commands import ServeOptions
 from soundsight.errors import ConfigError
 
+OPTIONS = ServeOptions
 SUMMARY = "Open a page where a recording is dropped or recorded and predicted; and a JSON service."
 EXAMPLES = [
     "soundsight serve runs/classify/train/weights/last.pt    # then open http://127.0.0.1:8000",
@@ -16,22 +17,7 @@ EXAMPLES = [
 ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    parser.add_argument("model", help="a checkpoint .pt, or an exported .onnx or OpenVINO folder")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine only)"
-    )
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes any free one")
-    parser.add_argument("--max-seconds", type=float, default=600, metavar="S", help="longest recording (default: 600)")
-    parser.add_argument("--max-megabytes", type=float, default=50, metavar="MB", help="largest upload (default: 50)")
-    parser.add_argument("--queue", type=int, default=16, metavar="N", help="recordings that may wait (default: 16)")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads (default: all)")
-    parser.add_argument("--log", action="store_true", help="print each request")
-    console.add_model_options(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: ServeOptions, given: Given) -> int:
     """Serve."""
     for package in ("fastapi", "uvicorn", "python_multipart"):
         try:
@@ -45,10 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
     from soundsight.serve.guard import LOOPBACK
     from soundsight.serve.server import bind, make_server
 
-    limits = Limits(arguments.max_seconds, arguments.max_megabytes, arguments.queue)
-    bound = bind(arguments.host, arguments.port)
-    predictor = open_predictor(arguments)
-    host, port = arguments.host, bound.getsockname()[1]
+    limits = Limits(options.max_seconds, options.max_megabytes, options.queue)
+    bound = bind(options.host, options.port)
+    predictor = open_predictor(options)
+    host, port = options.host, bound.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
 
     def ready() -> None:
@@ -62,5 +48,5 @@ def run(arguments: argparse.Namespace) -> int:
                 "encryption, so put a proxy with both in front of it."
             )
 
-    make_server(predictor, host=host, limits=limits, log=arguments.log, ready=ready).run(sockets=[bound])
+    make_server(predictor, host=host, limits=limits, log=options.log, ready=ready).run(sockets=[bound])
     return 0

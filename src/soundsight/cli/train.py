@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from pathlib import Path
-from typing import Any
 
 from soundsight.backend.compat import training_arguments
-from soundsight.cli import console, key_values
+from soundsight.cli import console
+from soundsight.cli.options import Given
+from soundsight.config.commands import TrainOptions
 
+OPTIONS = TrainOptions
+OPEN = "epochs=50, imgsz=256, device=0, ...: any training argument of `yolo`; augment.mixup=0.8, ...: augmentation"
 SUMMARY = "Train a classifier on prepared images, with Ultralytics YOLO."
 EXAMPLES = [
     "soundsight train                               # configs/train.yaml and configs/augment.yaml",
@@ -21,26 +23,17 @@ EXAMPLES = [
 ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    console.add_training_files(parser)
-    parser.add_argument("--stock", action="store_true", help="train exactly as the `yolo` command would")
-    parser.add_argument("--no-calibrate", action="store_true", help="do not fit a temperature on data/val")
-    console.add_settings(parser, "epochs=50, imgsz=256, device=0, augment.mixup=0.8")
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: TrainOptions, given: Given) -> int:
     """Train."""
-    overrides: dict[str, Any] = key_values(arguments.settings)
     from soundsight.evaluation.train import train
 
-    console.check_arguments(overrides, train, arguments)
+    console.check_arguments(given, train)
     done = train(
-        arguments.config,
-        augment=None if arguments.augment == "none" else arguments.augment,
-        stock=arguments.stock,
-        calibrate=not arguments.no_calibrate,
-        **overrides,
+        options.cfg,
+        augment=None if options.augment == "none" else options.augment,
+        stock=options.stock,
+        calibrate=options.calibrate,
+        **given.rest,
     )
     last = _near(done.last)
     console.output(f"Trained: {last}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
 
 from soundsight import checks
-from soundsight.cli import console, engine, key_values
-from soundsight.errors import ConfigError
+from soundsight.cli import console, engine
+from soundsight.cli.options import Given
+from soundsight.config import ClusterConfig
+from soundsight.config.commands import TuneOptions
 
+OPTIONS = TuneOptions
+SETTINGS = (ClusterConfig,)
+OPEN = "lr0=0.0003..0.003, epochs=20, data=data, ...: ranges, choices and arguments of a training"
 SUMMARY = "Search for better training settings by top-1 on data/val, with Ray Tune; needs soundsight[ray]."
 EXAMPLES = [
     "soundsight tune --trials 16 epochs=20                      # learning rate, decay, mixup, gain; this machine",
@@ -20,42 +24,26 @@ EXAMPLES = [
 ]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare arguments."""
-    console.add_training_files(parser)
-    parser.add_argument("--trials", type=int, default=16, help="points to try (default: 16)")
-    parser.add_argument("--grace", type=int, default=3, help="epochs before a trial may be stopped (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="of the points (default: 0)")
-    parser.add_argument("--name", default="tune", help="folder below runs/tune; the same name continues a killed run")
-    engine.add_arguments(parser)
-    console.add_settings(parser, "lr0=0.0003..0.003, epochs=20, data=data")
-
-
-def run(arguments: argparse.Namespace) -> int:
+def run(options: TuneOptions, given: Given) -> int:
     """Tune."""
-    cluster = replace(engine.cluster_settings(arguments), engine="ray")
-    if arguments.trials < 1 or arguments.grace < 1:
-        raise ConfigError(f"--trials {arguments.trials} --grace {arguments.grace}: both must be 1 or more.")
-    code = engine.outlive(arguments, cluster)
+    cluster = replace(engine.cluster_settings(given), engine="ray")
+    code = engine.outlive(given, cluster)
     if code is not None:
         return code
     from soundsight.cluster.tune import SPACE, parse_space, tune
     from soundsight.evaluation.train import train
 
-    words = key_values(arguments.settings)
-    console.check_arguments(words, train, arguments)
-    if arguments.config and "cfg" in words:
-        raise ConfigError(f"cfg={words['cfg']} and --config {arguments.config} exclude each other; name one.")
-    config = str(arguments.config or words.pop("cfg", None) or "train.yaml")
-    space, fixed = parse_space(words)
+    console.check_arguments(given, train)
+    config = options.cfg or "train.yaml"
+    space, fixed = parse_space(given.rest)
     if not space:
         space, _ = parse_space({key: value for key, value in SPACE.items() if key not in fixed})
     data = os.path.abspath(str(fixed.get("data") or "data"))
     console.check_exists(data, "folder of images")
-    folder = Path("runs/tune", arguments.name).absolute()
+    folder = Path("runs/tune", options.name).absolute()
     checks.check_writable(folder)
     config = os.path.abspath(config) if os.path.exists(config) else config
-    fixed |= {"data": data, "config": config, "augment": None if arguments.augment == "none" else arguments.augment}
+    fixed |= {"data": data, "config": config, "augment": None if options.augment == "none" else options.augment}
     with engine.joined(cluster, read=[data], write=[str(folder)]) as joined:
         done = tune(
             joined,
@@ -63,9 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
             space,
             fixed,
             folder=folder,
-            trials=arguments.trials,
-            grace=arguments.grace,
-            seed=arguments.seed,
+            trials=options.trials,
+            grace=options.grace,
+            seed=options.seed,
             say=console.status,
         )
     best = " ".join(

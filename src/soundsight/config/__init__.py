@@ -33,13 +33,23 @@ Numbers = Annotated[tuple[Real, ...], _listed]
 Folds = Annotated[tuple[Whole, ...], _listed]
 
 
-def option(default: Any, text: str = "", low: float | None = None, high: float | None = None, since: str = "") -> Any:
-    """A field of a settings class.
+def option(
+    default: Any, text: str = "", low: float | None = None, high: float | None = None, since: str = "", **shown: Any
+) -> Any:
+    """A field of a settings class: the one declaration of an option for Python, YAML, the command line and the docs.
 
-    `since` names the version that brought it, if later than 0.1. At its default such an option is left out of
-    `to_dict`, and so of the hash: it makes no data, cache, checkpoint or run stale that was made before it.
+    Args:
+        default: `...` where there is none.
+        text: The help text.
+        low: The smallest value that is allowed.
+        high: The largest.
+        since: The version that brought it, if later than 0.1. At its default such an option is left out of `to_dict`,
+            and so of the hash: it makes no data, cache, checkpoint or run stale that was made before it.
+        shown: How the command line takes it, see `cli.options`: `metavar`; `short`, another name; `former`, deprecated
+            names; `positional`; `several`, more than one value behind one flag; `hidden`, from the help or altogether.
     """
-    return Field(default, description=text, ge=low, le=high, json_schema_extra={"since": since} if since else None)
+    more = {**shown, **({"since": since} if since else {})}
+    return Field(default, description=text, ge=low, le=high, json_schema_extra=more or None)
 
 
 def _checked(cls: type[T]) -> type[T]:
@@ -202,12 +212,12 @@ class DatasetConfig:
         check_speeds(self.speeds)
 
 
-def check_speeds(speeds: Sequence[float]) -> None:
+def check_speeds(speeds: Sequence[float], name: str = "speeds") -> None:
     """Raise `ConfigError` for speeds beside the normal one that make no sense."""
     for speed in speeds:
         if not 0.25 <= speed <= 4 or speed == 1 or speeds.count(speed) > 1:
             raise ConfigError(
-                f"speeds={list(speeds)} is not allowed: each must be from 0.25 to 4, other than 1, named once."
+                f"{name}={list(speeds)} is not allowed: each must be from 0.25 to 4, other than 1, named once."
             )
 
 
@@ -303,15 +313,18 @@ def _refusal(cls: type, error: ValidationError, where: str) -> ConfigError:
     if (isinstance(value, int | float) and abs(value) > LARGEST) or kind == "finite_number":
         allowed = "a finite number up to 2^63"
     elif kind in ("greater_than_equal", "less_than_equal"):
-        low, high = allowed_range(fields[key])
-        return ConfigError(f"{key}={value:g} is out of range: {low:g} to {high:g} is allowed.")
+        limits = " to ".join(f"{end:g}" for end in allowed_range(fields[key]))
+        limits += "" if " to " in limits else " or more"
+        return ConfigError(f"{key}={value:g} is out of range: {limits} is allowed.")
     elif kind == "literal_error":
         allowed = "one of " + context["expected"].replace("'", "").replace(" or ", ", ")
+    elif kind == "missing" and first["loc"][-1] == key:
+        return ConfigError(f"{key} is missing in {where}: {fields[key].description}.")
     elif kind in ("missing", "too_long"):
         value, allowed = first["input"], "3 values"
     else:
-        names = {"int_type": "a whole number", "float_type": "a number", "string_type": "text"}
-        allowed = names.get(kind, "a section of `key: value` lines")
+        names = {"int": "a whole number", "float": "a number", "string": "text", "bool": "true or false"}
+        allowed = names.get(kind.removesuffix("_type"), "a section of `key: value` lines")
     return ConfigError(f"{key}={shown(value)} in {where} is not allowed: it must be {allowed}.")
 
 
@@ -335,7 +348,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     """Plain data (JSON and YAML types only) of one of the classes of this module; see `option` for what is left out."""
     data = dataclasses.asdict(config)
     for name, field in type(config).__pydantic_fields__.items():
-        if field.json_schema_extra and data[name] == field.default:
+        if (field.json_schema_extra or {}).get("since") and data[name] == field.default:
             del data[name]
     return json.loads(json.dumps(data))
 
