@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from soundsight.backend.checkpoint import Preprocessing
+from soundsight.config import SpectrogramConfig
+from soundsight.errors import ConfigError
 from soundsight.evaluation.events import Event, event_counts, false_alarms, joined, segment_counts, segment_targets
+from soundsight.inference.events import detect, merge
+from soundsight.inference.options import Options, decide, resolve
+from soundsight.inference.results import Model, Prediction, Summary, Tally
 
 NAMES = ("dog", "rain")
 TRUTH = {"a": [Event(1.0, 2.0, "dog"), Event(4.0, 9.0, "rain")], "b": []}
@@ -131,3 +137,117 @@ def test_both_agree_with_sed_eval(truth, found):
             assert (counts.hits[c], counts.false[c], counts.missed[c]) == (values["Ntp"], values["Nfp"], values["Nfn"])
         overall = np.nan_to_num(theirs.results_overall_metrics()["f_measure"]["f_measure"])
         assert counts.micro[2] == pytest.approx(overall)
+
+
+# --- segments into events
+
+
+def stream(rows, *, seconds=1.0, hop=1.0, multi=False):
+    """Segments with the probabilities of dog and rain, and the summary; the best class, or each, counts from 0.5 on."""
+    model = Model(NAMES, "0", "own", multi)
+    tally = Tally("a", model)
+    for k, row in enumerate(rows):
+        values = np.array(row, np.float32)
+        label, probability, labels = decide(values, False, NAMES, np.array([0.5, 0.5]), multi=multi)
+        start = k * hop
+        segment = Prediction("a", start, start + seconds, label, probability, values, False, model, labels=labels)
+        tally.add(segment)
+        yield segment
+    yield tally.summary((len(rows) - 1) * hop + seconds, "", np.zeros(2, np.float32))
+
+
+def events_of(rows, *, seconds=1.0, hop=1.0, multi=False, off_threshold=None, **how):
+    model = Preprocessing(NAMES, SpectrogramConfig(), labels="multi" if multi else "single")
+    off = resolve(Options(threshold=0.5, off_threshold=off_threshold), model).off_thresholds
+    *found, summary = detect(stream(rows, seconds=seconds, hop=hop, multi=multi), off_thresholds=off, **how)
+    assert isinstance(summary, Summary)
+    return [(event.start_seconds, event.end_seconds, event.label) for event in found], found
+
+
+def dogs(*values):
+    return [(value, 0.0) for value in values]
+
+
+def test_hysteresis_bridges_weak_segments():
+    rows = dogs(0.1, 0.4, 0.9, 0.4, 0.45, 0.2, 0.4, 0.1)
+    assert events_of(rows, off_threshold=0.3)[0] == [(2.0, 5.0, "dog")]
+    assert events_of(rows, off_threshold=0.5)[0] == [(2.0, 3.0, "dog")]
+    (event,) = events_of(rows, off_threshold=0.3)[1]
+    assert event.probability == pytest.approx((0.9 + 0.4 + 0.45) / 3)
+
+
+def test_short_gaps_are_filled_before_short_events_are_dropped():
+    rows = dogs(0.9, 0.1, 0.9, 0.1, 0.1, 0.9)
+    assert events_of(rows, min_gap_seconds=1.5)[0] == [(0.0, 3.0, "dog"), (5.0, 6.0, "dog")]
+    assert events_of(rows, min_gap_seconds=1.5, min_event_seconds=1.5)[0] == [(0.0, 3.0, "dog")]
+    assert events_of(rows, min_gap_seconds=1.0, min_event_seconds=1.0)[0] == [
+        (0.0, 1.0, "dog"), (2.0, 3.0, "dog"), (5.0, 6.0, "dog"),
+    ]  # fmt: skip
+
+
+def test_classes_may_overlap_and_come_in_order():
+    rows = [(0.9, 0.0), (0.55, 0.4), (0.4, 0.6), (0.0, 0.9), (0.9, 0.0)]
+    assert events_of(rows, off_threshold=0.4)[0] == [(0.0, 3.0, "dog"), (2.0, 4.0, "rain"), (4.0, 5.0, "dog")]
+
+
+def test_overlapping_segments_stand_for_the_hop_around_their_centres():
+    rows = dogs(0.0, 0.0, 0.9, 0.9, 0.0, 0.0)
+    assert events_of(rows, seconds=3.0, hop=0.5, min_gap_seconds=0.1)[0] == [(2.25, 3.25, "dog")]
+    whole = events_of(dogs(0.9, 0.9), seconds=3.0, hop=0.5, min_gap_seconds=0.1)[0]
+    assert whole == [(0.0, 3.5, "dog")]  # the first and the last also stand for the ends of the recording
+
+
+def test_a_recording_without_events_is_not_lost():
+    assert events_of(dogs(0.1, 0.2), min_event_seconds=0.5)[0] == [(0.0, 2.0, "unknown")]
+    assert events_of(dogs(0.1, 0.2), multi=True)[0] == [(0.0, 2.0, "background")]
+
+
+def test_several_labels_per_clip_are_merged_class_by_class():
+    rows = [(0.9, 0.2), (0.8, 0.9), (0.1, 0.7), (0.1, 0.1), (0.6, 0.1)]
+    *found, _ = merge(stream(rows, multi=True))
+    spans = [(event.start_seconds, event.end_seconds, event.labels) for event in found]
+    assert spans == [(0.0, 2.0, ("dog",)), (1.0, 3.0, ("rain",)), (4.0, 5.0, ("dog",))]
+    assert [event.sounds for event in found[:1]] == [[("dog", pytest.approx(0.85))]]
+
+
+def test_an_off_threshold_above_the_other_is_refused():
+    with pytest.raises(ConfigError, match="off_threshold=0.7 is above the threshold from which an event begins, 0.5"):
+        events_of(dogs(0.1), off_threshold=0.7)
+    with pytest.raises(ConfigError, match="min_gap=-1 s is out of range"):
+        resolve(Options(min_gap_seconds=-1), Preprocessing(NAMES, SpectrogramConfig()))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(st.integers(0, 10), st.integers(0, 10)), min_size=1, max_size=25),
+    st.sampled_from([None, 0.2, 0.5]),
+    st.sampled_from([0.0, 1.0, 2.5]),
+    st.sampled_from([0.0, 2.0]),
+    st.sampled_from([1.0, 0.5]),
+    st.booleans(),
+)
+def test_events_agree_with_plain_code_over_the_whole_recording(rows, off, gap, shortest, hop, multi):
+    """Class by class with all segments at hand: mark, fill, drop."""
+    rows = [(a / 10, b / 10) for a, b in rows]
+    how = {"off_threshold": off, "min_gap_seconds": gap, "min_event_seconds": shortest}
+    found, events = events_of(rows, hop=hop, multi=multi, **how)
+    edges = [0.0, *(k * hop + 0.5 + hop / 2 for k in range(len(rows) - 1)), (len(rows) - 1) * hop + 1.0]
+    expected = []
+    for c, name in enumerate(NAMES):
+        runs, active = [], False
+        for k, row in enumerate(rows):
+            first = int(np.argmax(row))
+            active = ((multi or first == c) and row[c] >= 0.5) or (active and off is not None and row[c] >= off - 1e-7)
+            if active and runs and runs[-1][1] == edges[k]:
+                runs[-1][1] = edges[k + 1]
+            elif active:
+                runs.append([edges[k], edges[k + 1]])
+        filled = []
+        for run in runs:
+            if filled and run[0] - filled[-1][1] < gap:
+                filled[-1][1] = run[1]
+            else:
+                filled.append(run)
+        expected += [(start, end, name) for start, end in filled if end - start >= shortest]
+    assert sorted(expected) == sorted(found if expected else [])
+    assert [event.start_seconds for event in events] == sorted(event.start_seconds for event in events)

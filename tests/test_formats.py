@@ -22,6 +22,7 @@ from soundsight.cli import main
 from soundsight.config import DatasetConfig, to_dict
 from soundsight.datasets.catalogue import read_catalogue
 from soundsight.inference import load
+from soundsight.inference.formats import FORMATS
 
 RATE = TINY_EARS.sample_rate
 COMMAND = [sys.executable, "-m", "soundsight"]
@@ -61,6 +62,40 @@ def test_csv(capfdbinary: pytest.CaptureFixture[bytes], tiny_onnx: Path, three: 
     assert rows[-1]["label"] == "silence" and float(rows[-1]["probability"]) == 0
     assert {row["model"] for row in rows} == {load(tiny_onnx).model_hash}
     assert {row["settings"] for row in rows} == {"own"}
+
+
+def test_scores_are_a_wide_table(capfdbinary, tiny_onnx: Path, three: Path, tmp_path: Path) -> None:
+    """As opensoundscape's: read by pandas with three index columns, the rest are classes."""
+    pandas = pytest.importorskip("pandas", reason="the extra soundsight[tables] is not installed")
+    table = tmp_path / "scores.csv"
+    code, _, err = run(capfdbinary, "predict", tiny_onnx, three, "--format", "scores", "--out", table)
+    assert code == 0, err
+    frame = pandas.read_csv(table, index_col=["file", "start_time", "end_time"])
+    predictor = load(tiny_onnx)
+    assert tuple(frame.columns) == predictor.names
+    answers = [predictor(three / name) for name in ("a siren.wav", "rain.flac", "more/nothing.wav")]
+    segments = [segment for answer in answers for segment in answer.predictions]
+    assert [row[1:] for row in frame.index] == [(s.start_seconds, s.end_seconds) for s in segments]
+    assert frame.to_numpy() == pytest.approx(np.stack([s.probabilities for s in segments]), abs=1e-4)
+    assert frame.iloc[:4].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    assert not frame.iloc[4].any()  # silence
+
+
+@pytest.mark.parametrize("kind", [name for name, writer in FORMATS.items() if writer.head])
+def test_what_is_written_is_read_back(capfdbinary, tiny_onnx: Path, three: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "predictions"
+    code, _, err = run(capfdbinary, "predict", tiny_onnx, three, "--format", kind, "--out", out)
+    assert code == 0, err
+    writer = FORMATS[kind]
+    assert out.read_bytes().startswith(writer.head)
+    rows = list(writer.read(out))
+    wide = 4 if kind == "scores" else 1
+    assert len(rows) == 5 * wide
+    assert [(row["start"], row["end"]) for row in rows[::wide]] == [(0, 1), (0, 1), (1, 2), (2, 2.5), (0, 1)]
+    assert [Path(row["recording"]).name for row in rows[wide : 2 * wide]] == ["rain.flac"] * wide
+    rain = max(rows[wide : 2 * wide], key=lambda row: row["probability"])
+    predicted = load(tiny_onnx)(three / "rain.flac").predictions[0]
+    assert (rain["label"], rain["probability"]) == (predicted.label, pytest.approx(predicted.probability, abs=1e-4))
 
 
 def test_a_row_per_segment_unless_more_are_asked_for(capfdbinary, tiny_onnx: Path, three: Path, tmp_path: Path) -> None:

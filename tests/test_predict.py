@@ -24,10 +24,11 @@ from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.images import render_clip
 from soundsight.errors import AudioError, ConfigError, ModelError
 from soundsight.inference import Options, Prediction, Predictor, Summary, load, predict
+from soundsight.inference.events import merge
 from soundsight.inference.formats.audacity import Audacity
 from soundsight.inference.formats.base import Context
 from soundsight.inference.pipeline import Ended, compute
-from soundsight.inference.results import Tally, merge
+from soundsight.inference.results import Tally
 from soundsight.inference.segments import Source, array_source, cut, file_source
 from soundsight.inference.sources import expand
 from soundsight.inference.timeline import Timeline

@@ -46,8 +46,8 @@ EXAMPLES = [
 
 def run(options: PredictOptions, given: Given) -> int:
     """Prediction."""
+    from soundsight.inference.events import merge
     from soundsight.inference.formats.base import write_predictions
-    from soundsight.inference.results import merge
 
     chosen = format_of(options.format, options.out)
     cluster = engine.cluster_settings(given)

@@ -196,9 +196,9 @@ def _answer(work: Work, place: Place, make: Callable[..., int], job: Job) -> Ent
 def _predict(
     work: Work, predictor: Any, sources: Iterator[Source], stream: io.BytesIO, failures: list[Any], part: Part
 ) -> int:
+    from soundsight.inference.events import merge
     from soundsight.inference.formats.base import Context, write_predictions
     from soundsight.inference.formats.parquet import Parquet
-    from soundsight.inference.results import merge
 
     events = predictor.stream(sources, work.options)
     writer = Parquet(stream, Context(work.options.top_k or 1))

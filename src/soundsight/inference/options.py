@@ -33,6 +33,10 @@ class Options:
     # Least probability of a class, below which it is "unknown", or not reported by a model of several labels per clip;
     # by class name, "" for the others; None: the model's.
     threshold: float | Mapping[str, float] | None = None
+    # Events instead of segments, where one of these is given; see `inference.events`.
+    off_threshold: float | None = None  # an event goes on while its class has this probability; None: while reported
+    min_event_seconds: float = 0.0  # shorter events are left out
+    min_gap_seconds: float = 0.0  # events of a class that are less than this apart become one
     shifts: int = 1  # circular time shifts of each image whose probabilities are averaged
     speeds: Sequence[float] = ()  # each segment is also predicted at these speeds, as a tape that runs slower or faster
     batch: int | None = None  # images that the network sees at once; None: what suits the processor or GPU
@@ -51,6 +55,10 @@ class Resolved:
     speeds: tuple[float, ...]
     batch: int
     steady: bool
+    off_thresholds: npt.NDArray[np.float32]  # (classes,), see `inference.events`
+    min_event_seconds: float
+    min_gap_seconds: float
+    events: bool  # whether segments become events
 
 
 def resolve(options: Options, model: Preprocessing, *, batch: int = PROCESSOR_BATCH) -> Resolved:
@@ -80,17 +88,37 @@ def resolve(options: Options, model: Preprocessing, *, batch: int = PROCESSOR_BA
     check_range("top_k", SHOWN_CLASSES if options.top_k is None else options.top_k, 1, 100_000)
     check_range("shifts", options.shifts, 1, config.image_size)
     check_speeds(options.speeds)
+    check_range("min_event", options.min_event_seconds, 0, 86400, " s")
+    check_range("min_gap", options.min_gap_seconds, 0, 86400, " s")
     check_range("batch", batch if options.batch is None else options.batch, 1, 4096)
+    on = thresholds(options.threshold, model)
     return Resolved(
         float(segment),
         float(hop),
-        thresholds(options.threshold, model),
+        on,
         thresholds(options.threshold, model if model.multi else replace(model, threshold=0.0, thresholds={})),
         options.shifts,
         tuple(options.speeds),
         batch if options.batch is None else options.batch,
         options.steady,
+        _off(options.off_threshold, on),
+        options.min_event_seconds,
+        options.min_gap_seconds,
+        (options.off_threshold, options.min_event_seconds, options.min_gap_seconds) != (None, 0, 0),
     )
+
+
+def _off(given: float | None, on: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Least probability with which an event goes on, by class; infinite where it has to be reported in each segment."""
+    if given is None:
+        return np.full_like(on, np.inf)
+    check_range("off_threshold", given, 0, 1)
+    if on.all() and given > on.max():
+        raise ConfigError(
+            f"off_threshold={given:g} is above the threshold from which an event begins, {on.max():g} at most; an "
+            "event goes on below that, so give a lower one."
+        )
+    return np.where(on > 0, np.minimum(on, given), given).astype(np.float32)
 
 
 def thresholds(given: float | Mapping[str, float] | None, model: Preprocessing) -> npt.NDArray[np.float32]:

@@ -16,6 +16,7 @@ from soundsight import parallel
 from soundsight.config import SpectrogramConfig
 from soundsight.deprecation import Former
 from soundsight.errors import AudioError, ConfigError
+from soundsight.inference.events import detect
 from soundsight.inference.options import GPU_BATCH, PROCESSOR_BATCH, Options, Resolved, decide, resolve
 from soundsight.inference.pipeline import Ended, Rendered, compute
 from soundsight.inference.results import OVERRIDE, OWN, Model, Prediction, Result, Summary, Tally, Vector
@@ -138,7 +139,7 @@ class Predictor:
     def stream(
         self, sources: Iterable[Source], options: Options, *, callback: Callback | None = None
     ) -> Iterator[Prediction | Summary]:
-        """Segments of many recordings as they are predicted, and a summary at the end of each.
+        """Segments, or events, of many recordings as they are predicted, and a summary at the end of each.
 
         Nothing is kept, so ten hours need no more memory than a minute.
 
@@ -148,6 +149,19 @@ class Predictor:
             watch: Called with each segment and how it was rendered.
         """
         how = self.resolve(options)
+        segments = self._segments(sources, how, callback)
+        if not how.events:
+            return segments
+        return detect(
+            segments,
+            off_thresholds=how.off_thresholds,
+            min_event_seconds=how.min_event_seconds,
+            min_gap_seconds=how.min_gap_seconds,
+        )
+
+    def _segments(
+        self, sources: Iterable[Source], how: Resolved, callback: Callback | None
+    ) -> Iterator[Prediction | Summary]:
         tally: Tally | None = None
         network = partial(self.classifier.probabilities, shifts=how.shifts, images_per_segment=1 + len(how.speeds))
         for event in self._compute(sources, network, how, how.speeds):

@@ -268,7 +268,7 @@ class Tally:
         )
 
 
-def merge(events: Iterable[Prediction | Summary]) -> Iterator[Prediction | Summary]:
+def merge_labels(events: Iterable[Prediction | Summary]) -> Iterator[Prediction | Summary]:
     """Join neighbouring segments of one label into events that do not overlap; probabilities become weighted means.
 
     Of two overlapping segments with different labels, one event ends and the next begins midway between their centres.
@@ -285,9 +285,7 @@ def merge(events: Iterable[Prediction | Summary]) -> Iterator[Prediction | Summa
         if run is not None and last is not None and isinstance(event, Prediction):
             start, end = event.start_seconds, run.end_seconds
             if start < end and event.recording == run.recording:
-                rest = event.weight < 1 and abs(_seconds(event) - _seconds(last)) < 1e-5
-                centres = (last.start_seconds + last.end_seconds + start + event.end_seconds) / 4
-                start = end = end if rest else round(centres, 6)
+                start = end = border(last, event)
             yield replace(run, end_seconds=end)
             run, last, total = replace(event, start_seconds=start), event, event.weight
             continue
@@ -300,6 +298,17 @@ def merge(events: Iterable[Prediction | Summary]) -> Iterator[Prediction | Summa
             yield event
     if run is not None:
         yield run
+
+
+def border(earlier: Prediction, later: Prediction) -> float:
+    """Where one of two overlapping segments ends and the next begins, in seconds: midway between their centres.
+
+    A rest that is seen by a whole segment up to the recording's end is what no earlier segment has seen.
+    """
+    if later.weight < 1 and abs(_seconds(later) - _seconds(earlier)) < 1e-5:
+        return earlier.end_seconds
+    spans = earlier.start_seconds + earlier.end_seconds + later.start_seconds + later.end_seconds
+    return round(spans / 4, 6)
 
 
 def _seconds(segment: Prediction) -> float:

@@ -10,6 +10,7 @@ import glob
 import os
 import re
 import unicodedata
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,34 @@ def read_table(root: Path, config: DatasetConfig) -> Catalogue:
     whole = not any(_timed(table) for table in tables)
     notes = dict.fromkeys(_describe(table) for table in tables)
     return Catalogue(name, clips, failures=failures, whole_recordings=whole, notes=tuple(notes)[:5])
+
+
+def read_labels(paths: Iterable[Path], recordings: Recordings) -> tuple[dict[str, list[Clip]], list[tuple[str, str]]]:
+    """Labels by recording, of tables that say where in recordings they are.
+
+    Args:
+        paths: The tables.
+        recordings: Finds, or only names, the recordings.
+
+    Returns:
+        The labels of each recording, none of one whose table is empty; and (table, reason) of rows and tables that
+        cannot be used.
+    """
+    labels: dict[str, list[Clip]] = {}
+    failures: list[tuple[str, str]] = []
+    for path in paths:
+        try:
+            table = _understand(path, DatasetConfig(), recordings)
+        except (BadRow, DatasetError) as reason:
+            failures.append((path.name, str(reason)))
+            continue
+        if table.beside:
+            labels.setdefault(table.beside.file, [])
+        clips: list[Clip] = []
+        _Reader(table, recordings).read(clips, failures)
+        for clip in clips:
+            labels.setdefault(clip.file, []).append(clip)
+    return labels, failures
 
 
 def _paths(root: Path, name: str) -> list[Path]:

@@ -44,6 +44,7 @@ class Writer:
     sharded: ClassVar[bool] = False  # can be put together from the shards of a cluster
     binary: ClassVar[bool] = False  # is not for terminals
     top_k: ClassVar[int] = 1  # classes per segment unless asked
+    head: ClassVar[bytes] = b""  # what a file begins with that `read` takes; empty: it cannot be read back
     made: ClassVar[bytes] = b""  # pattern of the content of a file that may be replaced; empty: people edit such files
 
     def __init__(self, stream: IO[bytes], context: Context) -> None:
@@ -52,6 +53,15 @@ class Writer:
     @classmethod
     def check(cls) -> None:
         """Raise `ConfigError` if a package that the format needs is missing."""
+
+    @classmethod
+    def read(cls, path: Path) -> Iterator[dict[str, Any]]:
+        """Rows of a file of this format, which starts with `head`, with the first six of `COLUMNS`; rank 0: not ranked.
+
+        Raises:
+            ValueError, KeyError: It holds something else.
+        """
+        raise NotImplementedError
 
     def write(self, segment: Prediction) -> None:
         """Take one segment."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from soundsight.files import printable
@@ -26,6 +27,15 @@ class Csv(Writer):
     endings = (".csv",)
     sharded = True
     made = re.escape(",".join(COLUMNS).encode()) + rb"\n"
+    head = ",".join(COLUMNS[:6]).encode()
+
+    @classmethod
+    def read(cls, path: Path) -> Iterator[dict[str, Any]]:
+        """See `Writer`."""
+        with path.open(encoding="utf-8", newline="") as lines:
+            for row in csv.DictReader(lines, strict=True):
+                numbers = {name: float(row[name]) for name in ("start", "end", "probability")}
+                yield {**row, **numbers, "rank": int(row["rank"]), "label": plain_cell(row["label"])}
 
     def __init__(self, stream: IO[bytes], context: Context) -> None:
         super().__init__(stream, context)
@@ -34,7 +44,7 @@ class Csv(Writer):
     def write(self, segment: Prediction) -> None:
         """See `Writer`."""
         for row in segment.rows(self.context.top_k):
-            row |= {"recording": _cell(row["recording"], "./"), "label": _cell(row["label"], "'")}
+            row |= {"recording": cell(row["recording"], "./"), "label": cell(row["label"], "'")}
             self._line([f"{value:.6f}" if key == "probability" else value for key, value in row.items()])
 
     def end(self, recording: str) -> None:
@@ -47,7 +57,12 @@ class Csv(Writer):
         self.stream.write(text.getvalue().encode())
 
 
-def _cell(text: str, guard: str) -> str:
+def cell(text: str, guard: str) -> str:
     """A stranger's name as a cell: printable, and `guard` before what a spreadsheet would compute."""
     text = printable(text)
     return f"{guard}{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def plain_cell(text: str) -> str:
+    """The name of a class without the guard that `cell` put before it."""
+    return text[1:] if text[:1] == "'" and text[1:2] in ("=", "+", "-", "@") else text

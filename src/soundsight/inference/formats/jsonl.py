@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from soundsight.inference.formats.base import Writer, json_line
+from soundsight.inference.formats.base import COLUMNS, Writer, json_line
 
 if TYPE_CHECKING:
     from soundsight.inference.results import Prediction
@@ -19,6 +22,16 @@ class JsonLines(Writer):
     endings = (".jsonl",)
     sharded = True
     made = rb'\{"recording": ".*"probability": .*"settings": "'
+
+    head = b'{"recording": '
+
+    @classmethod
+    def read(cls, path: Path) -> Iterator[dict[str, Any]]:
+        """See `Writer`."""
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                yield {name: row[name] for name in COLUMNS[:6]}
 
     def write(self, segment: Prediction) -> None:
         """See `Writer`."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from soundsight.inference.formats.base import COLUMNS, Context, Writer, load_pyarrow
@@ -23,6 +24,15 @@ class Parquet(Writer):
     sharded = True
     binary = True
     made = rb"PAR1.*recording.*probability.*rank.*settings.*PAR1\Z"
+
+    head = b"PAR1"
+
+    @classmethod
+    def read(cls, path: Path) -> Iterator[dict[str, Any]]:
+        """See `Writer`."""
+        _, parquet = load_pyarrow()
+        for batch in parquet.ParquetFile(path).iter_batches(columns=list(COLUMNS[:6])):
+            yield from batch.to_pylist()
 
     @classmethod
     def check(cls) -> None:

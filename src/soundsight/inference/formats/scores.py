@@ -1,0 +1,56 @@
+"""A wide table of probabilities, as opensoundscape and ecologists' scripts have it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from soundsight.inference.formats.base import Context, Writer
+from soundsight.inference.formats.csv import cell, plain_cell
+
+if TYPE_CHECKING:
+    from soundsight.inference.results import Prediction
+
+COLUMNS = ("file", "start_time", "end_time")
+
+
+class Scores(Writer):
+    """A CSV with one line per segment and a column per class; times in seconds. In silence all probabilities are 0."""
+
+    name = "scores"
+    purpose = "pandas, R and opensoundscape"
+    content = "a row per segment: file, start_time and end_time in s, and the probability of each class in its column"
+    head = ",".join(COLUMNS).encode() + b","
+    made = rb"file,start_time,end_time,"
+
+    @classmethod
+    def read(cls, path: Path) -> Iterator[dict[str, Any]]:
+        """See `Writer`."""
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.reader(lines, strict=True)
+            names = [plain_cell(name) for name in next(reader)[3:]]
+            for file, start, end, *values in reader:
+                place = {"recording": file, "start": float(start), "end": float(end), "rank": 0}
+                for label, value in zip(names, values, strict=True):
+                    yield {**place, "label": label, "probability": float(value)}
+
+    def __init__(self, stream: IO[bytes], context: Context) -> None:
+        super().__init__(stream, context)
+        self._line([*COLUMNS, *(cell(name, "'") for name in context.names)])
+
+    def write(self, segment: Prediction) -> None:
+        """See `Writer`."""
+        values = (f"{value:.6f}" for value in segment.probabilities)
+        self._line([cell(segment.recording, "./"), segment.start_seconds, segment.end_seconds, *values])
+
+    def end(self, recording: str) -> None:
+        """See `Writer`."""
+        self.stream.flush()
+
+    def _line(self, values: Sequence[Any]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(values)
+        self.stream.write(text.getvalue().encode())
