@@ -308,7 +308,7 @@ def test_a_slow_sender_is_left(monkeypatch):
     async def receive():
         await asyncio.sleep(5)
 
-    scope = {"type": "http", "headers": [(b"host", b"localhost")]}
+    scope = {"type": "http", "path": "/", "headers": [(b"host", b"localhost")]}
     from soundsight.serve.guard import TooSlow
 
     with pytest.raises(TooSlow, match="did not arrive in time"):

@@ -1,16 +1,19 @@
-"""Who may ask, and for how long: an ASGI layer around the routes.
+"""Access and limits: an ASGI layer around the routes.
 
 It refuses requests from pages of other origins (so that no web site can use the service of somebody who
 visits it), names other than this machine's while bound to loopback (DNS rebinding), bodies that are too
 large and senders that are too slow; and it adds the headers by which browsers load nothing from elsewhere.
+Starlette's TrustedHostMiddleware checks the host only, and replies without JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 
 from soundsight.errors import SoundsightError
 
@@ -25,6 +28,7 @@ _POLICY = "; ".join([
 ])  # fmt: skip
 HEADERS = {
     "content-security-policy": _POLICY,
+    "cache-control": "no-cache",  # ask whether a file has changed; a new version is shown at once
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
@@ -53,46 +57,44 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(scope["headers"])
 
-        async def send_more(message: dict[str, Any]) -> None:
+        async def send_with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                extra = [(key.encode(), value.encode()) for key, value in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
+                headers = MutableHeaders(scope=message)
+                for key, value in HEADERS.items():
+                    headers.setdefault(key, value)
             await send(message)
 
-        if refusal:
+        if refusal := self._refusal(scope):
             status, text = refusal
-            await _answer(send_more, status, text)
-            return
-        await self.app(scope, self._limited(receive), send_more)
+            response = JSONResponse({"error": text}, status, {"connection": "close"})
+            await response(scope, receive, send_with_headers)
+        else:
+            await self.app(scope, self._limited(receive), send_with_headers)
 
-    def _refusal(self, sent: list[tuple[bytes, bytes]]) -> tuple[int, str] | None:
-        """Status and sentence for a request that goes no further."""
-        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in sent}
-        names = [key.lower() for key, _ in sent]
-        if any(names.count(name) > 1 for name in (b"host", b"origin", b"content-length")):
-            return 400, "The request says twice where it goes, comes from or how long it is; say it once."
-        host = headers.get("host", "")
+    def _refusal(self, scope: dict[str, Any]) -> tuple[int, str] | None:
+        """Status and error message of a request that goes no further; h11 has refused doubled and odd headers."""
+        headers = Headers(scope=scope)
+        if "\0" in scope["path"]:  # which Starlette below 1.0 passes on to the file system
+            return 404, "No file has such a name."
+        host = headers.get("host", "").lower()
         if self.local_only and hostname(host) not in LOOPBACK:
             return 403, f"This service answers to 127.0.0.1 and localhost only, not to {host[:100]!r}."
-        origin = headers.get("origin")
-        foreign = origin is not None and _origin_host(origin) != host.lower()
+        foreign = set(headers.getlist("origin")) - {f"http://{host}", f"https://{host}"}
         if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return 403, "Pages of other web sites may not use this service; open its own page instead."
-        length = headers.get("content-length", "0")
-        if not re.fullmatch("[0-9]{1,18}", length) or int(length) > self.max_bytes:
+        if int(headers.get("content-length", 0)) > self.max_bytes:
             return 413, str(self._too_large())
         return None
 
     def _too_large(self) -> TooLarge:
         return TooLarge(
             f"The recording is larger than the {self.max_bytes / 1e6:g} MB that this service takes; send a "
-            "shorter stretch of it, or a compressed format such as FLAC or MP3."
+            "shorter part of it, or a compressed format such as FLAC or MP3."
         )
 
     def _limited(self, receive: Any) -> Any:
-        """`receive` that counts bytes and loses patience."""
+        """`receive` that counts bytes and has a time limit."""
         count, done = 0, False
         deadline = asyncio.get_running_loop().time() + BODY_SECONDS
 
@@ -100,9 +102,10 @@ class Guard:
             nonlocal count, done
             if done:
                 return await receive()  # type: ignore[no-any-return]
-            left = min(PAUSE_SECONDS, deadline - asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
             try:
-                message: dict[str, Any] = await asyncio.wait_for(receive(), max(0.0, left))
+                async with asyncio.timeout_at(min(now + PAUSE_SECONDS, deadline)):
+                    message: dict[str, Any] = await receive()
             except TimeoutError:
                 raise TooSlow("The recording did not arrive in time; send it again.") from None
             count += len(message.get("body", b""))
@@ -118,16 +121,3 @@ def hostname(host: str) -> str:
     """The name in a Host header, without its port; nothing if it is no such name."""
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", host)
     return found[1].strip("[]").lower() if found else ""
-
-
-def _origin_host(origin: str) -> str:
-    """Name and port of an Origin header; "null" if it is none."""
-    found = re.fullmatch(r"https?://([A-Za-z0-9._:\[\]-]+)", origin)
-    return found[1].lower() if found else "null"
-
-
-async def _answer(send: Any, status: int, text: str) -> None:
-    body = json.dumps({"error": text}).encode()
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

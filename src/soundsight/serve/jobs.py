@@ -1,16 +1,16 @@
-"""A bounded queue before one thread that computes: several people at once, one network, no surprise."""
+"""A bounded queue before one thread that predicts: requests are worked on one at a time, in the order they came."""
 
 from __future__ import annotations
 
 import math
-import queue
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from soundsight.errors import SoundsightError
+
+T = TypeVar("T")
 
 
 class Busy(SoundsightError):
@@ -21,59 +21,44 @@ class Busy(SoundsightError):
     """
 
     def __init__(self, retry_seconds: int) -> None:
-        super().__init__(f"Too many recordings are waiting to be answered; try again in {retry_seconds} seconds.")
+        super().__init__(f"Too many recordings are waiting; try again in {retry_seconds} seconds.")
         self.retry_seconds = retry_seconds
 
 
 class Jobs:
-    """Work for one thread, first come, first served."""
+    """One job runs, at most `size` wait."""
 
     def __init__(self, size: int) -> None:
-        self._waiting: queue.Queue[tuple[Future[Any], Callable[[], Any]] | None] = queue.Queue(size)
+        self._size = size
+        self._thread = ThreadPoolExecutor(1, "soundsight-predict")
+        self._jobs: set[Future[Any]] = set()
         self._mean_seconds = 0.5  # of recent jobs; for `Busy`
-        self._running = 0
-        self._thread = threading.Thread(target=self._work, name="soundsight-answer", daemon=True)
-        self._thread.start()
 
     @property
     def waiting(self) -> int:
         """Jobs that are not done."""
-        return self._waiting.qsize() + self._running
+        return len(self._jobs)
 
-    def submit(self, work: Callable[[], Any]) -> Future[Any]:
-        """Queue some work; a future that was cancelled before its turn is skipped.
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Queue some work; a future that is cancelled before it starts leaves the queue.
 
         Raises:
             Busy: The queue is full.
         """
-        future: Future[Any] = Future()
-        try:
-            self._waiting.put_nowait((future, work))
-        except queue.Full:
-            raise Busy(max(1, math.ceil(self._mean_seconds * self._waiting.qsize()))) from None
+        if self.waiting > self._size:
+            raise Busy(max(1, math.ceil(self._mean_seconds * self.waiting)))
+        future = self._thread.submit(self._timed, work)
+        self._jobs.add(future)
+        future.add_done_callback(self._jobs.discard)
         return future
 
     def close(self) -> None:
-        """Refuse what waits and end the thread after the job it is at."""
-        while True:
-            try:
-                job = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if job:
-                job[0].cancel()
-        self._waiting.put(None)
-        self._thread.join(timeout=30)
+        """Cancel what waits, and wait for the job that runs."""
+        self._thread.shutdown(cancel_futures=True)
 
-    def _work(self) -> None:
-        while (job := self._waiting.get()) is not None:
-            future, work = job
-            if not future.set_running_or_notify_cancel():
-                continue
-            self._running, began = 1, time.monotonic()
-            try:
-                future.set_result(work())
-            except BaseException as error:  # noqa: BLE001  (raised again where the prediction is awaited)
-                future.set_exception(error)
-            self._running = 0
+    def _timed(self, work: Callable[[], T]) -> T:
+        began = time.monotonic()
+        try:
+            return work()
+        finally:
             self._mean_seconds += 0.2 * (time.monotonic() - began - self._mean_seconds)
