@@ -17,7 +17,7 @@ from soundsight.errors import ConfigError
 from soundsight.evaluation.val import val
 from soundsight.reports.card import write_card
 from soundsight.reports.html import flatten, write_html
-from soundsight.reports.html_charts import confusion_order, line_chart
+from soundsight.reports.charts import confusion_order, line_chart
 from soundsight.reports.run_report import collect, read_run, report
 from soundsight.synthesis import dataset as demo
 

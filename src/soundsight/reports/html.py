@@ -23,7 +23,7 @@ import numpy.typing as npt
 from soundsight.config import SpectrogramConfig
 from soundsight.files import write_text
 from soundsight.metrics import ConfusedPair, Scores, reliability_bins
-from soundsight.reports.html_charts import Curves, confusion_order, fold_chart, reliability_chart, training_charts
+from soundsight.reports.charts import Curves, confusion_order, fold_chart, reliability_chart, training_charts
 from soundsight.reports.spectrograms import _span_seconds, hertz_label, hertz_ticks
 from soundsight.reports.tables import PredictionRow
 from soundsight.spectrogram import Image, hz_to_mel
@@ -72,7 +72,7 @@ def write_html(material: Material, path: str | Path) -> Path:
     page = Template(read("templates/report.html")).substitute(
         title=escape(material.title),
         kind=escape(material.kind.capitalize()),
-        style=read("templates/report.css"),
+        style=read("templates/page.css"),
         script=read("static/draw.js") + read("templates/report.js"),
         figures=_figures(material),
         notes="".join(f"<li>{escape(note)}</li>" for note in material.notes),

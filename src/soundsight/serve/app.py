@@ -106,26 +106,26 @@ def create_app(predictor: Predictor, limits: Limits | None = None, *, host: str 
     )
     app.state.jobs = jobs
     app.add_middleware(Guard, host=host, max_bytes=limits.max_bytes)
-    _add_answers(app, predictor, limits, jobs)
+    _add_predictions(app, predictor, limits, jobs)
     _add_files(app)
     _add_failures(app)
     return app
 
 
-def _add_answers(app: FastAPI, predictor: Predictor, limits: Limits, jobs: Jobs) -> None:
+def _add_predictions(app: FastAPI, predictor: Predictor, limits: Limits, jobs: Jobs) -> None:
     @app.post("/api/predict", openapi_extra=_BODY, responses=_FAILURES, tags=["answers"])
     async def predict(
         request: Request,
         name: Annotated[str, Query(max_length=500, description="what to call a body of bytes")] = "",
         hop_seconds: Annotated[float | None, Query(gt=0, description="default: the model's clip")] = None,
         top_k: Annotated[int, Query(ge=1, le=1000)] = 5,
-        image: Annotated[bool, Query(description="with the spectrogram and class tracks")] = False,
+        picture: Annotated[bool, Query(description="with the spectrogram and class tracks")] = False,
     ) -> results.Result:
-        """Say what is in a recording: WAV, FLAC, OGG, MP3 and others, as a body of bytes or a form."""
+        """Predict what is in a recording, and when: WAV, FLAC, OGG, MP3 and others, as a body of bytes or a form."""
         async with received(request, name) as upload:
             work = partial(
                 results.predict, predictor, upload, max_seconds=limits.max_seconds, hop_seconds=hop_seconds,
-                top_k=top_k, image=image,
+                top_k=top_k, image=picture,
             )  # fmt: skip
             return await _queued(request, jobs, _named(upload, work))
 
@@ -133,24 +133,24 @@ def _add_answers(app: FastAPI, predictor: Predictor, limits: Limits, jobs: Jobs)
     async def explain(
         request: Request,
         name: Annotated[str, Query(max_length=500)] = "",
-        start: Annotated[float, Query(ge=0, description="where the window begins, in seconds")] = 0.0,
+        start: Annotated[float, Query(ge=0, description="where the segment begins, in seconds")] = 0.0,
         label: Annotated[
             str | None, Query(max_length=500, description="default, and for `unknown`: the best class")
         ] = None,
     ) -> results.Attribution:
-        """Say which sounds spoke for a class: a heat map over time and frequency."""
+        """Explain a prediction: a saliency map over time and frequency."""
         async with received(request, name) as upload:
             work = partial(results.reason, predictor, upload, max_seconds=limits.max_seconds, start=start, label=label)
             return await _queued(request, jobs, _named(upload, work))
 
     @app.get("/api/model", tags=["service"])
     def model() -> results.ModelInfo:
-        """What listens here, and within which limits."""
+        """The model, and the limits of the service."""
         preprocessing = predictor.spectrogram
         return results.ModelInfo(
             names=list(predictor.names),
             labels="multi" if predictor.model.multi else "single",
-            model_hash=predictor.model_hash,
+            fingerprint=predictor.model_hash,
             clip_seconds=preprocessing.clip_seconds,
             sample_rate=preprocessing.sample_rate,
             fmin_hz=preprocessing.fmin_hz,

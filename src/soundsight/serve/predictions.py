@@ -1,4 +1,4 @@
-"""What the service says, as JSON; and how it finds it out."""
+"""The JSON of the service, and the predictions and attributions in it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MIN_HOP_SECONDS = 0.1
 MAX_WINDOWS = 6000
 
 
-class LivePrediction(BaseModel):
+class ClassProbability(BaseModel):
     """A class and its probability."""
 
     label: str
@@ -36,18 +36,18 @@ class LivePrediction(BaseModel):
 
 
 class TimedResult(BaseModel):
-    """What was heard in one stretch."""
+    """The prediction for one segment."""
 
     start: float = Field(description="seconds")
     end: float = Field(description="seconds")
     label: str = Field(description="a class, `unknown` below its threshold, `background` or `silence`")
     labels: list[str] = Field(description="all classes above their thresholds, of a model of several labels per clip")
     probability: float
-    top: list[LivePrediction]
+    top: list[ClassProbability]
 
 
 class Tick(BaseModel):
-    """A mark on the frequency axis."""
+    """A label of the frequency axis."""
 
     label: str
     position: float = Field(description="share of the height, from the bottom")
@@ -69,8 +69,8 @@ class Tracks(BaseModel):
     """Classes over time."""
 
     classes: list[str]
-    edges: list[float] = Field(description="borders of the stretches, in seconds")
-    strips: list[list[float | None]] = Field(description="for each class its probability in each stretch")
+    edges: list[float] = Field(description="borders of the intervals, in seconds")
+    strips: list[list[float | None]] = Field(description="for each class its probability in each interval")
 
 
 class Result(BaseModel):
@@ -81,25 +81,25 @@ class Result(BaseModel):
     label: str = Field(description="of the whole: a class, `unknown`, `background` or `silence`")
     labels: list[str] = Field(description="of the whole: all classes above their thresholds")
     probability: float = Field(
-        description="mean over the windows that were not silent; the highest with several labels"
+        description="mean over the segments that were not silent; the highest with several labels"
     )
-    top: list[LivePrediction]
+    top: list[ClassProbability]
     windows: list[TimedResult]
     model: str = Field(description="twelve hexadecimal digits of the model file")
     damage: str = Field("", description="what is wrong with the recording, of which only the good part was predicted")
-    image: EmbeddedImage | None = None
+    picture: EmbeddedImage | None = None
     tracks: Tracks | None = None
 
 
 class Attribution(BaseModel):
-    """Which sounds spoke for a class in one stretch."""
+    """Which sounds speak for a class in one segment."""
 
     label: str
     probability: float
     start: float
     end: float
     seconds: float = Field(description="what the width of the map spans")
-    png: str = Field(description="data URI of a grey PNG of the picture's height: 255 spoke most")
+    png: str = Field(description="data URI of a grey PNG of the spectrogram's height: 255 speaks most for the class")
     peak_seconds: float
     peak_hz: float
 
@@ -107,15 +107,15 @@ class Attribution(BaseModel):
 class Failure(BaseModel):
     """Why there is no prediction."""
 
-    error: str = Field(description="one sentence: what was found, what is allowed, what to do next")
+    error: str = Field(description="one message: what was found, what is allowed, what to do next")
 
 
 class ModelInfo(BaseModel):
-    """What listens here, and within which limits."""
+    """The model, and the limits of the service."""
 
     names: list[str]
     labels: Literal["single", "multi"] = Field(description="one label per clip, or several")
-    model_hash: str
+    fingerprint: str = Field(description="twelve hexadecimal digits of the model file")
     clip_seconds: float
     sample_rate: int
     fmin_hz: float
@@ -191,7 +191,7 @@ def predict(
         ],
         model=predictor.model_hash,
         damage=damage,
-        image=_image(timeline, predictor.spectrogram, summary.duration_seconds) if image else None,
+        picture=_image(timeline, predictor.spectrogram, summary.duration_seconds) if image else None,
         tracks=_tracks(timeline, summary.duration_seconds) if image and len(windows) > 1 else None,
     )
 
@@ -241,8 +241,8 @@ def reason(
     )
 
 
-def _heard(window: Prediction, top_k: int) -> list[LivePrediction]:
-    return [LivePrediction(label=label, probability=_round(value)) for label, value in window.top(top_k)]
+def _heard(window: Prediction, top_k: int) -> list[ClassProbability]:
+    return [ClassProbability(label=label, probability=_round(value)) for label, value in window.top(top_k)]
 
 
 def _image(timeline: Timeline, config: SpectrogramConfig, duration: float) -> EmbeddedImage:
