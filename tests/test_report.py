@@ -283,7 +283,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"note.txt cannot be written \(.*\); make room, or choose another"):
+    with pytest.raises(ConfigError, match=r"note.txt cannot be written \(.*\); free some space, or choose another"):
         files.write_text(tmp_path / "file" / "note.txt", "text")
 
 

@@ -16,8 +16,8 @@ from soundsight import cli
 from soundsight.errors import ConfigError
 from soundsight.evaluation.val import val
 from soundsight.reports.card import write_card
+from soundsight.reports.charts import confusion_order, fold_chart, histogram, line_chart
 from soundsight.reports.html import flatten, write_html
-from soundsight.reports.charts import confusion_order, line_chart
 from soundsight.reports.run_report import collect, read_run, report
 from soundsight.synthesis import dataset as demo
 
@@ -60,7 +60,8 @@ def test_the_figures_are_the_runs_own(page, scored):
     low, high = metrics["top1_interval_95"]
     assert f"{metrics['top1']:.1%}" in page and f"95 % interval {low:.1%} to {high:.1%}" in page
     assert metrics["model_fingerprint"] in page and metrics["data_fingerprint"] in page
-    assert "versions.torch" in page and "Loss" in page and "<polyline" in page
+    assert "versions.torch" in page and "Loss" in page
+    assert re.search(r"<title>train</title>\s*<path d=", page)
 
 
 def test_clips_can_be_seen_heard_and_explained(page, scored, tiny_sounds):
@@ -218,7 +219,7 @@ def test_a_cross_validation_is_reported_with_its_folds(scored, tmp_path, tiny_so
     monkeypatch.chdir(tiny_sounds.parent)  # below which recordings are found
     text = report(run, device="cpu").read_text(encoding="utf-8")
     assert "Mean of folds" in text and "± 1.0%" in text and "Top-1 of each fold" in text
-    assert text.count("<polyline") >= 3
+    assert all(f"<title>fold{fold}-seed0 train</title>" in text for fold in (1, 2, 3))
     assert all(clip["audio"] and clip["heat"] for clip in data_of(text)["clips"].values())
 
 
@@ -287,10 +288,27 @@ def test_confused_classes_are_brought_together():
 
 
 def test_charts_survive_gaps_and_single_points():
-    assert "polyline" in line_chart("Loss", [("a", [1, 2, 3], [1.0, float("nan"), 2.0], 0)])
-    assert "polyline" in line_chart("Loss", [("a<b", [1], [0.0], 0)]) and "a&lt;b" in line_chart(
-        "Loss", [("a<b", [1], [0.0], 0)]
-    )
+    def lines(*points):
+        return re.findall(
+            r"<title>a&lt;b</title>\s*<path d=\"([^\"]*)\"", line_chart("Loss", [("a<b", "", *points, 0)]).svg
+        )
+
+    (path,) = lines([1, 2, 3], [1.0, float("nan"), 2.0])
+    assert len(re.findall("[ML] ", path)) == 2  # the gap is bridged
+    assert lines([1], [0.0])
+
+
+def test_charts_have_the_colours_and_the_font_of_their_page():
+    charts = [
+        line_chart("Loss", [("a", "train", [1, 2], [1.0, 2.0], 0), ("b", "val", [1, 2], [2.0, 1.0], 1)]),
+        fold_chart({"1": {"top1": 0.8}, "2": {"top1": 0.9}}, 0.85),
+        histogram("Peak", "dBFS", [-3.0, -2.0, -2.0]),
+    ]
+    for chart in charts:
+        assert not re.search(r'id="|font-family|#[0-9a-f]{6}|https?:|href|<style', chart.svg)
+        assert "var(--one)" in chart.svg and "var(--soft)" in chart.svg
+    assert ">80.0%</text>" in charts[1].svg and "<title>fold 2: 90.00%</title>" in charts[1].svg
+    assert histogram("Length", "s", [5.0, 5.0]).value == "5 s for all 2"
 
 
 def test_settings_become_dotted_names():

@@ -94,7 +94,7 @@ def test_an_empty_matrix_draws_without_a_warning(tmp_path):
             [[1, 0], [0, 1]],
             ["a", "b"],
             "m.bmp",
-            "m.bmp cannot be rendered: the name must end in .png, .pdf, .svg",
+            "m.bmp cannot be plotted: the name must end in .png, .pdf, .svg",
         ),
     ],
 )
@@ -207,12 +207,12 @@ def test_frequency_ticks_suit_the_range(low, high, ticks):
 
 
 def test_close_frequency_labels_give_way():
-    kept = images.hertz_ticks(SpectrogramConfig(), room=0.1)
+    kept = images.hertz_ticks(SpectrogramConfig(), spacing=0.1)
     assert kept == [125, 500, 1000, 2000, 4000, 8000]
 
 
 def test_spectrogram_says_what_is_wrong(tmp_path):
-    with pytest.raises(ConfigError, match=r"shape \(2, 8000\) cannot be rendered: mono"):
+    with pytest.raises(ConfigError, match=r"shape \(2, 8000\) cannot be plotted: mono"):
         images.plot_spectrogram(np.zeros((2, 8000), np.float32), SMALL, tmp_path / "s.png")
     with pytest.raises(ConfigError, match="channel=3 does not exist; 0, 1 or 2"):
         images.plot_spectrogram(sine(440), SMALL, tmp_path / "s.png", channel=3)
@@ -229,7 +229,7 @@ def test_gallery_grows_with_its_items(tmp_path):
     assert svg_texts(path, ["tone 200", "time (s)", "8k"]) == ["tone 200", "time (s)"]
     silent = [("silence", np.zeros(8000, np.float32)), ("nothing", np.zeros(0, np.float32))]
     images.plot_gallery(silent, SMALL, tmp_path / "silent.png")
-    with pytest.raises(ConfigError, match="There is nothing to draw in the gallery"):
+    with pytest.raises(ConfigError, match="There is nothing to plot in the gallery"):
         images.plot_gallery([], SMALL, tmp_path / "none.png")
     with pytest.raises(ConfigError, match="columns=21 does not fit on a page; 1 to 20"):
         images.plot_gallery(items, SMALL, tmp_path / "wide.png", columns=21)
@@ -260,7 +260,7 @@ def test_timeline_from_levels(tmp_path):
     [
         (np.zeros(5), [], ["a"], 3.0, r"levels of shape \(5,\) and type float64"),
         (np.zeros((4, 4)), WINDOWS, [], 3.0, "There are no classes to draw"),
-        (np.zeros((4, 4)), WINDOWS, ["a"], 0.0, "duration_seconds=0 cannot be rendered"),
+        (np.zeros((4, 4)), WINDOWS, ["a"], 0.0, "duration_seconds=0 cannot be plotted"),
         (np.zeros((4, 4)), [(1.0, 1.0, {})], ["a"], 3.0, "from 1 s to 1 s is empty"),
         (np.zeros((4, 4)), [(0.0, 1.0, {"a": 1.5})], ["a"], 3.0, "'a' has probability 1.5 at 0 s"),
     ],

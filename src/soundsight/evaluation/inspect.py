@@ -81,7 +81,7 @@ def inspect(
         seconds=time.monotonic() - started,
     )
     if page is not None:
-        from soundsight.reports.survey_content import write_page
+        from soundsight.reports.survey_page import write_page
 
         write_page(found, page)
     return found

@@ -45,11 +45,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("draw_"):  # as in 0.1
-        warn(f"{__name__}.{name}", name := name.replace("draw_", "plot_"))
+    current = name.replace("draw_", "plot_", 1)  # "draw_" as in 0.1
     for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+        if current in names:
+            if current != name:
+                warn(f"{__name__}.{name}", current)
+            return getattr(import_module(f"{__name__}.{module}"), current)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,20 +1,30 @@
-"""Small charts as SVG text for the page of a report; their colours are the page's own."""
+"""Small charts for the pages of reports: matplotlib's SVG in the page's own colours and font."""
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from soundsight.backend import compat
 from soundsight.metrics import ReliabilityBins
+from soundsight.reports.plots import axes_at, literal, new_figure
 
 Curves = Mapping[str, Mapping[str, Sequence[float]]]  # run: column of results.csv: values
 
-_WIDTH, _HEIGHT = 340, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 14, 34
+WIDTH, HEIGHT = 340, 220  # SVG units
+SOFT, LINE = "#68626f", "#e4dfe6"
+SERIES = ("#7a2182", "#d55e00")
+# Colours of a figure, and the variables of pages.css that stand in for them, so that a page can be dark.
+VARIABLES = {SOFT: "var(--soft)", LINE: "var(--line)", SERIES[0]: "var(--one)", SERIES[1]: "var(--two)"}
 
 PANELS = {
     "Loss": {compat.TRAIN_LOSS: "train", compat.VAL_LOSS: "val"},
@@ -23,20 +33,28 @@ PANELS = {
 }
 
 
-def training_charts(curves: Curves) -> str:
+class Chart(NamedTuple):
+    """A chart as the templates show it."""
+
+    title: str
+    svg: str  # empty if there is nothing to plot
+    note: str = ""
+    value: str = ""  # instead of a chart, where all values are equal or there are none
+
+
+def training_charts(curves: Curves) -> list[Chart]:
     """Loss, accuracy and learning rate by epoch; several runs are laid on top of each other."""
     charts = []
     for title, columns in PANELS.items():
         series = []
         for run, table in curves.items():
-            for kind, (column, label) in enumerate(columns.items()):
+            for number, (column, label) in enumerate(columns.items()):
                 known = _measured(column, table.get(column, ()))
                 if sum(map(math.isfinite, known)) > 1:
-                    name = label if len(curves) == 1 else f"{run} {label}".strip()
-                    series.append((name, table[compat.EPOCH], known, kind))
+                    series.append((f"{run} {label}".strip(), label, table[compat.EPOCH], known, number))
         if series:
-            charts.append(line_chart(title, series, share=title == "Accuracy", legend=list(columns.values())))
-    return "".join(charts)
+            charts.append(line_chart(title, series, share=title == "Accuracy"))
+    return charts
 
 
 def _measured(column: str, values: Sequence[float]) -> list[float]:
@@ -46,87 +64,119 @@ def _measured(column: str, values: Sequence[float]) -> list[float]:
 
 
 def line_chart(
-    title: str,
-    series: Sequence[tuple[str, Sequence[float], Sequence[float], int]],
-    *,
-    share: bool = False,
-    legend: Sequence[str] = (),
-) -> str:
+    title: str, series: Sequence[tuple[str, str, Sequence[float], Sequence[float], int]], *, share: bool = False
+) -> Chart:
     """Lines over epochs.
 
     Args:
         title: Heading.
-        series: (name, x values, y values, number of the colour); names are shown when pointed at.
+        series: (name, shown when pointed at; label of the legend; x values; y values; number of the colour).
         share: y is 0 to 1, written in per cent.
-        legend: Name of each colour.
     """
-    xs = [x for _, across, _, _ in series for x in across if math.isfinite(x)]
-    ys = [y for _, _, up, _ in series for y in up if math.isfinite(y)]
-    right, top = max(xs, default=1), 1.0 if share else max(ys, default=1.0) * 1.05 or 1.0
-    left = min(xs, default=0)
-    place_x = lambda x: _LEFT + (x - left) / max(right - left, 1e-9) * (_WIDTH - _LEFT - _RIGHT)  # noqa: E731
-    place_y = lambda y: _HEIGHT - _BOTTOM - y / top * (_HEIGHT - _TOP - _BOTTOM)  # noqa: E731
-    parts = [_grid_y(top, place_y, share)]
-    for x in _round_marks(left, right, 6):
-        parts.append(f'<text class="mark" x="{place_x(x):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{x:g}</text>')
-    for name, across, up, kind in series:
-        points = " ".join(
-            f"{place_x(x):.1f},{place_y(y):.1f}" for x, y in zip(across, up, strict=False) if math.isfinite(y)
+    axes = _axes(share=share)
+    labelled: set[str] = {""}
+    for name, label, across, up, number in series:
+        points = [(x, y) for x, y in zip(across, up, strict=False) if math.isfinite(y)]
+        (line,) = axes.plot(*zip(*points, strict=True), color=SERIES[number], linestyle=("-", (0, (4, 2)))[number])
+        line.set(linewidth=1.8, label="_" if label in labelled else label)
+        _tooltip(line, name)
+        labelled.add(label)
+    axes.set_ylim(0, None if not share else 1)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel("epoch")
+    if len(labelled) > 2:
+        axes.legend(
+            frameon=False, fontsize=11, labelcolor=SOFT, ncols=2, loc="lower right", bbox_to_anchor=(1.03, 0.97)
         )
-        parts.append(f'<polyline class="line c{kind}" points="{points}"><title>{escape(name)}</title></polyline>')
-    parts.append(_axis_name("epoch"))
-    keys = "".join(f'<span class="key c{i}">{escape(name)}</span>' for i, name in enumerate(legend) if name)
-    if len({kind for *_, kind in series}) < 2:
-        keys = ""
-    return _figure(title, "".join(parts), keys)
+    return Chart(title, svg_text(axes, title))
 
 
-def reliability_chart(bins: ReliabilityBins) -> str:
+def reliability_chart(bins: ReliabilityBins) -> Chart:
     """Accuracy by confidence; on the diagonal, confidence can be believed."""
-    side_x = lambda x: _LEFT + x * (_WIDTH - _LEFT - _RIGHT)  # noqa: E731
-    side_y = lambda y: _HEIGHT - _BOTTOM - y * (_HEIGHT - _TOP - _BOTTOM)  # noqa: E731
-    parts = [_grid_y(1.0, side_y, True)]
-    for low, high, count, accuracy, confidence in zip(
-        bins.edges[:-1], bins.edges[1:], bins.count, bins.accuracy, bins.confidence, strict=True
-    ):
-        if not count:
-            continue
-        text = f"{count} clips: mean confidence {confidence:.1%}, accuracy {accuracy:.1%}"
-        parts.append(
-            f'<rect class="bar" x="{side_x(low) + 1:.1f}" width="{side_x(high) - side_x(low) - 2:.1f}" '
-            f'y="{side_y(accuracy):.1f}" height="{side_y(0) - side_y(accuracy):.1f}"><title>{text}</title></rect>'
-        )
-    parts.append(f'<path class="even" d="M{side_x(0)} {side_y(0)}L{side_x(1)} {side_y(1)}"/>')
-    for x, anchor in ((0, "middle"), (0.5, "middle"), (1, "end")):
-        parts.append(f'<text class="mark" x="{side_x(x):.1f}" y="{_HEIGHT - 18}" text-anchor="{anchor}">{x:.0%}</text>')
-    parts.append(_axis_name("confidence"))
-    return _figure("Accuracy by confidence", "".join(parts), "")
+    axes = _axes(share=True)
+    axes.plot([0, 1], [0, 1], color=SOFT, linestyle=(0, (4, 4)), linewidth=1)
+    bars = axes.bar(bins.edges[:-1], bins.accuracy, np.diff(bins.edges) - 0.007, align="edge", color=SERIES[0])
+    for bar, count, accuracy, confidence in zip(bars, bins.count, bins.accuracy, bins.confidence, strict=True):
+        _tooltip(bar, f"{count} clips: mean confidence {confidence:.1%}, accuracy {accuracy:.1%}")
+        bar.set_visible(bool(count))
+    axes.set(xlim=(0, 1), xlabel="confidence")
+    axes.xaxis.set_major_locator(MaxNLocator(2))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return Chart("Accuracy by confidence", svg_text(axes, "Accuracy by confidence"))
 
 
-def fold_chart(folds: Mapping[str, Mapping[str, float]], mean: float) -> str:
+def fold_chart(folds: Mapping[str, Mapping[str, float]], mean: float) -> Chart:
     """Top-1 of each fold as a bar, and their mean as a line."""
-    place_y = lambda y: _HEIGHT - _BOTTOM - y * (_HEIGHT - _TOP - _BOTTOM)  # noqa: E731
-    step = (_WIDTH - _LEFT - _RIGHT) / len(folds)
-    parts = []
-    for y in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(_gridline(place_y(y), f"{y:.0%}"))
-    for index, (fold, scores) in enumerate(folds.items()):
-        x, y = _LEFT + index * step, place_y(scores["top1"])
-        parts.append(
-            f'<rect class="bar" x="{x + 0.18 * step:.1f}" width="{0.64 * step:.1f}" y="{y:.1f}" '
-            f'height="{_HEIGHT - _BOTTOM - y:.1f}"><title>fold {escape(fold)}: {scores["top1"]:.2%}</title></rect>'
-        )
-        if len(folds) <= 10:
-            label = f'<text class="mark" x="{x + step / 2:.1f}" y="{y - 4:.1f}" text-anchor="middle">'
-            parts.append(f"{label}{scores['top1']:.1%}</text>")
-        parts.append(
-            f'<text class="mark" x="{x + step / 2:.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{escape(fold)}</text>'
-        )
-    parts.append(
-        f'<path class="even" d="M{_LEFT} {place_y(mean):.1f}H{_WIDTH - _RIGHT}"><title>mean {mean:.2%}</title></path>'
-    )
-    parts.append(_axis_name("fold"))
-    return _figure("Top-1 of each fold", "".join(parts), "")
+    axes = _axes(share=True)
+    top1 = [scores["top1"] for scores in folds.values()]
+    bars = axes.bar(list(map(literal, folds)), top1, 0.64, color=SERIES[0])
+    for bar, (fold, scores) in zip(bars, folds.items(), strict=True):
+        _tooltip(bar, f"fold {fold}: {scores['top1']:.2%}")
+    if len(folds) <= 10:
+        axes.bar_label(bars, [f"{share:.1%}" for share in top1], fontsize=11, color=SOFT, padding=2)
+    _tooltip(axes.axhline(mean, color=SOFT, linestyle=(0, (4, 4)), linewidth=1), f"mean {mean:.2%}")
+    axes.set_xlabel("fold")
+    return Chart("Top-1 of each fold", svg_text(axes, "Top-1 of each fold"))
+
+
+def histogram(title: str, unit: str, values: Sequence[float], note: str = "") -> Chart:
+    """How often values occur; where all are equal, their one value instead of a chart."""
+    found = np.asarray(values, np.float64)
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return Chart(title, "", note, "none")
+    if math.isclose(found.min(), found.max(), abs_tol=1e-9):
+        return Chart(title, "", note, f"{found[0]:,.4g} {unit}".strip() + f" for all {len(found):,}")
+    axes = _axes()
+    counts, edges, bars = axes.hist(found, bins=24, rwidth=0.93, color=SERIES[0])
+    for bar, count, low, high in zip(bars.patches, counts, edges, edges[1:], strict=False):  # type: ignore[union-attr]
+        _tooltip(bar, f"{low:.4g} to {high:.4g} {unit}: {count:,.0f}")
+    axes.set_xlabel(unit)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    return Chart(title, svg_text(axes, title), note)
+
+
+def _axes(*, share: bool = False) -> Axes:
+    """Axes with horizontal lines only; `share`: the vertical axis is 0 to 1, in per cent."""
+    figure = new_figure(WIDTH / 72, HEIGHT / 72)
+    axes = axes_at(figure, 46 / 72, 40 / 72, (WIDTH - 58) / 72, (HEIGHT - 62) / 72)
+    axes.spines[:].set_visible(False)
+    axes.grid(axis="y", color=LINE, linewidth=1)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=11, labelcolor=SOFT, pad=6)
+    axes.xaxis.label.set(fontsize=11, color=SOFT)
+    if share:
+        axes.set_ylim(0, 1)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return axes
+
+
+def _tooltip(artist: Artist, text: str) -> None:
+    """Text that a browser shows when an artist is pointed at."""
+    artist.set_gid(f"tooltip:{text}")
+
+
+def svg_text(axes: Axes, label: str) -> str:
+    """The figure of some axes as an `<svg>` to stand in a page: no ids, no fonts and no colours of its own."""
+    figure: Any = axes.figure
+    figure.patch.set_visible(False)
+    axes.patch.set_visible(False)
+    for artist in figure.findobj():
+        artist.set_clip_on(False)
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg")
+    text = buffer.getvalue()
+    text = text[text.index("<g ") : text.rindex("</svg>")]
+    text = re.sub(r'<g id="tooltip:([^"]*)">', r"<g><title>\1</title>", text)
+    text = re.sub(r'<g id="[^"]*"/>\s*|(?<=<g) id="[^"]*"| transform="rotate\(-0 [^"]*"', "", text)
+    text = re.sub(r"font: ([\d.]+px) [^;]*;", r"font-size: \1;", text)  # before matplotlib 3.11
+    text = re.sub(r"font-family: [^;]*; ", "", text)
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, variable)
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{text}</svg>'
 
 
 def confusion_order(confusion: np.ndarray) -> list[int]:
@@ -143,36 +193,3 @@ def confusion_order(confusion: np.ndarray) -> list[int]:
     if len(confusion) < 3:
         return list(range(len(confusion)))
     return [int(i) for i in np.argsort(vectors[:, 1], kind="stable")]
-
-
-def _figure(title: str, content: str, keys: str) -> str:
-    return (
-        f'<figure class="chart"><figcaption>{escape(title)} <span class="keys">{keys}</span></figcaption>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">{content}</svg></figure>'
-    )
-
-
-def _axis_name(text: str) -> str:
-    middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    return f'<text class="mark" x="{middle:.0f}" y="{_HEIGHT - 3}" text-anchor="middle">{text}</text>'
-
-
-def _grid_y(top: float, place: object, share: bool) -> str:
-    marks = [0, 0.25, 0.5, 0.75, 1.0] if share else _round_marks(0, top, 5)
-    return "".join(_gridline(place(y), f"{y:.0%}" if share else f"{y:g}") for y in marks)  # type: ignore[operator]
-
-
-def _gridline(y: float, label: str) -> str:
-    return (
-        f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>'
-        f'<text class="mark" x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
-    )
-
-
-def _round_marks(low: float, high: float, count: int) -> list[float]:
-    """Round numbers from `low` to `high`, about `count` of them."""
-    span = max(high - low, 1e-12)
-    size = 10 ** math.floor(math.log10(span / count))
-    step = next((size * k for k in (1, 2, 5) if span / (size * k) <= count), size * 10)
-    first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]

@@ -33,7 +33,7 @@ def write_figures(run: Run, material: Material, folder: str | Path, *, formats: 
     """
     for name in formats:
         if name not in FORMATS:
-            raise ConfigError(f"The format {name!r} cannot be drawn; {', '.join(FORMATS)} can.")
+            raise ConfigError(f"The format {name!r} cannot be plotted; {', '.join(FORMATS)} can.")
     folder = Path(folder)
     if folder.absolute() == run.folder.absolute():
         raise ConfigError(f"{folder} is the run itself; name another folder for its figures.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,10 +88,10 @@ def plot_gallery(
         creator: See `save_figure`.
 
     Raises:
-        ConfigError: There are no items, or one cannot be rendered.
+        ConfigError: There are no items, or one cannot be plotted.
     """
     if not items:
-        raise ConfigError("There is nothing to draw in the gallery; pass at least one title and waveform.")
+        raise ConfigError("There is nothing to plot in the gallery; pass at least one title and waveform.")
     columns = columns or min(len(items), max(5, math.ceil(math.sqrt(len(items) / 2))))
     if not 1 <= columns <= 20:
         raise ConfigError(f"columns={columns} does not fit on a page; 1 to 20 is allowed.")
@@ -147,7 +148,7 @@ def plot_timeline(
     _check_windows(windows, classes, duration_seconds)
     if levels.ndim != 2 or not levels.size or levels.dtype.kind != "f":
         raise ConfigError(
-            f"levels of shape {levels.shape} and type {levels.dtype} cannot be drawn: dB (bands, frames) are needed."
+            f"levels of shape {levels.shape} and type {levels.dtype} cannot be plotted: dB (bands, frames) are needed."
         )
     labels = [readable(name) for name in classes]
     figure = new_figure(1, 1)
@@ -210,7 +211,7 @@ def _check_windows(windows: Sequence[TimedScores], classes: Sequence[str], durat
     if not classes:
         raise ConfigError("There are no classes to draw; name at least one for the timeline.")
     if not (math.isfinite(duration_seconds) and duration_seconds > 0):
-        raise ConfigError(f"duration_seconds={duration_seconds:g} cannot be drawn; it must be above 0.")
+        raise ConfigError(f"duration_seconds={duration_seconds:g} cannot be plotted; it must be above 0.")
     for start, end, probabilities in windows:
         if not start < end:
             raise ConfigError(f"A window from {start:g} s to {end:g} s is empty; it must end after its start.")
@@ -225,7 +226,7 @@ def _show_clip(axes: Axes, waveform: Waveform, config: SpectrogramConfig, channe
         raise ConfigError(f"channel={channel} does not exist; 0, 1 or 2 is allowed, one for each window.")
     if np.ndim(waveform) != 1:
         raise ConfigError(
-            f"A waveform of shape {np.shape(waveform)} cannot be drawn: mono `(samples,)` is needed; "
+            f"A waveform of shape {np.shape(waveform)} cannot be plotted: mono `(samples,)` is needed; "
             "average its channels first."
         )
     pixels = render(np.asarray(waveform, np.float32), config)
@@ -243,7 +244,7 @@ def _show(axes: Axes, level: Levels, config: SpectrogramConfig, seconds: float) 
     )  # fmt: skip
     axes.set_facecolor(_SILENCE)
     height_in = axes.get_figure().get_figheight() * axes.get_position().height  # type: ignore[union-attr]
-    ticks = [float(hz_to_mel(hz)) for hz in hertz_ticks(config, room=0.11 / height_in)]
+    ticks = [float(hz_to_mel(hz)) for hz in hertz_ticks(config, spacing=0.11 / height_in)]
     axes.yaxis.set_major_locator(FixedLocator(ticks))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda mel, _: hertz_label(float(mel_to_hz(mel)))))
     axes.tick_params(labelsize=8, width=0.5, length=2.5, color=INK)
@@ -267,24 +268,33 @@ def _show_strips(
     return mesh
 
 
-def hertz_ticks(config: SpectrogramConfig, *, room: float = 0.0) -> list[float]:
+def hertz_ticks(config: SpectrogramConfig, *, spacing: float = 0.0) -> list[float]:
     """Frequencies in Hz to label: octaves from 125 Hz where four or more fit, else round numbers.
 
     Args:
         config: The settings.
-        room: Smallest distance of two labels, as a fraction of the axis; of two closer ones the lower goes.
+        spacing: Smallest distance of two labels, as a fraction of the axis; of two closer ones the lower goes.
     """
     low, high = config.fmin_hz, config.fmax
     ticks = [hz for hz in (125.0 * 2**k for k in range(11)) if low <= hz <= high]
     if len(ticks) < 4:
         steps = MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(low, high)
         ticks = [float(hz) for hz in steps if low <= hz <= high]
-    apart = room * float(hz_to_mel(high) - hz_to_mel(low))
+    apart = spacing * float(hz_to_mel(high) - hz_to_mel(low))
     kept: list[float] = []
     for hz in reversed(ticks):
         if not kept or float(hz_to_mel(kept[-1]) - hz_to_mel(hz)) >= apart:
             kept.append(hz)
     return kept[::-1]
+
+
+def tick_positions(config: SpectrogramConfig, *, spacing: float) -> list[dict[str, Any]]:
+    """Labels of the frequency axis and their positions, as a share of its height from the bottom."""
+    low, high = float(hz_to_mel(config.fmin_hz)), float(hz_to_mel(config.fmax))
+    return [
+        {"label": hertz_label(hz), "position": round((float(hz_to_mel(hz)) - low) / (high - low), 4)}
+        for hz in hertz_ticks(config, spacing=spacing)
+    ]
 
 
 def hertz_label(hz: float) -> str:

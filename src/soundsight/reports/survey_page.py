@@ -1,41 +1,33 @@
-"""One page about a data set: figures, histograms, tables and images in a single HTML file.
-
-The page needs no network and no script, follows the reader's light or dark setting, and stays small: long
-tables are cut with a note, images are thumbnails. What it says is decided elsewhere; here it is only laid out.
-"""
+"""The page of `inspect`: which figures, tables and images of a survey are worth showing, and how much of them."""
 
 from __future__ import annotations
 
-import base64
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from math import log10
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
-import numpy as np
 
+from soundsight.datasets.catalogue import Clip
+from soundsight.datasets.duplicates import Pair
+from soundsight.datasets.images import render_clip
+from soundsight.datasets.survey import Measured
+from soundsight.errors import AudioError
 from soundsight.files import write_text
-from soundsight.spectrogram import Image
+from soundsight.reports.charts import Chart, histogram
+from soundsight.reports.templating import image_uri, render_template
 
+if TYPE_CHECKING:
+    from soundsight.datasets.survey_results import Survey
+
+CLASS_IMAGES, PAIR_IMAGES, SUSPECT_IMAGES = 60, 10, 20  # together below 2 MB
 MOST_ROWS = 200  # of one table
-MOST_IMAGES = 120  # of one page, together below 2 MB
 THUMBNAIL = 160  # pixels, square
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """How often values occur."""
-
-    title: str
-    unit: str
-    values: Sequence[float]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Rows of text under a header."""
 
     title: str
@@ -45,194 +37,173 @@ class Table:
     total: int | None = None  # rows there are, if more than are given
 
 
-@dataclass(frozen=True)
-class EmbeddedImage:
-    """A spectrogram as the model sees it, uint8 `(H, W, 3)`; its last channel is shown."""
-
-    title: str
-    caption: str
-    image: Image
-
-
-@dataclass(frozen=True)
-class SurveyPage:
-    """All that the page shows, top to bottom."""
-
-    title: str
-    subtitle: str
-    tiles: Sequence[tuple[str, str]]  # large figure, what it counts
-    findings: Sequence[tuple[str, str]]  # "bad", "look" or "good", and a sentence
-    classes: Mapping[str, Mapping[str, int]]  # clips by class and split
-    histograms: Sequence[Histogram] = ()
-    tables: Sequence[Table] = ()
-    galleries: Sequence[tuple[str, Sequence[EmbeddedImage]]] = field(default=())
-
-
-def write_survey_page(page: SurveyPage, path: str | Path) -> Path:
-    """Write the page, whole or not at all.
+def write_page(found: Survey, path: str | Path) -> Path:
+    """Write a survey as one self-contained HTML page without a script, whole or not at all.
 
     Raises:
         ConfigError: The path cannot be written.
     """
-    return write_text(path, survey_html(page))
+    return write_text(path, render_template("survey.html", **_content(found)))
 
 
-def survey_html(page: SurveyPage) -> str:
-    """The page as HTML."""
-    tiles = "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in page.tiles)
-    findings = "".join(f'<li class="{tone}">{escape(text)}</li>' for tone, text in page.findings)
-    parts = [
-        f"<h1>{escape(page.title)}</h1><p class=sub>{escape(page.subtitle)}</p>",
-        f"<div class=tiles>{tiles}</div>",
-        f"<h2>What to look at</h2><ul class=findings>{findings}</ul>",
-        f"<h2>Clips by class and split</h2>{_class_bars(page.classes)}",
-    ]
-    if page.histograms:
-        charts = "".join(_histogram(item) for item in page.histograms)
-        parts.append(f"<h2>Recordings and clips</h2><div class=charts>{charts}</div>")
-    parts += [_table(table) for table in page.tables]
-    left = MOST_IMAGES
-    for title, images in page.galleries:
-        parts.append(_gallery(title, images[:left]))
-        left -= len(images[:left])
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="generator" content="Soundsight inspect">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        f"<title>{escape(page.title)}</title><style>{_STYLE}</style></head>\n<body><main>\n{body}\n"
-        "<footer>Made by soundsight inspect.</footer></main></body></html>\n"
+def _content(found: Survey) -> dict[str, Any]:
+    measured = list(found.measured.values())
+    counts = found.counts
+    minutes = sum(m.seconds for m in measured) / 60
+    return {
+        "command": "inspect",
+        "title": f"{found.catalogue.name}, inspected",
+        "subtitle": f"Split by {found.config.split.strategy}; clips of at most {found.spectrogram.clip_seconds:g} s",
+        "figures": [
+            ("clips", f"{len(measured):,}", ""),
+            ("minutes", f"{minutes:,.1f}", ""),
+            ("classes", f"{len(counts):,}", ""),
+            ("largest class / smallest", f"{found.imbalance:.1f}", ""),
+            ("source recordings", f"{len({clip.source for clip in found.catalogue.clips}):,}", ""),
+            ("pairs of duplicates", f"{len(found.pairs):,}", ""),
+            ("entries that cannot be used", f"{len(found.failures):,}", ""),
+        ],
+        "findings": found.findings,
+        "classes": counts,
+        "splits": list(dict.fromkeys(split for of_class in counts.values() for split in of_class)),
+        "most": max((sum(of_class.values()) for of_class in counts.values()), default=0) or 1,
+        "charts": list(_charts(measured)),
+        "tables": [_shortened(table) for table in _tables(found) if table.rows],
+        "galleries": [(title, images) for title, images in _galleries(found) if images],
+        "thumbnail": THUMBNAIL,
+    }
+
+
+def _charts(measured: list[Measured]) -> Iterator[Chart]:
+    silent = [100 * m.silent for m in measured]
+    clipped = [m.clipped for m in measured if m.clipped]
+    yield histogram("Length of the clips", "s", [m.seconds for m in measured])
+    yield histogram("Length of the recordings", "s", [m.recording_seconds for m in measured], "counted once per clip")
+    yield histogram("Peak level", "dBFS", [20 * log10(m.peak) for m in measured if m.peak], "0 is full scale")
+    yield histogram("RMS level", "dBFS", [20 * log10(m.rms) for m in measured if m.rms])
+    yield histogram("Digital silence", "%", silent, "share of a clip's samples that stand still for 10 ms or more")
+    yield histogram(
+        "Clipping", "%", [100 * share for share in clipped], f"of the {len(clipped):,} clips with any clipped sample"
     )
 
 
-def _class_bars(classes: Mapping[str, Mapping[str, int]]) -> str:
-    """One row a class: its clips as a bar of the splits' colours, and the numbers."""
-    splits = list(dict.fromkeys(split for counts in classes.values() for split in counts))
-    most = max((sum(counts.values()) for counts in classes.values()), default=0) or 1
-    rows = []
-    for label, counts in classes.items():
-        bars = "".join(
-            f'<i class="s{splits.index(split) % 4}" style="width:{100 * number / most:.2f}%"></i>'
-            for split, number in counts.items()
-            if number
-        )
-        cells = "".join(f"<td class=n>{counts.get(split, 0) or '–'}</td>" for split in splits)
-        rows.append(
-            f"<tr><th>{escape(label)}</th><td class=bar>{bars}</td>{cells}<td class=n>{sum(counts.values())}</td></tr>"
-        )
-    head = "".join(f'<th class=n><i class="key s{i % 4}"></i>{escape(s)}</th>' for i, s in enumerate(splits))
-    return (
-        f"<div class=scroll><table class=classes><thead><tr><th>class</th><th></th>{head}<th class=n>all</th></tr>"
-        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _histogram(item: Histogram) -> str:
-    """A histogram as inline SVG; where all values are equal, a sentence says so."""
-    note = f"<p>{escape(item.note)}</p>" if item.note else ""
-    head = f"<figure><figcaption>{escape(item.title)}</figcaption>"
-    values = np.asarray(item.values, np.float64)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return f"{head}<p>Nothing to show.</p>{note}</figure>"
-    if math.isclose(values.min(), values.max(), abs_tol=1e-9):
-        same = f"{values[0]:,.4g} {item.unit}".strip()
-        return f"{head}<p class=same><b>{escape(same)}</b> for all {len(values):,}</p>{note}</figure>"
-    counts, edges = np.histogram(values, bins=24)
-    width, height, left, foot = 336, 150, 40, 22
-    step, top = (width - left - 8) / len(counts), max(counts)
-    bars = []
-    for index, count in enumerate(counts):
-        tall = max(1.5, (height - foot - 12) * count / top) if count else 0
-        tip = f"{edges[index]:.4g} to {edges[index + 1]:.4g} {item.unit}: {count:,}"
-        bars.append(
-            f'<rect x="{left + index * step:.1f}" y="{height - foot - tall:.1f}" width="{step - 1:.1f}" '
-            f'height="{tall:.1f}"><title>{escape(tip)}</title></rect>'
-        )
-    base = height - foot
-    marks = [
-        f'<text x="{left - 5}" y="16" text-anchor="end">{top:,}</text>',
-        f'<text x="{left - 5}" y="{base}" text-anchor="end">0</text>',
-    ]
-    for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
-        value = edges[0] + share * (edges[-1] - edges[0])
-        text = f"{value:,.3g} {item.unit}".strip() if share == 1 else f"{value:,.3g}"
-        across = left + share * (width - left - 8)
-        marks.append(f'<text x="{across:.0f}" y="{height - 5}" text-anchor="{anchor}">{escape(text)}</text>')
-    return (
-        f'{head}<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(item.title)}">{"".join(bars)}'
-        f'<line x1="{left}" y1="{base}" x2="{width - 8}" y2="{base}"/>{"".join(marks)}</svg>{note}</figure>'
-    )
-
-
-def _table(table: Table) -> str:
-    if not table.rows:
-        return ""
-    shown = table.rows[:MOST_ROWS]
+def _shortened(table: Table) -> Table:
+    """With the first rows only, and a note that says so."""
     total = len(table.rows) if table.total is None else table.total
-    note = f"{table.note} The first {len(shown):,} of {total:,} are shown." if total > len(shown) else table.note
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.header)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in shown)
-    return (
-        f"<h2>{escape(table.title)}</h2><p class=note>{escape(note.strip())}</p><div class=scroll><table>"
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    shown = table.rows[:MOST_ROWS]
+    if total <= len(shown):
+        return table
+    note = f"{table.note} The first {len(shown):,} of {total:,} are shown.".strip()
+    return table._replace(rows=shown, note=note)
+
+
+def _tables(found: Survey) -> Iterator[Table]:
+    measured = found.measured
+    yield Table("Entries that cannot be used", ("file", "reason"), found.failures)
+    yield _pair_table(
+        "Duplicates",
+        found.pairs,
+        found,
+        "Near ones were found by fingerprint and confirmed by cross-correlation; 1.00 is equal sample by sample.",
+    )
+    yield Table(
+        "Source recordings in more than one split",
+        ("source", "known", "clips"),
+        list(_shared_sources(found)),
+    )
+    if found.suspects:
+        yield Table(
+            "Suspicious labels",
+            ("file", "label", "heard by the model as", "probability", "fold"),
+            [(s.file, s.target, s.predicted, f"{s.probability:.1%}", s.fold) for s in found.suspects],
+            "Models of a cross-validation, none of which saw the clip it judges, are sure of another class.",
+        )
+    yield Table("Recordings", ("rate", "channels", "format", "clips"), list(_kinds(measured.values())))
+    silent = sorted((c for c, m in measured.items() if m.silent >= 0.5), key=lambda c: -measured[c].silent)
+    yield Table(
+        "Clips that are mostly digital silence",
+        ("file", "label", "silent"),
+        [(c.file, c.label, f"{measured[c].silent:.1%}") for c in silent],
+    )
+    clipped = sorted((c for c, m in measured.items() if m.clipped >= 0.001), key=lambda c: -measured[c].clipped)
+    yield Table(
+        "Clipped clips",
+        ("file", "label", "clipped", "peak"),
+        [(c.file, c.label, f"{measured[c].clipped:.2%}", f"{measured[c].peak:.3f}") for c in clipped],
     )
 
 
-def _gallery(title: str, images: Sequence[EmbeddedImage]) -> str:
-    if not images:
-        return ""
-    cards = "".join(
-        f'<figure><img alt="" width="{THUMBNAIL}" height="{THUMBNAIL}" src="{_data_url(image.image)}">'
-        f"<figcaption>{escape(image.title)}<small>{escape(image.caption)}</small></figcaption></figure>"
-        for image in images
-    )
-    return f"<h2>{escape(title)}</h2><div class=gallery>{cards}</div>"
+def _pair_table(title: str, pairs: list[Pair], found: Survey, note: str) -> Table:
+    across = set(found.across_splits)
+    first = [*found.across_splits, *(p for p in pairs if p not in across)]
+    rows = [
+        (f"{p.likeness:.2f}", p.first.name, p.second.name, _both(p.first.label, p.second.label), _where(p, found))
+        for p in first[:MOST_ROWS]
+    ]
+    return Table(title, ("likeness", "clip", "and", "label", "where"), rows, note, total=len(pairs))
 
 
-def _data_url(image: Image) -> str:
-    """A thumbnail in magma's colours, as a JPEG inside the page."""
-    small = cv2.resize(image[..., -1], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(".jpg", cv2.applyColorMap(small, cv2.COLORMAP_MAGMA), [cv2.IMWRITE_JPEG_QUALITY, 82])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+def _both(first: str, second: str) -> str:
+    return first if first == second else f"{first} | {second}"
 
 
-_STYLE = """
-:root{color-scheme:light dark;--paper:#fff;--ink:#1d2126;--pale:#5c6670;--line:#dde2e7;--soft:#f5f7f9;
---a:#2a78b5;--b:#e08a1e;--c:#1b9477;--d:#9a6fb0;--bad:#c0392b;--look:#b7791f;--good:#1b9477}
-@media(prefers-color-scheme:dark){:root{--paper:#14171a;--ink:#e6e9ec;--pale:#98a3ad;--line:#2c3238;--soft:#1c2024;
---a:#5aa6df;--b:#f0a94e;--c:#43bd9d;--d:#b996cc;--bad:#ff7a6b;--look:#efb954;--good:#43bd9d}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,"Segoe UI",Roboto,sans-serif}
-main{max-width:1120px;margin:0 auto;padding:32px 24px 64px}
-h1{margin:0;font-size:28px;line-height:1.2}h2{margin:40px 0 10px;font-size:19px}
-.sub,.note,footer,figure p{color:var(--pale)}.sub{margin:4px 0 20px}.note{margin:0 0 8px}
-footer{margin-top:48px;font-size:13px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:12px}
-.tiles div{background:var(--soft);border:1px solid var(--line);border-radius:8px;padding:10px 14px}
-.tiles b{display:block;font-size:22px;font-variant-numeric:tabular-nums}.tiles span{color:var(--pale);font-size:13px}
-.findings{list-style:none;padding:0;margin:0}.findings li{padding:6px 12px;margin:6px 0;background:var(--soft);
-border-left:4px solid var(--good);border-radius:0 6px 6px 0}
-.findings .bad{border-color:var(--bad)}.findings .look{border-color:var(--look)}
-.scroll{overflow:auto;max-height:420px;border:1px solid var(--line);border-radius:8px}
-table{border-collapse:collapse;width:100%;font-size:14px}
-th,td{padding:4px 12px;text-align:left;border-bottom:1px solid var(--line);font-weight:400;white-space:nowrap}
-thead th{position:sticky;top:0;background:var(--soft);color:var(--pale);font-size:13px}
-.n{text-align:right;font-variant-numeric:tabular-nums}
-.bar{width:60%;min-width:160px}.bar i{display:inline-block;height:12px;vertical-align:middle}
-.key{display:inline-block;width:9px;height:9px;margin-right:5px;border-radius:2px}
-.s0{background:var(--a)}.s1{background:var(--b)}.s2{background:var(--c)}.s3{background:var(--d)}
-figure{margin:0}.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:16px}
-.charts figure{border:1px solid var(--line);border-radius:8px;padding:12px 14px}
-.charts figcaption{font-weight:600;margin-bottom:4px}.charts p{margin:4px 0 0;font-size:13px}
-.charts .same{font-size:15px;margin:24px 0}.charts .same b{color:var(--ink);font-size:20px}
-svg{width:100%;display:block}rect{fill:var(--a)}line{stroke:var(--pale);stroke-width:1}
-text{fill:var(--pale);font:11px system-ui,sans-serif}
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(160px,1fr));gap:16px}
-.gallery img{display:block;width:100%;height:auto;border-radius:6px;background:#000}
-.gallery figcaption{font-size:13px;line-height:1.35;margin-top:4px;overflow-wrap:anywhere}
-.gallery small{display:block;color:var(--pale)}
-@media(max-width:600px){main{padding:20px 14px}.bar{width:40%;min-width:80px}}
-"""
+def _where(pair: Pair, found: Survey) -> str:
+    """On which sides the two clips lie."""
+    text = _both(*(found.splits.get(clip, "unused") for clip in (pair.first, pair.second)))
+    if pair.first.fold is None:
+        return text
+    return f"{text} (fold {_both(str(pair.first.fold), str(pair.second.fold))})"
+
+
+def _shared_sources(found: Survey) -> Iterator[tuple[str, str, str]]:
+    by_source: dict[str, Counter[str]] = {}
+    for clip, split in found.splits.items():
+        by_source.setdefault(clip.source, Counter())[split] += 1
+    for known, sources in (("no", found.leaks.unknown), ("yes", found.leaks.known)):
+        for source in sources:
+            yield source, known, ", ".join(f"{number} {split}" for split, number in by_source[source].items())
+
+
+def _kinds(measured: Iterable[Measured]) -> Iterator[tuple[str, str, str, str]]:
+    kinds = Counter((m.sample_rate, m.channels, m.format) for m in measured)
+    for (rate, channels, kind), number in kinds.most_common():
+        yield f"{rate} Hz", str(channels), kind, f"{number:,}"
+
+
+def _galleries(found: Survey) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Titles and images: name, caption, data URI."""
+    examples: dict[str, Clip] = {}
+    for clip, measured in found.measured.items():
+        if clip.label not in examples or found.measured[examples[clip.label]].silent > 0.5 > measured.silent:
+            examples[clip.label] = clip  # the first that is not mostly silence, if there is one
+    shown = [examples[label] for label in found.counts if label in examples][:CLASS_IMAGES]
+    across = set(found.across_splits)
+    pairs = [*found.across_splits, *(p for p in found.near.pairs if p not in across)]
+    twins = [
+        (clip, f"pair {number}, {p.likeness:.2f}: {clip.label}, {found.splits.get(clip, 'unused')}")
+        for number, p in enumerate(pairs[:PAIR_IMAGES], 1)
+        for clip in (p.first, p.second)
+    ]
+    by_file = {clip.file: clip for clip in found.measured}
+    doubted = [
+        (by_file[s.file], f"{s.target}, or {s.predicted} ({s.probability:.0%})?")
+        for s in (found.suspects or [])[:SUSPECT_IMAGES]
+        if s.file in by_file
+    ]
+    of_class = _images(found, [(clip, clip.label) for clip in shown])
+    return [
+        ("Duplicates side by side", list(_images(found, twins))),
+        ("Suspicious labels", list(_images(found, doubted))),
+        ("One clip of each class", [(label.replace("_", " "), name, uri) for name, label, uri in of_class]),
+    ]
+
+
+def _images(found: Survey, clips: Iterable[tuple[Clip, str]]) -> Iterator[tuple[str, str, str]]:
+    """Name, caption and thumbnail of each clip in magma's colours, as a data URI."""
+    for clip, caption in clips:
+        try:
+            level = render_clip(clip, found.spectrogram)[..., -1]
+        except (AudioError, OSError):  # vanished since it was measured
+            continue
+        small = cv2.resize(level, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+        yield clip.name, caption, image_uri(cv2.applyColorMap(small, cv2.COLORMAP_MAGMA), kind="jpeg")  # type: ignore[arg-type]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from typing import Literal
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, Field
 
 from soundsight.config import SpectrogramConfig
@@ -19,7 +16,8 @@ from soundsight.inference.predictor import Predictor
 from soundsight.inference.results import Prediction, Summary
 from soundsight.inference.segments import Source, cut, render_segment
 from soundsight.inference.timeline import COLUMNS, Timeline
-from soundsight.reports.spectrograms import hertz_label, hertz_ticks, probability_strips
+from soundsight.reports.spectrograms import probability_strips, tick_positions
+from soundsight.reports.templating import image_uri
 from soundsight.serve.uploads import Upload, check, opened
 from soundsight.spectrogram import hz_to_mel, mel_to_hz
 
@@ -235,7 +233,7 @@ def reason(
         start=found.start_seconds,
         end=found.end_seconds,
         seconds=span,
-        png=_png(np.rint(255 * why.saliency).astype(np.uint8)),
+        png=image_uri(np.rint(255 * why.saliency).astype(np.uint8), level=6),
         peak_seconds=round(found.start_seconds + across * span, 2),
         peak_hz=round(float(mel_to_hz(high - down * (high - low)))),
     )
@@ -251,16 +249,12 @@ def _image(timeline: Timeline, config: SpectrogramConfig, duration: float) -> Em
     while grey.shape[1] > MAX_COLUMNS:
         even = grey[:, : grey.shape[1] // 2 * 2]
         grey, step = np.maximum(even[:, ::2], even[:, 1::2]), step * 2
-    low, high = float(hz_to_mel(config.fmin_hz)), float(hz_to_mel(config.fmax))
     return EmbeddedImage(
-        png=_png(grey),
+        png=image_uri(grey, level=6),
         seconds=round(grey.shape[1] * step, 6),
         db_floor=config.db_floor,
         db_ceiling=config.db_ceiling,
-        ticks=[
-            Tick(label=hertz_label(hz), position=round((float(hz_to_mel(hz)) - low) / (high - low), 4))
-            for hz in hertz_ticks(config, room=0.06)
-        ],
+        ticks=[Tick(**tick) for tick in tick_positions(config, spacing=0.06)],
     )
 
 
@@ -272,12 +266,6 @@ def _tracks(timeline: Timeline, duration: float) -> Tracks:
         edges=[round(float(edge), 3) for edge in edges],
         strips=[[None if math.isnan(v) else round(float(v), 3) for v in strip] for strip in strips],
     )
-
-
-def _png(grey: npt.NDArray[np.uint8]) -> str:
-    done, data = cv2.imencode(".png", np.ascontiguousarray(grey), [cv2.IMWRITE_PNG_COMPRESSION, 6])
-    assert done
-    return "data:image/png;base64," + base64.b64encode(data.tobytes()).decode()
 
 
 def _round(value: float) -> float:
