@@ -34,8 +34,8 @@ def table(root: Path, text: str | bytes, name: str = "clips.csv", **settings: st
     return DatasetConfig(kind="table", root=str(root), table=name, **settings)
 
 
-def folder(root: Path, source_pattern: str = "") -> DatasetConfig:
-    return DatasetConfig(kind="folder", root=str(root), source_pattern=source_pattern)
+def folder(root: Path, group_pattern: str = "") -> DatasetConfig:
+    return DatasetConfig(kind="folder", root=str(root), group_pattern=group_pattern)
 
 
 # ESC-50 and UrbanSound8K

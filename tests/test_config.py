@@ -100,7 +100,7 @@ def test_splits_that_share_a_fold_or_do_not_add_up_are_refused():
         (SpectrogramConfig, "fmax_hz", 0),
         (SpectrogramConfig, "db_floor", 0),
         (SplitConfig, "fractions", 3),
-        (DatasetConfig, "speeds", 1),
+        (DatasetConfig, "speed_perturbation", 1),
         (AugmentConfig, "gain_db", 0),
         (ClusterConfig, "gpus", 0),
     ],

@@ -131,7 +131,7 @@ def test_runs_on_the_same_data_are_averaged_whatever_their_pictures(tones, tmp_p
 
 
 def test_versions_at_other_speeds_are_trained_on_and_never_scored(tones, tmp_path):
-    slow_and_fast = replace(tones, speeds=(0.8, 1.25))
+    slow_and_fast = replace(tones, speed_perturbation=(0.8, 1.25))
     done = crossval(slow_and_fast, EARS, name="s", only=[2], runs=tmp_path / "runs", workers=1, **QUICK)
     assert done.pooled.count == 8
     assert len(list(Path(tones.cache).rglob("*.png"))) == 3 * 24
@@ -185,7 +185,7 @@ def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monk
     for protocol in ("last", "train-val-test"):
         with pytest.raises(KeyboardInterrupt):
             crossval(
-                replace(tones, speeds=(0.8,)),
+                replace(tones, speed_perturbation=(0.8,)),
                 EARS,
                 protocol=protocol,
                 only=[2],

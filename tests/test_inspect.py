@@ -213,7 +213,7 @@ def test_a_page_that_cannot_be_written_is_one_sentence(sounds, tmp_path):
 
 
 def test_leaks_of_a_random_split_are_reported(sounds, capsys):
-    words = [r"source_pattern=/(\d)\.wav", "split.strategy=random"]
+    words = [r"group_pattern=/(\d)\.wav", "split.strategy=random"]
     assert main(["inspect", str(sounds), *SETTINGS, *words, "--workers", "1"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert re.search(r"Source recordings in more than one split: \d\. \d+ clips outside train", out)

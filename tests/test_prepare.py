@@ -53,7 +53,7 @@ def config(tmp_path: Path) -> DatasetConfig:
         root=str(tmp_path / "sounds"),
         cache=str(tmp_path / "cache"),
         data=str(tmp_path / "data"),
-        source_pattern=r"^([^/]+/rec\d)_",
+        group_pattern=r"^([^/]+/rec\d)_",
         split=SplitConfig(strategy="group"),
     )
 
@@ -210,7 +210,7 @@ def test_training_clips_are_drawn_at_other_speeds_too(config: DatasetConfig) -> 
     damaged = next(Path(config.root).rglob("*.wav"))
     damaged.write_bytes(damaged.read_bytes()[:30])
     plain = run(config)
-    done = run(replace(config, speeds=(0.5, 2.0)))
+    done = run(replace(config, speed_perturbation=(0.5, 2.0)))
     assert done.counts == plain.counts and done.versions == 2 * done.counts["train"]
     assert len(done.failures) == 1
     rows = manifest.read_rows(done.data / manifest.MANIFEST)
@@ -223,7 +223,7 @@ def test_training_clips_are_drawn_at_other_speeds_too(config: DatasetConfig) -> 
             brightest[row.speed] = EARS.image_size - 1 - int(image.astype(int).sum(axis=(1, 2)).argmax())
     expected = {speed: mel_row(1000 * speed) for speed in (0.5, 1.0, 2.0)}
     assert all(abs(brightest[speed] - expected[speed]) <= 1 for speed in expected), (brightest, expected)
-    assert run(replace(config, speeds=(0.5, 2.0))).rendered == 0
+    assert run(replace(config, speed_perturbation=(0.5, 2.0))).rendered == 0
     again = run(config)
     assert again.versions == 0 and content(config.data) and not any("@x" in name for name in rendered(config.data))
 
@@ -238,7 +238,7 @@ def mel_row(hz: float) -> float:
 @pytest.mark.parametrize("speeds", [(1.0,), (0.1,), (5.0,), (0.9, 0.9)])
 def test_speeds_that_make_no_sense_are_refused(speeds: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match="each must be from 0.25 to 4, other than 1, named once"):
-        DatasetConfig(speeds=speeds)
+        DatasetConfig(speed_perturbation=speeds)
 
 
 def test_fingerprints_tell_data_apart(config: DatasetConfig, tmp_path: Path) -> None:
@@ -614,7 +614,7 @@ def test_annotated_stretches_become_clips(config: DatasetConfig, tmp_path: Path)
     for name in ("a", "b", "c"):
         record(root / f"{name}.wav", 4)
         (root / f"{name}.txt").write_text("0.5\t0.9\towl\n2\t2.4\tfox\n9\t9.5\tbat\n")
-    done = run(replace(config, kind="table", root=str(root), table="*.txt", source_pattern=""))
+    done = run(replace(config, kind="table", root=str(root), table="*.txt", group_pattern=""))
     rows = manifest.read_rows(done.data / manifest.MANIFEST)
     assert sorted((row.file, row.label, row.start_seconds, row.end_seconds) for row in rows)[:2] == [
         ("a.wav", "fox", 2.0, "2.4"),

@@ -9,6 +9,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from soundsight.cli import main
 from soundsight.config import DatasetConfig, SpectrogramConfig
 from soundsight.datasets import manifest
 from soundsight.datasets.prepare import prepare
+from soundsight.errors import Renamed
 
 OLD = Path(__file__).parent / "fixtures" / "v0_1"
 SPECTROGRAM = SpectrogramConfig(
@@ -56,6 +58,19 @@ def test_images_are_kept(old):
     for name in ("data", "cache"):
         theirs = json.loads((OLD / name / "settings.json").read_text())["spectrogram"]
         assert json.loads(Path(name, "settings.json").read_text())["spectrogram"] == theirs
+
+
+def test_former_keys_are_read_and_change_no_hash(tmp_path):
+    stored = json.loads((OLD / "data" / "settings.json").read_text())["dataset"]
+    stored = {key: value for key, value in stored.items() if key != "name"} | {"speeds": [0.9], "source_pattern": "(x)"}
+    found = config.from_dict(DatasetConfig, stored)
+    assert (found.speed_perturbation, found.group_pattern) == ((0.9,), "(x)")
+    assert config.to_dict(found, former=True) == stored
+    (tmp_path / "my.yaml").write_text("speeds: [0.9]\n")
+    with pytest.warns(Renamed, match="The key in .*my.yaml: speeds is now speed_perturbation"):
+        assert config.load(DatasetConfig, tmp_path / "my.yaml").speed_perturbation == (0.9,)
+    with pytest.warns(Renamed, match="The argument speeds is now speed_perturbation"):
+        assert replace(DatasetConfig(), speeds=(0.9,)) == DatasetConfig(speed_perturbation=(0.9,))
 
 
 @pytest.mark.parametrize("model", ["model.pt", "model.onnx"])

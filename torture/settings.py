@@ -96,7 +96,7 @@ def random_settings(rng: np.random.Generator) -> list[str]:
         f"db_ceiling={floor + rng.uniform(10, 100):.1f}" if rng.random() < 0.3 else "db_ceiling=0",
         f"reference={rng.choice(['clip', 'full_scale'])}",
         f"padding={rng.choice(['silence', 'repeat'])}",
-        f"speeds={rng.choice(['[]', '[0.8,1.25]'])}",
+        f"speed_perturbation={rng.choice(['[]', '[0.8,1.25]'])}",
         f"split.seed={rng.integers(0, 5)}",
     ]
 

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, Strict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from soundsight.config.files import LARGEST, read_yaml, shown
-from soundsight.errors import ConfigError
+from soundsight.errors import ConfigError, Renamed
 
 BACKGROUND = "background"  # the folder, and the label, of clips without any class; never a sound
 T = TypeVar("T")
@@ -52,6 +53,18 @@ def option(
     return Field(default, description=text, ge=low, le=high, json_schema_extra=more or None)
 
 
+def under_present_names(cls: type, data: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Settings whose keys may be former ones; `where`, if any, begins a warning about each of these."""
+    found = dict(data)
+    for name, field in getattr(cls, "__pydantic_fields__", {}).items():
+        for former in (field.json_schema_extra or {}).get("former", ()):
+            if former in found:
+                if where:
+                    warnings.warn(f"The {where} {former} is now {name}.", Renamed, stacklevel=3)
+                found[name] = found.pop(former)
+    return found
+
+
 def _checked(cls: type[T]) -> type[T]:
     """Raise `ConfigError` instead of pydantic's error where an object of `cls` is made."""
     init = cls.__init__
@@ -59,7 +72,7 @@ def _checked(cls: type[T]) -> type[T]:
     @wraps(init)
     def __init__(self: T, *values: Any, **named: Any) -> None:
         try:
-            init(self, *values, **named)
+            init(self, *values, **under_present_names(cls, named, "argument"))
         except ValidationError as error:
             raise _refusal(cls, error, "settings") from None
 
@@ -184,8 +197,12 @@ class DatasetConfig:
     group_column: Text = option("")
     start_column: Text = option("")
     end_column: Text = option("")
-    source_pattern: Text = option("", "kind `folder`: regular expression; its first group is the source recording")
-    speeds: Numbers = option((), "training clips are rendered at these, too; 1.25 is a quarter faster and higher")
+    group_pattern: Text = option(
+        "", "kind `folder`: regular expression; its first group is the group of a clip", former=("source_pattern",)
+    )
+    speed_perturbation: Numbers = option(
+        (), "training clips are rendered at these speeds, too; 1.25 is a quarter faster and higher", former=("speeds",)
+    )
     labels: Literal["auto", "single", "multi"] = option(
         "auto", "one class per clip or several; auto: several where some clip has them", since="0.2"
     )
@@ -209,7 +226,7 @@ class DatasetConfig:
     split: SplitConfig = SplitConfig()
 
     def __post_init__(self) -> None:
-        check_speeds(self.speeds)
+        check_speeds(self.speed_perturbation, "speed_perturbation")
 
 
 def check_speeds(speeds: Sequence[float], name: str = "speeds") -> None:
@@ -280,7 +297,8 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Mapping[str, A
     data: dict[str, Any] = {}
     if path is not None:
         data = read_yaml(path)
-    for key, value in (overrides or {}).items():
+    data = under_present_names(cls, data, f"key in {path}:")
+    for key, value in under_present_names(cls, overrides or {}, "key").items():
         target = data
         *parents, leaf = key.split(".")
         for parent in parents:
@@ -294,7 +312,8 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Mapping[str, A
 def from_dict(cls: type[T], data: Mapping[str, Any], *, where: str = "settings") -> T:
     """Build `cls` from plain data, checking keys and types; the inverse of `to_dict`."""
     try:
-        return cls.__pydantic_validator__.validate_python(dict(data))  # type: ignore[attr-defined, no-any-return]
+        data = under_present_names(cls, data)
+        return cls.__pydantic_validator__.validate_python(data)  # type: ignore[attr-defined, no-any-return]
     except ValidationError as error:
         raise _refusal(cls, error, where) from None
 
@@ -344,16 +363,24 @@ def unknown_key(key: str, known: Iterable[str], where: str) -> str:
     return f"Unknown key {shown(key)} in {where}.{hint or f' None of the {len(known)} allowed keys is like it.'}"
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain data (JSON and YAML types only) of one of the classes of this module; see `option` for what is left out."""
+def to_dict(config: Any, *, former: bool = False) -> dict[str, Any]:
+    """Plain data (JSON and YAML types only) of one of the classes of this module; see `option` for what is left out.
+
+    Args:
+        config: The settings.
+        former: Under the keys of version 0.1, for hashes and comparisons with what it wrote.
+    """
     data = dataclasses.asdict(config)
     for name, field in type(config).__pydantic_fields__.items():
-        if (field.json_schema_extra or {}).get("since") and data[name] == field.default:
+        more = field.json_schema_extra or {}
+        if more.get("since") and data[name] == field.default:
             del data[name]
+        elif former and more.get("former"):
+            data[more["former"][0]] = data.pop(name)
     return json.loads(json.dumps(data))
 
 
 def settings_hash(config: Any) -> str:
     """The hash of settings, twelve hexadecimal digits: it changes whenever a setting changes."""
-    text = json.dumps(to_dict(config), sort_keys=True)
+    text = json.dumps(to_dict(config, former=True), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -20,14 +20,14 @@ from soundsight.files import printable
 _FOLD = re.compile(r"fold[ _-]?\d+", re.IGNORECASE).fullmatch
 
 
-def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
+def read_folder(root: Path, *, group_pattern: str = "") -> Catalogue:
     """List the recordings below `root`; the class folder is the label.
 
     Long recordings stay whole here, so that they are split before they are cut (`cut_windows`).
 
     Args:
         root: Folder of class folders. Hidden files and folders are left alone, and so are our own outputs.
-        source_pattern: Regular expression, searched in each path relative to `root` (with forward slashes).
+        group_pattern: Regular expression, searched in each path relative to `root` (with forward slashes).
             Its first group names the source recording; where it does not match, or when it is empty, each
             file is a source of its own.
 
@@ -36,7 +36,7 @@ def read_folder(root: Path, *, source_pattern: str = "") -> Catalogue:
         DatasetError: There are recordings, but none lies in a class folder; or the folders are splits or folds of
             recordings without classes.
     """
-    pattern = _compile(source_pattern)
+    pattern = _compile(group_pattern)
     clips, failures, loose = [], [], []
     classes, notes = class_folders(root)
     split_folders = {folder.parent for folder, split in classes if split}
@@ -123,18 +123,18 @@ def _clip(path: Path, relative: str, below: Path, split: str, pattern: re.Patter
     )
 
 
-def _compile(source_pattern: str) -> re.Pattern[str] | None:
-    if not source_pattern:
+def _compile(group_pattern: str) -> re.Pattern[str] | None:
+    if not group_pattern:
         return None
     try:
-        pattern = re.compile(source_pattern)
+        pattern = re.compile(group_pattern)
     except re.error as error:
         raise ConfigError(
-            f"source_pattern={source_pattern!r} is no regular expression ({error}); correct it, or leave it empty."
+            f"group_pattern={group_pattern!r} is no regular expression ({error}); correct it, or leave it empty."
         ) from error
     if not pattern.groups:
         raise ConfigError(
-            f"source_pattern={source_pattern!r} has no group; put what names the source recording in "
+            f"group_pattern={group_pattern!r} has no group; put what names the source recording in "
             "parentheses, such as ([^/]+)_\\d+\\.wav."
         )
     return pattern

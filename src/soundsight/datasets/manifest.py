@@ -185,7 +185,7 @@ def problem(rows: Iterable[Row], strategy: str = "", *, val: bool = True) -> str
     if strategy == "fold":
         return f"{found}; name folds that have clips with split.train, split.val and split.test"
     return (
-        f"{found}: the {len(used)} clips belong to {len(groups)} groups (recordings, or what source_pattern and "
+        f"{found}: the {len(used)} clips belong to {len(groups)} groups (recordings, or what group_pattern and "
         "group_column name), and a group stays in one split. Add recordings, name smaller groups, or change "
         "split.fractions; to try things out, split.strategy=random divides recordings, but its scores flatter"
     )

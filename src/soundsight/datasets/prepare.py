@@ -84,7 +84,7 @@ def prepare(
     splits = assign(catalogue, config.split, spectrogram.clip_seconds)  # of whole recordings, before any is cut
     catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
     splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
-    versions = versions_of([clip for clip, split in splits.items() if split == "train"], config.speeds)
+    versions = versions_of([clip for clip, split in splits.items() if split == "train"], config.speed_perturbation)
     catalogue = replace(catalogue, clips=[*catalogue.clips, *versions])
     paths = image_paths(catalogue.clips)
     cache, data = Path(config.cache), Path(config.data)

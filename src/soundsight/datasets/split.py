@@ -38,7 +38,7 @@ class Leaks:
         if self.copies:
             findings.append(
                 f"Overlapping stretches, or equal files, in more than one {side}: {len(self.copies)}, such as "
-                f"{' and '.join(self.copies[0])}; give both one group (a group column, or source_pattern), or leave "
+                f"{' and '.join(self.copies[0])}; give both one group (a group column, or group_pattern), or leave "
                 "one out."
             )
         if self.two_labels:

@@ -103,7 +103,7 @@ def _about_splits(found: Survey) -> list[tuple[str, str]]:
     findings += [("bad", text) for text in leaks.warnings("split")]
     if found.across_splits:
         text = f"Pairs of duplicates across splits: {len(found.across_splits)}. Give both clips one source"
-        findings.append(("bad", f"{text} (a group column, or source_pattern), or leave one out."))
+        findings.append(("bad", f"{text} (a group column, or group_pattern), or leave one out."))
     if found.of_two_labels:
         findings.append(("bad", f"Pairs of duplicates with two different labels: {len(found.of_two_labels)}."))
     if found.suspects:

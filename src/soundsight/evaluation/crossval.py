@@ -127,7 +127,7 @@ def crossval(
     tested = _tested_folds(catalogue, only, protocol)
     report_leaks(catalogue, spectrogram.clip_seconds)
     report_classes(catalogue, tested)
-    drawing = with_versions(catalogue, dataset.speeds, spectrogram.clip_seconds, workers=workers, run=run)
+    drawing = with_versions(catalogue, dataset.speed_perturbation, spectrogram.clip_seconds, workers=workers, run=run)
     with locked(Path(dataset.cache), seconds=math.inf):
         rows, failures, rendered = render_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
     log.info("%d images are ready (%d rendered now, %d clips failed).", len(rows), rendered, len(failures))
@@ -192,7 +192,7 @@ def _recipe(arguments: dict[str, Any], augment: AugmentConfig) -> dict[str, Any]
 def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list[manifest.Row]) -> dict[str, Any]:
     """What the images are of, without the folders they lie in."""
     return {
-        "dataset": {k: v for k, v in to_dict(dataset).items() if k not in ("cache", "data", "root")},
+        "dataset": {k: v for k, v in to_dict(dataset, former=True).items() if k not in ("cache", "data", "root")},
         "spectrogram": to_dict(spectrogram),
         **({"renderer": spectrogram.renderer} if spectrogram.renderer > 1 else {}),
         "data_fingerprint": manifest.data_hash(rows),

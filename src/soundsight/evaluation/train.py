@@ -66,7 +66,7 @@ def train(
     """
     if overrides.get("resume"):
         if config is not None:
-            raise ConfigError(f"--config {config} has no effect on a training that is resumed; leave it out.")
+            raise ConfigError(f"cfg={config} has no effect on a training that is resumed; leave it out.")
         arguments, chosen, stock = _resumed(overrides, augment, stock=stock)
     else:
         arguments, chosen = resolve(config, augment, overrides, stock=stock)

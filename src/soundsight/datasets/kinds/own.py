@@ -6,5 +6,5 @@ from soundsight.datasets.catalogue import Kind, register
 from soundsight.datasets.folder import read_folder
 from soundsight.datasets.tables.reading import read_table
 
-register("folder", Kind(lambda root, config: read_folder(root, source_pattern=config.source_pattern)))
+register("folder", Kind(lambda root, config: read_folder(root, group_pattern=config.group_pattern)))
 register("table", Kind(read_table))
