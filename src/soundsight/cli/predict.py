@@ -14,7 +14,7 @@ from soundsight.cli import console, engine, outputs
 from soundsight.cli.options import Given
 from soundsight.cli.outputs import Timelines, open_writer
 from soundsight.config import ClusterConfig
-from soundsight.config.commands import PredictOptions, SourceOptions
+from soundsight.config.commands import EventOptions, PredictOptions, SourceOptions
 from soundsight.errors import AudioError, ConfigError, check_range
 from soundsight.inference.formats import BY_ENDING, FORMATS
 
@@ -33,6 +33,7 @@ EXAMPLES = [
     "soundsight predict last.pt clip.wav",
     "soundsight predict last.pt field/ 'night/*.flac' --format csv --out predictions.csv",
     "soundsight predict last.pt night.flac --hop 1 --threshold 0.5 --threshold dog=0.8 --merge",
+    "soundsight predict last.pt night.flac --hop 0.5 --off-threshold 0.3 --min-event 0.5 --min-gap 1  # events",
     "soundsight predict last.pt night.flac --format audacity --out night.txt   # a label track",
     "soundsight predict last.pt field/ --format raven --out tables/            # one file per recording",
     "soundsight predict last.onnx night.flac --summary --timeline night.png",
@@ -109,7 +110,13 @@ def run_on_cluster(options: PredictOptions, given: Given, cluster: ClusterConfig
 def predict_options(options: PredictOptions, **more: Any) -> Options:
     """How to predict."""
     tta: dict[str, Any] = {"shifts": options.tta_shifts, "speeds": options.tta_speeds}
-    return make_options(options, top_k=options.top_k, threshold=options.threshold, **tta, **more)
+    events = {key: getattr(options, key) for key in EventOptions.__pydantic_fields__}  # type: ignore[attr-defined]
+    if list(events.values()) != [None, 0, 0] and (options.merge or options.summary):
+        raise ConfigError(
+            f"--{'merge' if options.merge else 'summary'} has no effect on events, which --off-threshold, --min-event "
+            "and --min-gap make; leave it out."
+        )
+    return make_options(options, top_k=options.top_k, threshold=options.threshold, **tta, **events, **more)
 
 
 def format_of(chosen: str | None, out: str | None) -> str:

@@ -284,6 +284,19 @@ class ClassOptions:
 
 
 @command
+class EventOptions:
+    """Events instead of segments."""
+
+    off_threshold: Real | None = option(
+        None, "events: a class that was reported goes on while its probability is at least P", 0, 1, metavar="P"
+    )
+    min_event_seconds: Real = option(0.0, "events: leave out shorter ones", 0, 86400, metavar="S", short="min-event")
+    min_gap_seconds: Real = option(
+        0.0, "events: join those of one class that are less apart", 0, 86400, metavar="S", short="min-gap"
+    )
+
+
+@command
 class MemberOptions:
     """Further models."""
 
@@ -306,7 +319,7 @@ class SourceOptions(RuntimeOptions, SegmentOptions, ModelOptions):
 
 
 @command
-class PredictOptions(ClusterFile, MemberOptions, TTAOptions, ClassOptions, SourceOptions):
+class PredictOptions(ClusterFile, MemberOptions, TTAOptions, EventOptions, ClassOptions, SourceOptions):
     """Options of `soundsight predict`."""
 
     format: Text | None = option(None, "default: by the ending of --out, or else table")
@@ -317,6 +330,23 @@ class PredictOptions(ClusterFile, MemberOptions, TTAOptions, ClassOptions, Sourc
     timeline: Text | None = option(
         None, "plot spectrogram and class tracks; with several recordings a folder", metavar="PNG"
     )
+    overwrite: Flag = option(False, OVERWRITE)
+
+
+@command
+class ScoreOptions:
+    """Options of `soundsight score`."""
+
+    predictions: Text = option(..., "a file of `predict`, or a folder of its label tracks or tables", positional=True)
+    annotations: Text = option(..., "a label table (Raven, Audacity, CSV, ...), or a folder of them", positional=True)
+    threshold: Thresholds = option(
+        None, "count rows with a probability of at least P as reported; CLASS=P for one class; may be repeated",
+        metavar="P", repeated=True,
+    )  # fmt: skip
+    segment_seconds: Real = option(1.0, "seconds of a compared segment", 0.01, 3600, metavar="S", short="segment")
+    collar_seconds: Real = option(0.2, "how far onset and offset may be off", 0, 3600, metavar="S", short="collar")
+    collar_fraction: Real = option(0.2, "the offset may also be off by this part of the event", 0, 1, metavar="F")
+    out: Text | None = option(None, "also write all figures, as .csv or .json", metavar="FILE")
     overwrite: Flag = option(False, OVERWRITE)
 
 
