@@ -294,7 +294,9 @@ def test_files_of_others_in_data_are_refused_and_kept(config: DatasetConfig, nam
     stray = Path(config.data) / "train" / name
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"mine")
-    with pytest.raises(ConfigError, match=r"holds 1 files that `prepare` did not draw \(such as .*\); choose an empty"):
+    with pytest.raises(
+        ConfigError, match=r"holds 1 files that `prepare` did not render \(such as .*\); choose an empty"
+    ):
         run(config)
     assert stray.read_bytes() == b"mine"
 
@@ -447,7 +449,7 @@ def test_two_runs_at_once_do_not_mix(config: DatasetConfig) -> None:
     command = [sys.executable, "-c", code, config.cache]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "locked\n"
-        with pytest.raises(ConfigError, match=r"Another command is drawing images into .*; wait until it has"):
+        with pytest.raises(ConfigError, match=r"Another command is rendering images into .*; wait until it has"):
             run(config)
         other.communicate("")
     assert run(config).rendered == 30
@@ -461,8 +463,11 @@ ODD = ("a/b", "a1", "two words", "dots...", "🐕‍🦺", "größe", "C:\\x", "
 
 def test_odd_labels_and_names_simply_work(config: DatasetConfig, tmp_path: Path) -> None:
     root = tmp_path / "odd"
-    names = [record(root / f"{n} é 🐸.wav").name for n in range(4)]
-    lines = [f'"{name}","{label}",{fold}' for label in ODD for fold, name in enumerate(names, 1)]
+    lines = [
+        f'"{record(root / f"{place}{fold} é 🐸.wav").name}","{label}",{fold}'
+        for place, label in enumerate(ODD)
+        for fold in range(1, 5)
+    ]
     (root / "t.csv").write_text("\n".join(["file,label,fold", *lines]), encoding="utf-8")
     settings = replace(
         config,
@@ -614,7 +619,7 @@ def test_annotated_stretches_become_clips(config: DatasetConfig, tmp_path: Path)
     for name in ("a", "b", "c"):
         record(root / f"{name}.wav", 4)
         (root / f"{name}.txt").write_text("0.5\t0.9\towl\n2\t2.4\tfox\n9\t9.5\tbat\n")
-    done = run(replace(config, kind="table", root=str(root), table="*.txt", group_pattern=""))
+    done = run(replace(config, kind="table", root=str(root), table="*.txt", group_pattern="", cut="rows"))
     rows = manifest.read_rows(done.data / manifest.MANIFEST)
     assert sorted((row.file, row.label, row.start_seconds, row.end_seconds) for row in rows)[:2] == [
         ("a.wav", "fox", 2.0, "2.4"),

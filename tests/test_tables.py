@@ -100,23 +100,39 @@ def test_kaleidoscope_names_folder_and_offset(root: Path) -> None:
     assert catalogue.failures == [("a.wav", "id.csv, line 4: the label is empty")]
 
 
-def test_fsd50k_has_names_without_ending_and_one_label_at_a_time(root: Path) -> None:
+def test_fsd50k_has_names_without_ending_and_several_labels(root: Path) -> None:
     record(root / "FSD50K.dev_audio" / "64760.wav")
     text = 'fname,labels,mids,split\n64760,Dog,/m/0bt9lr,train\na,"Owl,Bird",/m/1,val\n'
     catalogue = read(root, "dev.csv", text)
-    assert [(c.file, c.label, c.split) for c in catalogue.clips] == [("FSD50K.dev_audio/64760.wav", "Dog", "train")]
-    assert catalogue.failures == [
-        ("a", "dev.csv, line 3: the clip has several labels (Owl, Bird), but here a clip has one class")
+    assert [(c.file, c.labels, c.split) for c in catalogue.clips] == [
+        ("FSD50K.dev_audio/64760.wav", ("Dog",), "train"),
+        ("a.wav", ("Bird", "Owl"), "val"),
+    ]
+    assert catalogue.multi and catalogue.labels == ["Bird", "Dog", "Owl"] and not catalogue.failures
+    assert catalogue.notes[1] == "Multi-label data: 1 of 2 recordings have several classes."
+    single = read(root, "dev.csv", text, labels="single")
+    assert [(c.file, c.label, c.split) for c in single.clips] == [("FSD50K.dev_audio/64760.wav", "Dog", "train")]
+    assert single.failures == [
+        ("a", "dev.csv, line 3: the clip has several labels (Owl, Bird), but labels=single allows one")
     ]
 
 
 def test_one_column_per_class(root: Path) -> None:
     text = "file,start_time,end_time,owl,fox\na.wav,0,5,TRUE,FALSE\na.wav,5,10,TRUE,TRUE\nb.wav,0,5,FALSE,FALSE\n"
     catalogue = read(root, "labels.csv", text)
-    assert clips(catalogue) == [("a.wav", "owl", 0.0, 5.0)]
-    assert [reason for _, reason in catalogue.failures] == [
-        "labels.csv, line 3: the clip has several labels (owl, fox), but here a clip has one class",
-        "1 rows mark no class and are left out",
+    assert [(c.file, c.labels, c.start_seconds) for c in catalogue.clips] == [
+        ("a.wav", ("owl",), 0.0),
+        ("a.wav", ("fox", "owl"), 5.0),
+    ]
+    unmarked = "1 rows mark no class and are left out; annotated=complete makes them background"
+    assert catalogue.failures == [("labels.csv", unmarked)]
+    complete = read(root, "labels.csv", text, annotated="complete", cut="rows")
+    assert [c.labels for c in complete.clips] == [("owl",), ("fox", "owl"), ()] and not complete.failures
+    single = read(root, "labels.csv", text, labels="single")
+    assert clips(single) == [("a.wav", "owl", 0.0, 5.0)]
+    assert [reason for _, reason in single.failures] == [
+        "labels.csv, line 3: the clip has several labels (owl, fox), but labels=single allows one",
+        unmarked,
     ]
     with pytest.raises(DatasetError, match="lacks the column 'label'; it has: file, start_time, end_time, owl, fox"):
         read(root, "scores.csv", "file,start_time,end_time,owl,fox\na.wav,0,5,0.93,0.02\n")
@@ -290,9 +306,11 @@ def test_an_empty_label_track_means_that_nothing_was_there(root: Path) -> None:
     (root / "b.txt").write_text("")
     (root / "a.txt").write_text("1.5\t4\towl\n")
     catalogue = read(root, "*.txt")
-    assert clips(catalogue) == BOTH[:1] and not catalogue.failures
+    assert clips(catalogue) == [*BOTH[:1], ("b.wav", "", 0.0, None)] and not catalogue.failures
+    cut, _ = cut_windows(catalogue, 5.0)
+    assert [c.file for c in cut.clips if c.label == "background"] == ["b.wav"] * 8 and len(cut.clips) == 9
     (root / "a.txt").write_text("")
-    with pytest.raises(DatasetError, match="No clips were found"):
+    with pytest.raises(DatasetError, match="Nothing is annotated: the tables of 2 recordings, such as a.wav, hold no"):
         read(root, "*.txt")
 
 
@@ -375,16 +393,17 @@ def test_a_raven_sequence_needs_its_offsets(root: Path) -> None:
 
 
 def test_a_long_annotation_gives_as_many_clips_as_fit(root: Path) -> None:
-    catalogue = read(root, "a.txt", "3\t21\train\n1\t4\towl\n30\t37.4\train\n")
+    catalogue = read(root, "a.txt", "3\t21\train\n1\t3\towl\n30\t37.4\train\n", cut="rows")
     cut, origin = cut_windows(catalogue, 5.0)
     assert clips(cut) == [
         ("a.wav", "rain", 3.0, 8.0),
         ("a.wav", "rain", 8.0, 13.0),
         ("a.wav", "rain", 13.0, 18.0),
         ("a.wav", "rain", 18.0, 21.0),
-        ("a.wav", "owl", 1.0, 4.0),
-        ("a.wav", "rain", 30.0, 37.4),
+        ("a.wav", "owl", 1.0, 3.0),
+        ("a.wav", "rain", 30.0, 35.0),
+        ("a.wav", "rain", 32.4, 37.4),  # the end is no clip of its own, but it is not lost
     ]
-    assert [clip.name for clip in cut.clips] == ["a@3.0", "a@8.0", "a@13.0", "a@18.0", "a@1.0", "a@30.0"]
-    assert {origin[clip].start_seconds for clip in cut.clips[:4]} == {3.0}
+    assert [clip.name for clip in cut.clips] == ["a@3.0", "a@8.0", "a@13.0", "a@18.0", "a@1.0", "a@30.0", "a@32.4"]
+    assert {origin[clip].start_seconds for clip in cut.clips[:4]} == {3.0} and not cut.multi
     assert cut_windows(cut, 5.0)[0] is cut

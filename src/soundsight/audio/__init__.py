@@ -33,6 +33,8 @@ BLOCK_SECONDS = 10.0
 MARGIN_SAMPLES = 4096
 # The share of a clip that a recording's end, or what is good of it, must fill to be a clip of its own.
 LEAST_SHARE = 0.5
+# The share of a clip up to which a recording's rest is left out: a codec's padding, or a recorder's last milliseconds.
+IGNORED_SHARE = 0.015
 # Channels of an array with fewer samples than channels; more are implausible, and the other side is taken for time.
 MOST_COLUMNS = 16
 _KEPT_SAMPLES = 1 << 22  # of a recording of unknown length that are kept while it is measured: 16 MB

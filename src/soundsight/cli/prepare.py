@@ -83,8 +83,11 @@ def run(options: PrepareOptions, given: Given) -> int:
 def describe(done: Prepared) -> None:
     """Say what was prepared, and whether its splits can be trusted."""
     counts = ", ".join(f"{number} {split}" for split, number in done.counts.items())
+    classes = f"{len(done.labels)} classes"
+    if done.multi:
+        classes += f" (multi-label), {done.background} clips of background"
     rate = f" at {done.rendered / done.seconds:.0f} clips/s" if done.rendered else ""
-    console.output(f"{done.rendered} images rendered{rate}, {done.kept} up to date; {len(done.labels)} classes.")
+    console.output(f"{done.rendered} images rendered{rate}, {done.kept} up to date; {classes}.")
     more = f", and {done.versions} more of train at other speeds" if done.versions else ""
     console.output(f"{done.data}: {counts}{more}.")
     if not done.counts["test"] and done.counts["val"]:
@@ -116,7 +119,7 @@ def plot_gallery(done: Prepared, path: str) -> None:
     items = []
     rows = manifest.read_rows(done.data / manifest.MANIFEST)
     for label in done.labels:
-        for row in (row for row in rows if row.label == label):
+        for row in (row for row in rows if label in row.labels(multi=done.multi)):
             seconds = row.shown_until(spectrogram.clip_seconds) - row.start_seconds
             try:
                 waveform = audio.read(

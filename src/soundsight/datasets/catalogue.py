@@ -7,10 +7,10 @@ set ends as the same list of `Clip`, so that splitting and rendering need not kn
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from soundsight.config import DatasetConfig
+from soundsight.config import BACKGROUND, DatasetConfig
 from soundsight.errors import DatasetError
 
 
@@ -47,6 +47,7 @@ class Catalogue:
     whole_recordings: bool = False  # clips are recordings of any length, to be cut after the split
     notes: Sequence[str] = ()  # how its folders or tables were understood
     multi: bool = False  # whether a clip may have several classes, or none
+    cutting: DatasetConfig | None = None  # clips are rows of tables with times, to be cut by its rules after the split
 
     @property
     def labels(self) -> list[str]:
@@ -95,4 +96,20 @@ def read_catalogue(config: DatasetConfig) -> Catalogue:
             file, reason = catalogue.failures[0]
             why = f": {len(catalogue.failures)} entries cannot be used, first {file} ({reason})"
         raise DatasetError(f"No clips were found for {catalogue.name} in {config.root}{why}.")
-    return catalogue
+    if catalogue.cutting:
+        return catalogue
+    for key in ("cut", "hop_seconds", "min_overlap_seconds", "min_overlap_fraction", "annotated"):
+        value, default = getattr(config, key), DatasetConfig.__pydantic_fields__[key].default  # type: ignore
+        if value != default and not (key == "annotated" and config.kind == "table"):
+            raise DatasetError(f"{key}={value} is for tables with times, and {catalogue.name} has none; leave it out.")
+    return as_multi(catalogue) if catalogue.multi or config.labels == "multi" else catalogue
+
+
+def as_multi(catalogue: Catalogue) -> Catalogue:
+    """The same clips as multi-label data, in which background is no class."""
+    labels = [tuple(label for label in clip.labels if label != BACKGROUND) for clip in catalogue.clips]
+    clips = [
+        replace(clip, label=(found or ("",))[0], further_labels=found[1:])
+        for clip, found in zip(catalogue.clips, labels, strict=True)
+    ]
+    return replace(catalogue, clips=clips, multi=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from soundsight.datasets.split import SPLITS
 
@@ -14,6 +14,19 @@ def imbalance(counts: Mapping[str, Mapping[str, int]]) -> float:
     """Clips of the largest class over those of the smallest; infinite where a class has none."""
     sizes = [sum(numbers.values()) for numbers in counts.values()]
     return max(sizes) / min(sizes) if min(sizes) else float("inf")
+
+
+def about_groups(labelled: Iterable[tuple[str, Iterable[str]]]) -> list[tuple[str, str]]:
+    """A finding on classes that one group has alone, from the group and the classes of each clip."""
+    groups: dict[str, set[str]] = {}
+    for group, labels in labelled:
+        for label in labels:
+            groups.setdefault(label, set()).add(group)
+    alone = sorted(label for label, found in groups.items() if len(found) == 1)
+    if not alone:
+        return []
+    text = f"Classes found in one recording (or group) only, which cannot be split: {len(alone)}, such as {alone[0]!r}"
+    return [("bad", f"{text}; no score can tell how well they are known.")]
 
 
 def about_counts(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:

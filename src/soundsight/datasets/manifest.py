@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from soundsight import checks
-from soundsight.config import DatasetConfig, SpectrogramConfig, from_dict
+from soundsight.config import BACKGROUND, DatasetConfig, SpectrogramConfig, from_dict
 from soundsight.datasets.split import SPLITS
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.files import read_json, write_text
@@ -39,12 +39,16 @@ class Row:
     duration_seconds: float  # of the recording
     start_seconds: float  # of the clip
     end_seconds: str  # of the clip; empty: one clip length
-    label: str
+    label: str  # multi-label data: all of them, joined by ";"; empty: background
     fold: str  # empty: none
     source: str  # source recording
     split: str  # train, val, test, or empty for clips in the cache only
     image: str  # relative to the cache folder
     speed: float = 1.0  # not 1: a version for training
+
+    def labels(self, *, multi: bool) -> tuple[str, ...]:
+        """Its classes; none for background in multi-label data."""
+        return tuple(self.label.split(";")) if multi and self.label else (self.label,) * (not multi)
 
     def shown_until(self, clip_seconds: float) -> float:
         """Where in the recording ends what an image of `clip_seconds` shows, in seconds."""
@@ -127,6 +131,11 @@ def settings_of(data: str | Path) -> dict[str, Any]:
     return read_settings(data) if (Path(data) / SETTINGS).is_file() else {}
 
 
+def is_multi(data: str | Path) -> bool:
+    """Whether clips of a prepared `data` folder may have several classes, or none."""
+    return settings_of(data).get("label_mode") == "multi"
+
+
 def read_spectrogram(data: str | Path) -> SpectrogramConfig:
     """The spectrogram settings of the images in a prepared `data` folder.
 
@@ -154,28 +163,33 @@ def data_hash(rows: Iterable[Row]) -> str:
     return digest.hexdigest()[:12]
 
 
-def counts(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
-    """Clips by label and split; versions at other speeds and clips in no split do not count."""
+def counts(rows: Iterable[Row], *, multi: bool = False) -> dict[str, dict[str, int]]:
+    """Clips by class, or background, and split; versions at other speeds and clips in no split do not count."""
     result: dict[str, dict[str, int]] = {}
     for row in rows:
-        numbers = result.setdefault(row.label, dict.fromkeys(SPLITS, 0))
-        if row.split and row.speed == 1:
-            numbers[row.split] += 1
+        for label in row.labels(multi=multi) or (BACKGROUND,):
+            numbers = result.setdefault(label, dict.fromkeys(SPLITS, 0))
+            if row.split and row.speed == 1:
+                numbers[row.split] += 1
     return result
 
 
-def problem(rows: Iterable[Row], strategy: str = "", *, val: bool = True) -> str:
+def problem(rows: Iterable[Row], strategy: str = "", *, val: bool = True, multi: bool = False) -> str:
     """Why no classifier can be trained on these clips, and what to do; empty where one can.
 
     Args:
         rows: The clips.
         strategy: How they were split.
         val: Whether the training uses `val`.
+        multi: Whether they are multi-label data, in which one class is enough beside background.
     """
     used = [row for row in rows if row.split]
-    labels, groups = {row.label for row in used}, {row.source for row in used}
-    if len(labels) == 1:
-        return f"there is only one class, {labels.pop()!r}; add recordings of another, such as background sounds"
+    kinds, groups = {row.labels(multi=multi) for row in used}, {row.source for row in used}
+    if kinds == {()}:
+        return "no clip has a class; add recordings that hold a sound of some class"
+    if len(kinds) == 1:
+        found = " and ".join(map(repr, kinds.pop()))
+        return f"there is only one class, {found}; add recordings of another, such as background sounds"
     empty = [split for split in ("train", "val")[: 1 + val] if not any(row.split == split for row in used)]
     if not empty:
         return ""

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from soundsight.config import BACKGROUND
 from soundsight.datasets.catalogue import Clip
 from soundsight.errors import DatasetError
 from soundsight.files import folded
@@ -15,19 +16,28 @@ _DEVICE = re.compile(r"^(CON|PRN|AUX|NUL|(?:COM|LPT)[0-9¹²³])(?=\.|$)", re.IG
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@~+-]{0,119}").fullmatch
 
 
-def image_paths(clips: Sequence[Clip]) -> dict[Clip, str]:
-    """A path `<class>/<name>.png` for each clip, safe on every file system and unique even without case."""
-    folder_of = folder_names(sorted({clip.label for clip in clips}))
+def image_paths(clips: Sequence[Clip], *, multi: bool = False) -> dict[Clip, str]:
+    """A path `<class>/<name>.png` for each clip, safe on every file system and unique even without case.
+
+    In multi-label data, the class is the first one of the clip, or background, and the name is unique by itself.
+    """
+    folder_of = folder_names(sorted({label for clip in clips for label in _folders(clip)}))
     result: dict[Clip, str] = {}
     taken: dict[str, int] = {}
     for clip in clips:
-        image = base = f"{folder_of[clip.label]}/{safe_name(clip.name)}"
+        folder = folder_of[_folders(clip)[0]]
+        where = "" if multi else f"{folder}/"
+        image = base = where + safe_name(clip.name)
         while folded(image) in taken:
             taken[folded(base)] += 1
             image = f"{base}~{taken[folded(base)]}"
         taken[folded(image)] = 1
-        result[clip] = f"{image}.png"
+        result[clip] = f"{folder}/{image[len(where) :]}.png"
     return result
+
+
+def _folders(clip: Clip) -> tuple[str, ...]:
+    return clip.labels or (BACKGROUND,)
 
 
 def class_order(labels: Iterable[str]) -> list[str]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from soundsight import audio, checks, files, parallel
-from soundsight.config import DatasetConfig, SpectrogramConfig, to_dict
+from soundsight.config import BACKGROUND, DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.datasets import images, manifest
 from soundsight.datasets.catalogue import Catalogue, Clip, read_catalogue
-from soundsight.datasets.findings import about_counts
+from soundsight.datasets.findings import about_counts, about_groups
 from soundsight.datasets.manifest import Row
 from soundsight.datasets.names import class_order, image_paths, safe_name
 from soundsight.datasets.segments import cut_windows
@@ -48,6 +48,8 @@ class Prepared:
     notes: Sequence[str] = ()  # how folders or tables were understood
     findings: Sequence[tuple[str, str]] = ()  # what `inspect` would say of the numbers of clips
     problem: str = ""  # why no model can be trained on this; empty where one can
+    multi: bool = False  # whether clips may have several classes, or none
+    background: int = 0  # multi-label data: clips without any class
 
 
 def prepare(
@@ -86,7 +88,8 @@ def prepare(
     splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
     versions = versions_of([clip for clip, split in splits.items() if split == "train"], config.speed_perturbation)
     catalogue = replace(catalogue, clips=[*catalogue.clips, *versions])
-    paths = image_paths(catalogue.clips)
+    multi = catalogue.multi
+    paths = image_paths(catalogue.clips, multi=multi)
     cache, data = Path(config.cache), Path(config.data)
     with files.locked(cache), files.locked(data):
         _check_places(data, SPLITS)
@@ -98,19 +101,9 @@ def prepare(
         )
         split_of = {paths[clip]: split for clip, split in {**splits, **dict.fromkeys(versions, "train")}.items()}
         rows = [replace(row, split=split_of.get(row.image, "")) for row in rows]
-        link(rows, cache, data)
-        manifest.write_failures(data / manifest.FAILURES, failures)
-        manifest.write_settings(
-            data / manifest.SETTINGS,
-            {
-                "format": spectrogram.renderer,
-                "dataset": {**to_dict(config), "name": catalogue.name},
-                "spectrogram": to_dict(spectrogram),
-                "fingerprint": manifest.data_hash(rows),
-                "labels": class_order(catalogue.labels),
-            },
-        )
-        manifest.write_rows(data / manifest.MANIFEST, rows)
+        _lay_out(rows, failures, catalogue, config, spectrogram)
+    counts = manifest.counts(rows, multi=multi)
+    background = sum(counts.pop(BACKGROUND, {}).values()) if multi else 0
     return Prepared(
         data=data,
         cache=cache,
@@ -123,9 +116,35 @@ def prepare(
         seconds=time.monotonic() - started,
         failures=failures,
         notes=catalogue.notes,
-        findings=about_counts(manifest.counts(rows)),
-        problem=manifest.problem(rows, config.split.strategy),
+        findings=[*about_groups((row.source, row.labels(multi=multi)) for row in rows), *about_counts(counts)],
+        problem=manifest.problem(rows, config.split.strategy, multi=multi),
+        multi=multi,
+        background=background,
     )
+
+
+def _lay_out(
+    rows: Sequence[Row],
+    failures: Sequence[tuple[str, str]],
+    catalogue: Catalogue,
+    config: DatasetConfig,
+    spectrogram: SpectrogramConfig,
+) -> None:
+    """Make the data folder hold these images and what is known of them, the manifest last."""
+    data = Path(config.data)
+    link(rows, Path(config.cache), data, multi=catalogue.multi)
+    manifest.write_failures(data / manifest.FAILURES, failures)
+    settings = {
+        "format": spectrogram.renderer,
+        "dataset": {**to_dict(config), "name": catalogue.name},
+        "spectrogram": to_dict(spectrogram),
+        "fingerprint": manifest.data_hash(rows),
+        "labels": class_order(catalogue.labels),
+    }
+    if catalogue.multi:
+        settings["label_mode"] = "multi"
+    manifest.write_settings(data / manifest.SETTINGS, settings)
+    manifest.write_rows(data / manifest.MANIFEST, rows)
 
 
 def render_all(
@@ -144,7 +163,7 @@ def render_all(
     """
     checks.check_trainable(spectrogram.image_size)
     catalogue, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
-    targets = image_paths(catalogue.clips)
+    targets = image_paths(catalogue.clips, multi=catalogue.multi)
     settings = {"spectrogram": to_dict(spectrogram), "renderer": spectrogram.renderer}
     index = cache / manifest.MANIFEST
     _check_places(cache)
@@ -245,7 +264,7 @@ def _row(clip: Clip, rendered: images.Rendered, image: str) -> Row:
         duration_seconds=rendered.duration_seconds,
         start_seconds=clip.start_seconds,
         end_seconds=_end(clip),
-        label=clip.label,
+        label=";".join(clip.labels),
         fold=_fold(clip),
         source=clip.source,
         split="",
@@ -263,21 +282,26 @@ def _end(clip: Clip) -> str:
 
 
 def _clip_key(clip: Clip) -> tuple[str, str, str, str, float]:
-    return clip.file, clip.label, str(clip.start_seconds), _end(clip), clip.speed
+    return clip.file, ";".join(clip.labels), str(clip.start_seconds), _end(clip), clip.speed
 
 
 def _row_key(row: Row) -> tuple[str, str, str, str, float]:
     return row.file, row.label, str(row.start_seconds), row.end_seconds, row.speed
 
 
-def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
-    """Make `data/` hold exactly the images of `rows` that have a split.
+def link(rows: Sequence[Row], cache: Path, data: Path, *, multi: bool = False) -> None:
+    """Make `data/` hold exactly the images of `rows` that have a split, each in the folder of each of its classes.
 
     Every split in use gets a folder for every class, empty or not, so that all of them number classes alike.
     """
-    wanted = {f"{data}/{row.split}/{row.image}": f"{cache}/{row.image}" for row in rows if row.split}
+    wanted = {
+        f"{data}/{row.split}/{image}": f"{cache}/{row.image}"
+        for row in rows
+        if row.split
+        for image in _images(row, multi)
+    }
     used = {row.split for row in rows if row.split}
-    classes = {row.image.rpartition("/")[0] for row in rows if row.split}
+    classes = {image.rpartition("/")[0] for row in rows if row.split for image in _images(row, multi)}
     folders = {data / split for split in SPLITS} | {data / s / label for s in used for label in classes}
     _check_places(data, [*SPLITS, *(f"{split}/{label}" for split in used for label in classes)])
     stale = [target for target, source in wanted.items() if not _same_image(source, target)]
@@ -303,6 +327,12 @@ def link(rows: Sequence[Row], cache: Path, data: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     for target in stale:
         files.link_or_copy(Path(wanted[target]), Path(target))
+
+
+def _images(row: Row, multi: bool) -> list[str]:
+    """Where an image lies below its split."""
+    folders = map(safe_name, row.labels(multi=True)) if multi and row.label else [row.image.rpartition("/")[0]]
+    return [f"{folder}/{row.image.rpartition('/')[2]}" for folder in folders]
 
 
 def _is_ours(path: Path) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from soundsight import audio, parallel
+from soundsight.datasets.annotations import cut_rows, cut_segments
 from soundsight.datasets.catalogue import Catalogue, Clip
 from soundsight.errors import AudioError
 
@@ -32,13 +33,14 @@ def cut_windows(
         The catalogue of windows, with the damage of recordings among its failures, and the recording that each
         window was cut from.
     """
+    if catalogue.cutting:
+        return _cut_annotated(catalogue, clip_seconds, workers, run)
     if not catalogue.whole_recordings:
-        of = {part: clip for clip in catalogue.clips for part in _cut_annotation(clip, clip_seconds)}
-        uncut = all(part is clip for part, clip in of.items())
-        return catalogue if uncut else replace(catalogue, clips=list(of)), of
+        return catalogue, {clip: clip for clip in catalogue.clips}
     found = measure(catalogue.clips, workers=workers, run=run)
     recording_of = {window: clip for clip in catalogue.clips for window in cut_clip(clip, found[clip][0], clip_seconds)}
-    failures = [*catalogue.failures, *((clip.file, damage) for clip, (_, damage) in found.items() if damage)]
+    damaged = ((clip.file, damage) for clip, (seconds, damage) in found.items() if damage and seconds is not None)
+    failures = [*catalogue.failures, *damaged]
     return replace(catalogue, clips=list(recording_of), failures=failures, whole_recordings=False), recording_of
 
 
@@ -66,27 +68,42 @@ def cut_clip(clip: Clip, duration_seconds: float | None, clip_seconds: float) ->
     ]
 
 
-def _cut_annotation(clip: Clip, clip_seconds: float) -> list[Clip]:
-    """As many clips as an annotated stretch gives, by the rules of `cut_clip`."""
-    if clip.end_seconds is None:
-        return [clip]
-    parts = cut_clip(replace(clip, end_seconds=None), clip.end_seconds, clip_seconds)
-    name = clip.name.rpartition("@")[0] or clip.name
-    return [replace(part, name=f"{name}@{part.start_seconds:.1f}") for part in parts] if len(parts) > 1 else [clip]
+def _cut_annotated(
+    catalogue: Catalogue, clip_seconds: float, workers: int | None, run: parallel.Run
+) -> tuple[Catalogue, dict[Clip, Clip]]:
+    """Cut annotated recordings by their own rules."""
+    rules = catalogue.cutting
+    assert rules is not None
+    if rules.cut == "rows":
+        cut = cut_rows(catalogue.clips, rules, clip_seconds)
+    else:
+        first = {clip.file: clip for clip in reversed(catalogue.clips)}
+        found = measure(list(first.values()), workers=workers, run=run)
+        cut = cut_segments(catalogue.clips, rules, clip_seconds, {clip.file: found[clip] for clip in first.values()})
+    return replace(
+        catalogue,
+        clips=list(cut.row_of),
+        failures=[*catalogue.failures, *cut.failures],
+        notes=[*catalogue.notes, *cut.notes],
+        multi=cut.multi,
+        cutting=None,
+    ), cut.row_of
 
 
 def measure(
     clips: Sequence[Clip], *, workers: int | None = None, run: parallel.Run = parallel.run
 ) -> dict[Clip, tuple[float | None, str]]:
-    """Length in seconds and damage of each clip's recording; `None` if it cannot be read, which rendering reports."""
+    """Length in seconds and damage of each clip's recording; if it cannot be read, `None` and why."""
     few = len(clips) < FEW
     results = (parallel.run if few else run)(_measure, clips, workers=1 if few else workers)
-    return {clip: (None, "") if isinstance(found, parallel.WorkerLost) else found for clip, found in results}
+    return {clip: (None, str(found)) if isinstance(found, parallel.WorkerLost) else found for clip, found in results}
 
 
 def _measure(clip: Clip) -> tuple[float | None, str]:
     try:
         with audio.recording(clip.path) as recording:
             return recording.info.duration_seconds, recording.damage
-    except (AudioError, OSError):
-        return None, ""
+    except AudioError as error:
+        return None, str(error)
+    except OSError as error:
+        return None, f"{clip.path} cannot be read ({error.strerror})."

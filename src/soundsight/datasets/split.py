@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from soundsight.config import SplitConfig
+from soundsight.config import BACKGROUND, SplitConfig
 from soundsight.datasets.catalogue import Catalogue, Clip
 from soundsight.datasets.copies import overlapping
 from soundsight.errors import ConfigError, DatasetError
@@ -69,7 +69,8 @@ def assign(catalogue: Catalogue, config: SplitConfig, clip_seconds: float = math
     if config.strategy == "fold":
         return _by_fold(catalogue, config)
     if config.strategy == "group":
-        return _by_group(catalogue.clips, config, clip_seconds)
+        parts = _deal(catalogue, config.fractions, config.seed, clip_seconds)
+        return {clip: SPLITS[parts[clip]] for clip in catalogue.clips}
     return _at_random(catalogue.clips, config)
 
 
@@ -95,7 +96,7 @@ def with_group_folds(catalogue: Catalogue, count: int, seed: int = 0, clip_secon
     """
     if count < 2:
         raise ConfigError(f"--groups {count} is not allowed: a cross-validation needs 2 folds or more.")
-    parts = _deal(catalogue.clips, [1 / count] * count, seed, clip_seconds)
+    parts = _deal(catalogue, [1 / count] * count, seed, clip_seconds)
     return replace(catalogue, clips=[replace(clip, fold=parts[clip] + 1) for clip in catalogue.clips])
 
 
@@ -120,7 +121,7 @@ def find_leaks(splits: dict[Clip, str], known: frozenset[str] = frozenset(), cli
         crossed = [(a, b) for a, b in pairwise(run) if splits[a] != splits[b] and a.source != b.source]
         copies += [(_place(a), _place(b)) for a, b in crossed[:1]]
         wrong = [clip for clip in run if _mislabelled(first, clip)]
-        two_labels += [(f"{first.file} ({first.label})", f"{clip.file} ({clip.label})") for clip in wrong]
+        two_labels += [(_named(first), _named(clip)) for clip in wrong]
     return Leaks(
         tuple(s for s in crossing if s in known),
         tuple(s for s in crossing if s not in known),
@@ -134,10 +135,14 @@ def _place(clip: Clip) -> str:
     return f"{clip.file} at {clip.start_seconds:g} s" if clip.start_seconds else clip.file
 
 
+def _named(clip: Clip) -> str:
+    return f"{clip.file} ({', '.join(clip.labels) or BACKGROUND})"
+
+
 def _mislabelled(first: Clip, clip: Clip) -> bool:
     """Whether equal stretches of two files differ in label; in one file, two sounds may well overlap."""
     same = (first.start_seconds, first.end_seconds) == (clip.start_seconds, clip.end_seconds)
-    return same and first.file != clip.file and first.label != clip.label
+    return same and first.file != clip.file and first.labels != clip.labels
 
 
 def _by_fold(catalogue: Catalogue, config: SplitConfig) -> dict[Clip, str]:
@@ -162,11 +167,6 @@ def _as_given(catalogue: Catalogue) -> dict[Clip, str]:
     return {clip: clip.split for clip in catalogue.clips}
 
 
-def _by_group(clips: Sequence[Clip], config: SplitConfig, clip_seconds: float) -> dict[Clip, str]:
-    parts = _deal(clips, config.fractions, config.seed, clip_seconds)
-    return {clip: SPLITS[parts[clip]] for clip in clips}
-
-
 def _at_random(clips: Sequence[Clip], config: SplitConfig) -> dict[Clip, str]:
     """Clip by clip within each class, siblings or not: for comparison with others' figures only."""
     result = {}
@@ -180,8 +180,11 @@ def _at_random(clips: Sequence[Clip], config: SplitConfig) -> dict[Clip, str]:
     return result
 
 
-def _joined(clips: Sequence[Clip], clip_seconds: float) -> dict[str, str]:
+def _joined(catalogue: Catalogue, clip_seconds: float) -> dict[str, str]:
     """Of each source, the name of the group that must stay together: sources that share copies are one."""
+    clips = catalogue.clips
+    if catalogue.cutting and catalogue.cutting.cut == "segments":  # the whole recording will be used
+        clip_seconds, clips = math.inf, [replace(clip, start_seconds=0.0, end_seconds=None) for clip in clips]
     leader = {clip.source: clip.source for clip in clips}
 
     def find(source: str) -> str:
@@ -195,24 +198,24 @@ def _joined(clips: Sequence[Clip], clip_seconds: float) -> dict[str, str]:
     return {source: find(source) for source in leader}
 
 
-def _deal(clips: Sequence[Clip], shares: Sequence[float], seed: int, clip_seconds: float) -> dict[Clip, int]:
+def _deal(catalogue: Catalogue, shares: Sequence[float], seed: int, clip_seconds: float) -> dict[Clip, int]:
     """Deal whole sources to parts, largest first, each to where its classes are most wanting; copies stay together.
 
     Greedy stratification: a source goes to the part whose class counts lie furthest below their share.
     """
-    group_of = _joined(clips, clip_seconds)
+    group_of, clips = _joined(catalogue, clip_seconds), catalogue.clips
     groups: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         groups[group_of[clip.source]].append(clip)
     order = sorted(groups)
     random.Random(seed).shuffle(order)
     order.sort(key=lambda source: -len(groups[source]))
-    totals = Counter(clip.label for clip in clips)
+    totals = Counter(label for clip in clips for label in clip.labels)
     counts: list[Counter[str]] = [Counter() for _ in shares]
     sizes = [0.0] * len(shares)
     result = {}
     for source in order:
-        labels = Counter(clip.label for clip in groups[source])
+        labels = Counter(label for clip in groups[source] for label in clip.labels)
         wanting = [
             (
                 sum((share - counts[part][label] / totals[label]) * n for label, n in labels.items())

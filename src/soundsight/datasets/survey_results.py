@@ -9,7 +9,7 @@ from functools import cached_property
 from soundsight.config import DatasetConfig, SpectrogramConfig
 from soundsight.datasets.catalogue import Catalogue, Clip
 from soundsight.datasets.duplicates import Near, Pair
-from soundsight.datasets.findings import about_counts, imbalance
+from soundsight.datasets.findings import about_counts, about_groups, imbalance
 from soundsight.datasets.names import class_order
 from soundsight.datasets.split import SPLITS, Leaks
 from soundsight.datasets.survey import Measured
@@ -50,11 +50,12 @@ class Survey:
 
     @cached_property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Readable clips by class and split; what is in no split counts as "unused"."""
+        """Readable clips by class and split; what is in no split counts as "unused", background as none of them."""
         used = [*SPLITS, *(["unused"] if len(self.splits) < len(self.catalogue.clips) else [])]
         result = {label: dict.fromkeys(used, 0) for label in class_order(self.catalogue.labels)}
         for clip in self.measured:
-            result[clip.label][self.splits.get(clip, "unused")] += 1
+            for label in clip.labels:
+                result[label][self.splits.get(clip, "unused")] += 1
         return result
 
     @property
@@ -76,7 +77,7 @@ class Survey:
     @cached_property
     def of_two_labels(self) -> list[Pair]:
         """Duplicates that are labelled differently."""
-        return [p for p in self.pairs if p.first.label != p.second.label]
+        return [p for p in self.pairs if p.first.labels != p.second.labels]
 
     def clips_with(self, test: Callable[[Measured], bool]) -> list[Clip]:
         """Readable clips whose measurement passes a test."""
@@ -109,6 +110,7 @@ def _about_splits(found: Survey) -> list[tuple[str, str]]:
     if found.suspects:
         text = f"Suspicious labels: {len(found.suspects)}. A model that never saw the clip is"
         findings.append(("look", f"{text} at least {CONFIDENT:.0%} sure of another class."))
+    findings += about_groups((clip.source, clip.labels) for clip in found.measured if clip in found.splits)
     findings += about_counts(counts)
     if not (leaks or found.across_splits):
         findings.append(("good", "No source recording and no duplicate lies in two splits."))

@@ -122,7 +122,7 @@ def _check_clips(data: Path, *, val: bool) -> list[str]:
     """
     rows = manifest.read_rows(data / manifest.MANIFEST)
     split = manifest.settings_of(data).get("dataset", {}).get("split", {})
-    if rows and (problem := manifest.problem(rows, split.get("strategy", ""), val=val)):
+    if rows and (problem := manifest.problem(rows, split.get("strategy", ""), val=val, multi=manifest.is_multi(data))):
         raise DatasetError(f"{data} is no data to train on: {problem}.")
     names = sorted(folder.name for folder in (data / "train").iterdir() if folder.is_dir())
     if len(names) == 1:

@@ -28,8 +28,6 @@ from soundsight.spectrogram import Image, render, render_with_reference
 # A segment whose samples span less than this, of full scale 1, is digital silence: no sound, whatever a
 # network makes of its image. One step of 16-bit audio is 15 times as much.
 SILENT_SPAN = 2e-6
-# The share of a segment up to which a rest is left out: a codec's padding, or the last milliseconds of a recorder.
-IGNORED_SHARE = 0.015
 # Samples are read in blocks this long; one that is damaged is lost as a whole.
 BLOCK_SECONDS, PIPE_BLOCK_SECONDS = 2.0, 0.5
 
@@ -109,7 +107,7 @@ def cut(
     Segments begin at multiples of the hop, until one reaches the recording's end. What is left there is a segment of
     its own, to be padded, if it fills at least `audio.LEAST_SHARE` of one, as in training. A shorter rest is seen
     by a whole segment that ends where the recording ends; less than one column of an image, or than
-    `IGNORED_SHARE` of a segment, is left out.
+    `audio.IGNORED_SHARE` of a segment, is left out.
 
     Args:
         blocks: Mono float32 `(samples,)` in order.
@@ -126,7 +124,7 @@ def cut(
     """
     length = audio.span(0, window_seconds, rate)[1]
     margin = audio.MARGIN_SAMPLES if rate != config.sample_rate else 0
-    shortest = max(round(config.hop_length * rate / config.sample_rate), round(IGNORED_SHARE * length))
+    shortest = max(round(config.hop_length * rate / config.sample_rate), round(audio.IGNORED_SHARE * length))
     ahead = max(margin, shortest)
     buffer, first = np.zeros(0, np.float32), 0  # `first` is the number of the buffer's first sample
     index, reached = 0, 0  # the next segment, and where the last one ended, in samples

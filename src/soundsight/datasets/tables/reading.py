@@ -1,7 +1,7 @@
 """Reading: tables of labels become clips.
 
-A row is one clip. Rows, and tables among several, that cannot be used are listed as failures with their line; what
-cannot be used as a whole is an error.
+A row is one clip, or one label of a recording that is cut later. Rows, and tables among several, that cannot be used
+are listed as failures with their line; what cannot be used as a whole is an error.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import glob
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from soundsight.config import DatasetConfig
+from soundsight.config import BACKGROUND, DatasetConfig
 from soundsight.datasets.catalogue import Catalogue, Clip
 from soundsight.datasets.split import split_name
 from soundsight.datasets.tables import layouts as _layouts  # noqa: F401  (they register themselves)
@@ -23,6 +23,8 @@ from soundsight.datasets.tables.layout import LAYOUTS, Columns, choose, known, m
 from soundsight.datasets.tables.recordings import BadRow, Recording, Recordings
 from soundsight.datasets.tables.rows import MISSING, SHORT, Row, Sheet, parse_text, read_workbook, text_of
 from soundsight.errors import ConfigError, DatasetError
+
+_NO_LABEL = MISSING | {"nan"}
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,51 @@ def read_table(root: Path, config: DatasetConfig) -> Catalogue:
             failures.append((recordings.relative(path), str(error)))
     if errors and not tables:
         raise errors[0]
-    readers = [_Reader(table, recordings) for table in tables]
+    timed = any(_timed(table) for table in tables)
+    readers = [_Reader(table, recordings, config, timed=timed) for table in tables]
     for reader in readers:  # all names first: that two of them lead to one file is known only then
         reader.locate_all()
     clips: list[Clip] = []
     for reader in readers:
         reader.read(clips, failures)
     name = paths[0].stem if len(paths) == 1 and paths[0] == root / config.table else root.name
-    whole = not any(_timed(table) for table in tables)
-    notes = dict.fromkeys(_describe(table) for table in tables)
-    return Catalogue(name, clips, failures=failures, whole_recordings=whole, notes=tuple(notes)[:5])
+    notes = list(dict.fromkeys(_describe(table) for table in tables))[:5]
+    if timed:
+        if clips and not any(clip.labels for clip in clips):
+            raise DatasetError(
+                f"Nothing is annotated: the tables of {len(clips)} recordings, such as {clips[0].file}, hold no label; "
+                "add recordings that hold a sound of some class."
+            )
+        return Catalogue(name, clips, failures=failures, notes=notes, cutting=config)
+    clips = _merged(clips, config)
+    several = sum(len(clip.labels) > 1 for clip in clips)
+    if several:
+        notes.append(f"Multi-label data: {several} of {len(clips)} recordings have several classes.")
+    else:
+        clips = [clip if clip.label else replace(clip, label=BACKGROUND) for clip in clips]
+    return Catalogue(name, clips, failures=failures, whole_recordings=True, notes=notes, multi=several > 0)
+
+
+def _merged(rows: list[Clip], config: DatasetConfig) -> list[Clip]:
+    """One clip per recording, with the classes of all its rows.
+
+    Raises:
+        DatasetError: There are several, and only one is allowed.
+    """
+    found: dict[str, Clip] = {}
+    for row in rows:
+        other = found.get(row.file)
+        if other is None:
+            found[row.file] = row
+            continue
+        if config.labels == "single":
+            raise DatasetError(
+                f"One row calls {row.file} {other.label!r} and another {row.label!r}, but labels=single allows one "
+                "class per clip; use labels=multi, or correct one of the two rows."
+            )
+        first, *further = sorted({*other.labels, *row.labels})
+        found[row.file] = replace(other, label=first, further_labels=tuple(further))
+    return list(found.values())
 
 
 def read_labels(paths: Iterable[Path], recordings: Recordings) -> tuple[dict[str, list[Clip]], list[tuple[str, str]]]:
@@ -98,9 +135,10 @@ def read_labels(paths: Iterable[Path], recordings: Recordings) -> tuple[dict[str
         if table.beside:
             labels.setdefault(table.beside.file, [])
         clips: list[Clip] = []
-        _Reader(table, recordings).read(clips, failures)
+        _Reader(table, recordings, DatasetConfig(), timed=_timed(table)).read(clips, failures)
         for clip in clips:
-            labels.setdefault(clip.file, []).append(clip)
+            named = [replace(clip, label=label, further_labels=()) for label in clip.labels if label != BACKGROUND]
+            labels.setdefault(clip.file, []).extend(named)
     return labels, failures
 
 
@@ -117,8 +155,10 @@ def _paths(root: Path, name: str) -> list[Path]:
 
 
 def _timed(table: _Table) -> bool:
-    columns = table.columns
-    return columns.timed and any(_value(row, columns.start) or _value(row, columns.end) for _, row in table.sheet.rows)
+    columns, rows = table.columns, table.sheet.rows
+    return columns.timed and (
+        not rows or any(_value(row, columns.start) or _value(row, columns.end) for _, row in rows)
+    )
 
 
 def _understand(path: Path, config: DatasetConfig, recordings: Recordings) -> _Table:
@@ -139,7 +179,7 @@ def _understand(path: Path, config: DatasetConfig, recordings: Recordings) -> _T
     with suppress(BadRow):
         beside = recordings.beside(path)
     columns = resolve(sheet, config, layout, beside=beside is not None)
-    if columns.files:
+    if columns.files and not (columns.timed and not sheet.rows and not sheet.bad):  # an empty one names nothing
         beside = None
     elif beside is None:
         recordings.beside(path)  # raises
@@ -177,18 +217,46 @@ def _value(row: Row, column: int | None) -> str:
     return "" if len(text) < 5 and text.casefold() in MISSING else text
 
 
+def _clip(
+    recording: Recording,
+    start: float = 0.0,
+    end: float | None = None,
+    labels: Sequence[str] = (),
+    group: str = "",
+    fold: int | None = None,
+    split: str = "",
+) -> Clip:
+    return Clip(
+        path=recording.path,
+        file=recording.file,
+        label=labels[0] if labels else "",
+        name=recording.name if start == 0 and end is None else f"{recording.name}@{start:.1f}",
+        source=group or recording.file,
+        fold=fold,
+        start_seconds=round(start, 6),
+        end_seconds=None if end is None else round(end, 6),
+        split=split,
+        further_labels=tuple(labels[1:]),
+    )
+
+
 class _Reader:
     """One table on its way to clips."""
 
-    def __init__(self, table: _Table, recordings: Recordings) -> None:
+    def __init__(self, table: _Table, recordings: Recordings, config: DatasetConfig, *, timed: bool) -> None:
         self.sheet, self.columns, self.beside = table.sheet, table.columns, table.beside
-        self.recordings = recordings
+        self.recordings, self.config = recordings, config
+        columns = self.columns
+        # Without any of these a row says, as opensoundscape's do, that its recording holds nothing.
+        told = (columns.label, columns.start, columns.end, columns.duration, columns.offset)
+        self.telling = [i for i in told if i is not None]
+        self.timed = timed and columns.timed and columns.label is not None
         self.located: dict[tuple[str | None, ...], Recording | BadRow] = {}
         self.scales = [scale_of(name) for name in self.sheet.header]
 
     def read(self, clips: list[Clip], failures: list[tuple[str, str]]) -> None:
         """Append the clips and failures of the table."""
-        seen: set[tuple[str, str, float, float | None]] = set()
+        seen: set[tuple[str | float | None, ...]] = set()
         file = self.beside.file if self.beside else self.sheet.path.name
         failed = [(line, file, reason) for line, reason in self.sheet.bad]
         unmarked = 0
@@ -197,7 +265,9 @@ class _Reader:
                 clip = self._clip(row, line)
                 if clip is None:
                     unmarked += 1
-                elif (key := (clip.file, clip.label, clip.start_seconds, clip.end_seconds)) not in seen:
+                    continue
+                key = (clip.file, clip.label, *clip.further_labels, clip.start_seconds, clip.end_seconds)
+                if key not in seen:
                     seen.add(key)
                     clips.append(clip)
                 elif not self.columns.layout.repeats:
@@ -206,7 +276,10 @@ class _Reader:
                 failed.append((line, next(iter(_names(self.columns, row)), file), str(reason)))
         failures += [(name, f"{self.sheet.path.name}, line {line}: {reason}") for line, name, reason in sorted(failed)]
         if unmarked:
-            failures.append((self.sheet.path.name, f"{unmarked} rows mark no class and are left out"))
+            what = "rows mark no class and are left out; annotated=complete makes them background"
+            failures.append((self.sheet.path.name, f"{unmarked} {what}"))
+        if self.beside and not self.sheet.rows and not self.sheet.bad:
+            clips.append(_clip(self.beside))
 
     def locate_all(self) -> None:
         """Look every recording up."""
@@ -243,42 +316,34 @@ class _Reader:
         if None in row and any(row[i] is None for i in (columns.label, columns.start, columns.end) if i is not None):
             raise BadRow(SHORT)
         recording = self.locate(row)
-        label = self._label(row)
-        if label is None:
+        nothing = self.timed and not row[self.telling[0]] and not any(_value(row, i) for i in self.telling)
+        labels = [] if nothing else self._labels(row)
+        if not labels and not nothing and self.config.annotated != "complete":
             return None
-        start, end = self._times(row)
+        start, end = (0.0, None) if nothing else self._times(row)
         if rivals := self.recordings.rivals(recording):
             raise BadRow(
                 f"{' and '.join(sorted(rivals)[:2])} would both be {recording.file}, so it is not certain which"
             )
-        return Clip(
-            path=recording.path,
-            file=recording.file,
-            label=label,
-            name=recording.name if start == 0 and end is None else f"{recording.name}@{start:.1f}",
-            source=_value(row, columns.group) or recording.file,
-            fold=fold,
-            start_seconds=round(start, 6),
-            end_seconds=None if end is None else round(end, 6),
-            split=split_name(_value(row, columns.split)),
-        )
+        split = split_name(_value(row, columns.split))
+        return _clip(recording, start, end, labels, _value(row, columns.group), fold, split)
 
-    def _label(self, row: Row) -> str | None:
+    def _labels(self, row: Row) -> list[str]:
+        """The classes of a row; where there is one column per class, possibly none."""
         columns = self.columns
         if columns.label is None:
             labels = [self.sheet.header[i] for i in columns.classes if marked(row[i])]
-            if not labels:
-                return None
         else:
             text = row[columns.label] or ""
             labels = [part.strip() for part in re.split("[,;]", text)] if columns.several else [text]
-        if len(labels) > 1:
-            raise BadRow(f"the clip has several labels ({', '.join(labels)}), but here a clip has one class")
-        if not labels[0]:
+        if len(labels) > 1 and self.config.labels == "single":
+            raise BadRow(f"the clip has several labels ({', '.join(labels)}), but labels=single allows one")
+        if "" in labels:
             raise BadRow("the label is empty")
-        if columns.label is not None and labels[0].casefold() in MISSING | {"nan"}:
-            raise BadRow(f"the label {labels[0]!r} stands for a missing value")
-        return unicodedata.normalize("NFC", labels[0])
+        if columns.label is not None and (missing := [x for x in labels if x.casefold() in _NO_LABEL]):
+            raise BadRow(f"the label {missing[0]!r} stands for a missing value")
+        labels = [unicodedata.normalize("NFC", label) for label in labels]
+        return labels if len(labels) == 1 else sorted(set(labels))
 
     def _fold(self, row: Row, line: int) -> int | None:
         text = _value(row, self.columns.fold)
