@@ -60,7 +60,7 @@ def test_figures_by_hand(files, capsys):
     assert found["hours_measured"] is False
     assert found["macro_average"]["segment_f1"] == pytest.approx(4 / 5)
     assert found["micro_average"]["event_f1"] == pytest.approx(2 / 5)
-    assert found["macro_average"]["false_alarms_per_hour"] == pytest.approx(3600 / 16)
+    assert found["micro_average"]["false_alarms_per_hour"] == pytest.approx(3600 / 16)
     assert dog["average_precision"] is None  # one label per segment is no ranking
     shown = capsys.readouterr().out
     assert "2 recordings, 0.00 h at least (the recordings are not here); segments of 2 s:" in shown
@@ -73,7 +73,7 @@ def test_hours_are_those_of_the_recordings_where_they_are_here(files):
         soundfile.write(name, np.zeros(seconds * 1000), 1000)
     _, found = figures("predictions.csv", "labels")
     assert (found["hours"], found["hours_measured"]) == (pytest.approx(36 / 3600), True)
-    assert found["macro_average"]["false_alarms_per_hour"] == pytest.approx(100)
+    assert found["micro_average"]["false_alarms_per_hour"] == pytest.approx(100)
 
 
 @pytest.mark.parametrize("layout", ["raven", "csv", "opensoundscape"])
@@ -149,9 +149,21 @@ def test_scores_give_rankings_and_need_a_threshold(files, capsys):
     assert "reported from a probability of 0.5 on" in shown and "AUROC" in shown
     strict = figures("scores.csv", "labels", "--threshold", 0.65, "--threshold", "rain=0.35")[1]
     assert [row["reported"] for row in strict["per_class"]] == [1, 1]
-    assert strict["macro_average"]["false_alarms"] == 0
+    assert strict["micro_average"]["false_alarms"] == 0
     Path("labels/night.txt").write_text("2.0\t6.0\tdog\n4.0\t8.1\train\n")  # 0.1 s in the last segment: not certain
     assert figures("scores.csv", "labels")[1]["uncertain_segments"] == 1
+
+
+def test_overlapping_segments_stand_for_the_time_around_their_centres(files):
+    """Segments of 4 s every second: a dog in the middle of those that begin at 2 and 3 s was there from 3.5 to 5.5."""
+    values = [0, 0, 1, 1, 0, 0, 0]
+    Path("scores.csv").write_text(
+        "file,start_time,end_time,dog,rain\n" + "".join(f"night.wav,{k},{k + 4},{p},0\n" for k, p in enumerate(values))
+    )
+    Path("one.txt").write_text("3.5\t5.5\tdog\n")
+    code, found = figures("scores.csv", "one.txt", "--segment", 0.5, "--collar", 0)
+    assert code == 0
+    assert (found["per_class"][0]["event_f1"], found["per_class"][0]["segment_f1"]) == (1, 1)
 
 
 def test_several_labels_per_segment(files):

@@ -290,9 +290,9 @@ class EventOptions:
     off_threshold: Real | None = option(
         None, "events: a class that was reported goes on while its probability is at least P", 0, 1, metavar="P"
     )
-    min_event_seconds: Real = option(0.0, "events: leave out shorter ones", 0, 86400, metavar="S", short="min-event")
+    min_event_seconds: Real = option(0.0, "events: leave out shorter ones", 0, 86400, metavar="S", short="min_event")
     min_gap_seconds: Real = option(
-        0.0, "events: join those of one class that are less apart", 0, 86400, metavar="S", short="min-gap"
+        0.0, "events: join those of one class that are less apart", 0, 86400, metavar="S", short="min_gap"
     )
 
 

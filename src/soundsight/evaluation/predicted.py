@@ -92,8 +92,8 @@ def _from_rows(path: Path, rows: Iterable[Mapping[str, object]], thresholds: Map
     least, notes = _least(path, everything, thresholds)
     events = {
         recording: [
-            Event(*span, label)
-            for span, found in spans.items()
+            Event(*place, label)
+            for place, found in zip(_places(list(spans)), spans.values(), strict=True)
             for label, probability, rank in found
             if label not in NO_SOUNDS and probability >= least.get(label, least.get("", 0.0)) and rank <= least["rank"]
         ]
@@ -103,6 +103,19 @@ def _from_rows(path: Path, rows: Iterable[Mapping[str, object]], thresholds: Map
     names = tuple(sorted({label for found in everything for label, _, _ in found} - NO_SOUNDS))
     spans, probabilities = _matrices(segments, names)
     return Predictions(events, ends, names if spans else (), spans, probabilities, notes=notes)
+
+
+def _places(spans: list[Span]) -> list[Span]:
+    """Which time each span stands for: of segments that overlap, the time around their centres, as `predict` has it.
+
+    Events may overlap too; segments are told from them by their equal lengths and hops, but for the last.
+    """
+    steps = np.diff(np.array(spans)[:-1], axis=0)
+    segments = len(spans) > 3 and np.ptp(steps) < 1e-4 and spans[1][0] < spans[0][1]
+    if not segments:
+        return spans
+    borders = [sum((*one, *two)) / 4 for one, two in zip(spans, spans[1:], strict=False)]
+    return list(zip([spans[0][0], *borders], [*borders, spans[-1][1]], strict=True))
 
 
 def _least(

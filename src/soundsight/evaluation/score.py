@@ -64,14 +64,14 @@ class RecordingScores:
                 ]
                 values.append(self.ranking.best[ranked[name]].f1 if self.ranking.support[ranked[name]] else math.nan)
             rows.append(values + [math.nan] * (len(COLUMNS) - len(values)))
-        alarms = int(self.alarms.sum())
-        together: list[Any] = [*self._counted(slice(None))]
-        shares = [*self.segments.macro, *self.events.macro], [*self.segments.micro, *self.events.micro]
+        total = int(self.alarms.sum())
+        counted = [*self._counted(slice(None))]
         ranking = self.ranking.figures() if self.ranking else {}
         means = [ranking.get(key, math.nan) for key in ("macro_map", "macro_auroc", "macro_best_f1")]
-        rows.append([MACRO, *together, *shares[0], alarms, self._per_hour(alarms), *means])
+        per_class = self._per_hour(total) / len(self.names) if self.names else math.nan
+        rows.append([MACRO, *counted, *self.segments.macro, *self.events.macro, math.nan, per_class, *means])
         micro = [ranking.get("micro_map", math.nan), math.nan, math.nan]
-        rows.append([MICRO, *together, *shares[1], alarms, self._per_hour(alarms), *micro])
+        rows.append([MICRO, *counted, *self.segments.micro, *self.events.micro, total, self._per_hour(total), *micro])
         return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
     def as_dict(self) -> dict[str, Any]:
