@@ -326,5 +326,5 @@ _CHANGES: dict[str, Callable[[dict[str, Any], str, int], None]] = {
 }
 # Of these, only what `train` and `crossval` do not read is changed.
 ONLY_EARS = frozenset(
-    {name for name in _CHANGES if name.startswith("ears") or "temperature" in name or "names" in name}
+    {name for name in _CHANGES if name.startswith("preprocessing") or "temperature" in name or "names" in name}
 )
