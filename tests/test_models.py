@@ -99,7 +99,7 @@ def test_settings_of_normalization_are_taken_over_as_numbers() -> None:
         (lambda n: setattr(n.model[1], "act", torch.nn.ReLU()), "is ReLU, not SiLU as described"),
         (lambda n: n.model.append(torch.nn.Identity()), "its layers are not those of its description"),
         (lambda n: n.yaml.update(backbone=n.yaml["backbone"][:-1]), "its layers are not those of its description"),
-        (lambda n: n.yaml.update(head=[[-1, 1, "Detect", ["nc"]]]), "its last layer is Detect, not Classify"),
+        (lambda n: n.yaml.update(head=[[-1, 1, "Detect", ["nc"]]]), "its last layer is 'Detect', not Classify"),
         (lambda n: n.yaml["head"].insert(0, [-1, 1, "check_yaml", ["x"]]), "'check_yaml' is no layer that is known"),
         (lambda n: n.yaml["head"].insert(0, [-1, 1, "nn.Module.cuda", []]), "is no layer that is known"),
         (lambda n: n.yaml["backbone"][0].__setitem__(1, 10**9), "repeated without end"),

@@ -164,10 +164,19 @@ def programs(marker: Path, port: int) -> dict[str, Program]:
             named("ultralytics.nn.modules.block", "TorchVision"), text("resnet18")
         ),
         "Ultralytics YOLO": call(named("ultralytics.models.yolo.model", "YOLO"), text(url)),
+        "2^40 texts in a name": _doubled() + call(named("dill._dill", "_load_type"), b"h\x00"),
+        "2^40 texts as an encoding": _doubled() + call(named("_codecs", "encode"), text("x"), b"h\x00"),
+        "2^40 texts as a kind of number": _doubled()
+        + call(named("numpy.core.multiarray", "scalar"), call(named("numpy", "dtype"), b"h\x00"), text("x")),
         "a layer of 40 TB": call(layer, number(10_000_000), number(1_000_000)),
         "memo of 64 GB": b"N" + b"r" + struct.pack("<I", 0xFFFFFFF0),
         "deep tuples": b"}" + b")" + b"\x85" * 500_000 + b"Ns",
     }  # fmt: skip
+
+
+def _doubled() -> Program:
+    """Note under 0 a tuple of 2^40 texts, and leave it on the stack."""
+    return text("a") + b"\x85q\x00" + b"h\x00h\x00\x86q\x00" * 40
 
 
 def files(folder: Path, marker: Path, port: int) -> Iterator[tuple[str, Path]]:
@@ -285,6 +294,55 @@ def _stretched(content: dict[str, Any], shell: str, port: int) -> None:
     content["model"].register_buffer("stretched", torch.zeros(1).expand(1 << 40))
 
 
+def _nested() -> tuple[Any, ...]:
+    """A few bytes that would be 2^41 texts if they were written out."""
+    found: tuple[Any, ...] = ("a", "a")
+    for _ in range(40):
+        found = found, found
+    return found
+
+
+def _nested_attribute(content: dict[str, Any], shell: str, port: int) -> None:
+    content["model"].model[0].conv.kernel_size = _nested()
+
+
+def _long_texts(content: dict[str, Any], shell: str, port: int) -> None:
+    content["model"].yaml["backbone"][0][3] = [["x" * 1_000_000] * 100_000]
+
+
+def _same_numbers(content: dict[str, Any], shell: str, port: int) -> None:
+    import torch
+
+    numbers = torch.zeros(2_000_000)
+    content["optimizer"] = {"state": {index: numbers[index:] for index in range(2000)}}
+
+
+def _same_weights(content: dict[str, Any], shell: str, port: int) -> None:
+    layer = content["model"].model[1].bn
+    layer.weight = layer.bias
+
+
+def _larger_layers(content: dict[str, Any], shell: str, port: int) -> None:
+    plan = content["model"].yaml
+    plan["backbone"][:2] = [[-1, 1, "Conv", [65536, 3, 2]]] * 2
+    plan["scales"], plan["scale"] = {"n": [0.33, 1.0, 1 << 20]}, "n"
+
+
+def _layers_within(content: dict[str, Any], shell: str, port: int) -> None:
+    content["model"].yaml["backbone"][1:3] = [[-1, 1, "ResNetLayer", [64, 64, 1, False, 60000]]] * 20
+
+
+def _long_paths(content: dict[str, Any], shell: str, port: int) -> None:
+    import torch
+
+    within = torch.nn.Identity()
+    for _ in range(30):
+        outside = torch.nn.Module()
+        outside._modules = {"n" * 1_000_000: within, "m": within}
+        within = outside
+    content["model"]._modules["within"] = within
+
+
 def _no_numbers(content: dict[str, Any], shell: str, port: int) -> None:
     for parameter in content["model"].parameters():
         parameter.data.fill_(float("nan"))
@@ -314,6 +372,13 @@ _CHANGES: dict[str, Callable[[dict[str, Any], str, int], None]] = {
     "teacher from an address": _teacher,
     "forward hook": _forward_hook,
     "tensor of 4 TB": _stretched,
+    "attribute of 2^41 texts": _nested_attribute,
+    "layer with texts of 100 GB": _long_texts,
+    "16 GB of tensors over the same numbers": _same_numbers,
+    "two layers with the same weights": _same_weights,
+    "description of larger layers than there are weights": _larger_layers,
+    "layers of 60,000 layers": _layers_within,
+    "layers with paths of 30 MB": _long_paths,
     "weights that are no numbers": _no_numbers,
     "network without layers": _no_layers,
     "classes without names": _no_names,

@@ -11,11 +11,13 @@ import ast
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
 from soundsight.backend.unpickle import Record, Refused, plain
+from soundsight.config.files import shown
 
 _KEYS = ("nc", "depth_multiple", "width_multiple", "scales", "scale", "ch", "channels", "yaml_file")
 # Layers of PyTorch that a description may name; of Ultralytics' layers all.
@@ -53,7 +55,7 @@ def check_plan(plan: Any) -> dict[str, Any]:
     for row in rows:
         _check_row(row, layers, len(rows))
     if rows[-1][2] != "Classify":
-        raise Refused(f"its last layer is {str(rows[-1][2])[:40]}, not Classify")
+        raise Refused(f"its last layer is {shown(rows[-1][2])}, not Classify")
     checked = {key: plan[key] for key in (*_KEYS, "backbone", "head") if plan.get(key) is not None}
     depths = [_number(checked.get("depth_multiple", 1.0)), _number(checked.get("width_multiple", 1.0))]
     for scale in dict(checked.get("scales", {})).values():
@@ -86,11 +88,11 @@ def _check_row(row: Any, layers: set[str], count: int) -> None:
     if type(repeats) is not int or not 0 < repeats <= 100:
         raise Refused("a layer of its network is repeated without end")
     if not isinstance(layer, str) or layer not in layers:
-        raise Refused(f"{str(layer)[:60]!r} is no layer that is known")
+        raise Refused(f"{shown(layer)} is no layer that is known")
     for argument in arguments:
         values = argument if isinstance(argument, list) else [argument]
         if not all(_is_argument(value, layer) for value in values):
-            raise Refused(f"{str(argument)[:60]!r} is no argument of a layer")
+            raise Refused(f"{shown(argument)} is no argument of a layer")
 
 
 def _is_argument(value: Any, layer: str) -> bool:
@@ -115,7 +117,7 @@ def _check_activation(text: Any) -> str:
     """
     found = _ACTIVATION.fullmatch(text) if isinstance(text, str) and len(text) < 200 else None
     if found is None or found[1] not in _ACTIVATIONS:
-        raise Refused(f"{str(text)[:60]!r} is no activation")
+        raise Refused(f"{shown(text)} is no activation")
     call = ast.parse(f"f({found[2]})", mode="eval").body
     assert isinstance(call, ast.Call)
     given = [repr(ast.literal_eval(value)) for value in call.args]
@@ -141,11 +143,31 @@ def build(plan: Any) -> Any:
     network.yaml = plan
     channels = plan["channels"] = plan.get("channels", plan.get("ch", 3))
     copied = plain(plan)  # which is changed while it is read
-    with torch.device("meta"):
+    with torch.device("meta"), _bounded():
         network.model, network.save = tasks.parse_model(copied, ch=channels, verbose=False)
     network.stride = torch.tensor([1.0])
     network.task = "classify"
     return network
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Refuse a network of more modules than `_MAX_MODULES` while it is built: a layer can be made of many thousands."""
+    from torch.nn.modules.module import register_module_module_registration_hook
+
+    left = _MAX_MODULES
+
+    def count(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Refused("its network is made of too many layers")
+
+    hook = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def rebuild(found: Record) -> Any:
@@ -159,13 +181,7 @@ def rebuild(found: Record) -> Any:
     state = _state(found)
     plan = plain(state.get("yaml"))
     records = dict(islice(_walk(found), _MAX_MODULES))
-    weights = {
-        f"{path}.{name}" if path else name: tensor
-        for path, record in records.items()
-        for kind in ("_parameters", "_buffers")
-        for name, tensor in (_state(record).get(kind) or {}).items()
-        if isinstance(tensor, torch.Tensor)
-    }
+    weights = dict(islice(_weights(records), _MAX_MODULES))
     head = next((w for name, w in reversed(weights.items()) if name.endswith(".linear.weight")), None)
     if isinstance(plan, dict) and head is not None and head.ndim == 2:
         plan["nc"] = head.shape[0]  # early releases replaced the last layer, but not its description
@@ -179,8 +195,10 @@ def rebuild(found: Record) -> Any:
             raise Refused(f"it holds weights that are no numbers, {name[:60]}; its training has failed")
     if {*network.state_dict()} != {*dict(network.named_parameters()), *dict(network.named_buffers())} or not floating:
         raise Refused("a layer of its network keeps its numbers elsewhere")
-    network.model.to_empty(device="cpu").to(floating[0].dtype)
-    network.load_state_dict(weights)
+    if len({id(tensor) for tensor in weights.values()}) < len(weights):
+        raise Refused("two of its layers have the same weights")
+    network.load_state_dict({name: tensor.contiguous() for name, tensor in weights.items()}, assign=True)
+    network.model.to(floating[0].dtype)
     return network.eval()
 
 
@@ -195,8 +213,25 @@ def _walk(record: Record, path: str = "", depth: int = 0) -> Iterator[tuple[str,
     yield path, record
     for name, inner in (_state(record).get("_modules") or {}).items():
         if not isinstance(inner, Record) or depth > 32:
-            raise Refused(f"its layer {path}.{name} is none")
-        yield from _walk(inner, f"{path}.{name}" if path else str(name), depth + 1)
+            raise Refused(f"its layer {shown(name)} is none")
+        yield from _walk(inner, _joined(path, name), depth + 1)
+
+
+def _weights(records: dict[str, Record]) -> Iterator[tuple[str, Any]]:
+    """The tensors of modules, by the names of a state dictionary."""
+    import torch
+
+    for path, record in records.items():
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in (_state(record).get(kind) or {}).items():
+                if isinstance(tensor, torch.Tensor):
+                    yield _joined(path, name), tensor
+
+
+def _joined(path: str, name: Any) -> str:
+    if not isinstance(name, str) or len(name) > 100:
+        raise Refused(f"it names a part of its network {shown(name)}")
+    return f"{path}.{name}" if path else name
 
 
 def _compare(network: Any, records: dict[str, Record]) -> None:
@@ -220,4 +255,4 @@ def _compare(network: Any, records: dict[str, Record]) -> None:
             if key in _TAKEN_OVER and type(old) in (int, float) and 0 <= old <= 1:
                 setattr(module, key, old)
             elif path:
-                raise Refused(f"its layer {path[:60]} has {key}={str(old)[:40]}, not {str(new)[:40]} as described")
+                raise Refused(f"its layer {path[:60]} has {key}={shown(old)}, not {shown(new)} as described")

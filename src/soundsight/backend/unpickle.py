@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from soundsight.config.files import shown
+
 if TYPE_CHECKING:
     import torch
 
@@ -32,8 +34,9 @@ _STORAGES = {
     "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
 }  # fmt: skip
 _NUMBERS = {"f8": "<d", "f4": "<f", "f2": "<e", "i8": "<q", "i4": "<i", "u8": "<Q", "u4": "<I", "b1": "<?"}
-_MAX_VALUES = 1_000_000  # of plain data, counted with repetition
+_MAX_VALUES = 1_000_000  # of plain data, counted with repetition; 64 characters of a text count as one
 _MAX_DEPTH = 32
+_MAX_USES = 4  # of the same numbers by several tensors
 
 
 class Refused(Exception):
@@ -108,7 +111,10 @@ def plain(value: Any, *, tensors: bool = False) -> Any:
         left -= 1
         if left < 0 or depth > _MAX_DEPTH:
             raise Refused("its settings are nested without end")
-        if value is None or type(value) in (bool, float, str, bytes) or (type(value) is int and abs(value) < 1 << 64):
+        if type(value) in (str, bytes):
+            left -= len(value) // 64
+            return value
+        if value is None or type(value) in (bool, float) or (type(value) is int and abs(value) < 1 << 64):
             return value
         if isinstance(value, list | tuple):
             return type(value)(copy(item, depth + 1) for item in value)
@@ -156,6 +162,7 @@ class _Reader(pickle._Unpickler):
             data = bytearray(self.part(f"data/{key}"))
             found = torch.frombuffer(data, dtype=getattr(torch, dtype)) if data else torch.empty(0)
             self.storages[key] = found.to(getattr(torch, dtype))
+            self.storages[key].left = _MAX_USES * found.numel()  # type: ignore[attr-defined]
         found = self.storages[key]
         if found.dtype is not getattr(torch, dtype) or found.numel() != count:
             raise Refused("it claims other numbers than it holds")
@@ -228,22 +235,25 @@ def _tensor(numbers: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch
     count = math.prod(size)
     if count > numbers.numel() or (count and last >= numbers.numel()):
         raise Refused("it claims more numbers than it holds")
+    numbers.left -= count
+    if numbers.left < 0:
+        raise Refused("many of its tensors are the same numbers")
     return numbers.as_strided(size, stride, offset).clone()  # type: ignore[no-any-return]
 
 
 def _scalar(kind: Record, data: bytes) -> float:
-    (number,) = struct.unpack(_NUMBERS[kind.arguments[0]], data)
+    (number,) = struct.unpack(_NUMBERS[str.lower(kind.arguments[0])], data)  # a text: others may take long to hash
     return number  # type: ignore[no-any-return]
 
 
 def _bytes(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise Refused(f"it encodes {encoding[:20]!r}")
+        raise Refused(f"it encodes {shown(encoding)}")
     return text.encode("latin1")
 
 
 def _type(name: str) -> Callable[..., Any]:
-    return _list if name == "set" else _Name(f"dill.{name}")
+    return _list if name == "set" else _Name("dill." + name)
 
 
 def _empty_dict() -> dict[Any, Any]:
