@@ -33,7 +33,7 @@ def _environment() -> Environment:
     return environment
 
 
-def render_template(name: str, **values: Any) -> str:
+def render_template(name: str, /, **values: Any) -> str:
     """A template of the folder `templates`, filled in; values are escaped in `.html` and not in `.md`."""
     return _environment().get_template(name).render(**values)
 
