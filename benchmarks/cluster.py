@@ -1,6 +1,7 @@
 """What a Ray cluster costs and gains, and what it survives: several nodes on this machine, in network namespaces.
 
     python -m benchmarks.cluster MODEL --clips 20000 --work FOLDER [--scenario NAME ...] [--prefix "taskset -c 0"]
+    python -m benchmarks.cluster MODEL --engine former --source CHECKOUT/src    # another version, side by side
 
 All nodes share this machine's processors, so more nodes are not faster unless there are cores for them: the
 processor time tells the overhead, and the faults tell whether the predictions stay whole. Needs root and Linux.
@@ -24,8 +25,8 @@ import numpy as np
 import soundfile
 
 from benchmarks import machine
-from benchmarks.nodes import Nodes, possible
-from benchmarks.troubles import Poison, Trouble, kill_head, kill_node, slow_node, storm
+from benchmarks.nodes import WORKERS, Nodes, possible
+from benchmarks.troubles import Poison, Trouble, kill_head, kill_node, slow_node, stop_early, storm
 
 SCENARIOS = ("local", "one", "two", "three", "kill", "head", "slow", "poison", "storm", "million")
 
@@ -55,7 +56,8 @@ class Bench:
         self.clips = synthesise(self.work / "clips", arguments.clips)
         self.count = arguments.clips
         self.reference = self.work / f"local-{self.count}.csv"
-        self.environment = machine.child_environment()
+        self.source = str(Path(arguments.source).absolute()) if arguments.source else ""
+        self.environment = machine.child_environment() | ({"PYTHONPATH": self.source} if self.source else {})
 
     def local(self) -> dict[str, Any]:
         """The local engine on the same list."""
@@ -88,6 +90,10 @@ class Bench:
         found: dict[str, Any] = {}
         struck = trouble(nodes, folder / "shards", over) if trouble else None
         said = process.communicate(timeout=5400)[1]
+        while "went away; what is done is kept: run the same command again" in said.splitlines()[-1]:
+            found["given_again"] = found.get("given_again", 0) + 1
+            process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+            said = process.communicate(timeout=5400)[1]
         over.set()
         found |= {"seconds": round(time.monotonic() - started, 1), **callback.stop()}
         found |= {"exit_code": process.returncode, "said": said.splitlines()[-8:]}
@@ -132,7 +138,7 @@ class Callback(threading.Thread):
                 try:
                     words = Path(f"/proc/{pid}/cmdline").read_bytes()
                     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                    kind = "workers" if words.startswith(b"ray::Hands") else "ray"
+                    kind = "workers" if words.startswith(WORKERS) else "ray"
                     if b"-m\0soundsight\0" in words:
                         kind = "driver"
                         status = Path(f"/proc/{pid}/status").read_text()
@@ -196,12 +202,13 @@ def run(bench: Bench, name: str, arguments: argparse.Namespace) -> dict[str, Any
     if name == "local":
         return bench.local()
     count = {"one": 1, "million": 1, "two": 2}.get(name, 3)
-    with Nodes(count, prefix=bench.prefix) as nodes:
+    with Nodes(count, prefix=bench.prefix, source=bench.source) as nodes:
         for number in range(count):
             nodes.start(number)
         if name == "million":
             more = ("--cluster", "shard=10000")
-            return bench.cluster(nodes, name, listed=million(bench, arguments.listed), more=more)
+            listed = million(bench, arguments.listed)
+            return bench.cluster(nodes, name, listed=listed, more=more, trouble=stop_early)
         if name not in ("poison", "storm"):
             trouble = {"kill": kill_node, "head": kill_head, "slow": slow_node}.get(name)
             return bench.cluster(nodes, name, trouble=trouble)
@@ -226,18 +233,21 @@ def main() -> None:
     parser.add_argument("--work", default="cluster-bench")
     parser.add_argument("--prefix", default="", help="put before every node, such as 'taskset -c 0'")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
+    parser.add_argument("--engine", default="now", help="name of the version in the results")
+    parser.add_argument("--source", default="", help="src/ of another checkout, which works in place of this one")
     parser.add_argument("--results", default=str(machine.RESULTS / "cluster.json"))
     arguments = parser.parse_args()
     if not possible():
         sys.exit("benchmarks.cluster: network namespaces need root, Linux, and the tools ip, unshare and nsenter.")
     bench = Bench(arguments)
     path = Path(arguments.results)
-    record = json.loads(path.read_text()) if path.exists() else {}
+    everything = json.loads(path.read_text()) if path.exists() else {}
+    record = everything.setdefault(arguments.engine, {})
     record["machine"] = {**machine.describe(), "prefix": arguments.prefix}
     for name in arguments.scenario or SCENARIOS:
         print(name, flush=True)
         record[name] = {"clips": arguments.clips, **run(bench, name, arguments)}
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        path.write_text(json.dumps(everything, indent=1) + "\n")
         print(json.dumps(record[name], indent=1), flush=True)
 
 

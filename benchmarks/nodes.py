@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PORT = 6379
+WORKERS = (b"ray::_work", b"ray::Hands")  # how the command line of a process at work begins: now, and until 0.1.1
 NETWORK = "10.77.0"
 _NUMBERS = itertools.count()
 RAY = "import sys; from ray.scripts.scripts import main; sys.argv[0] = 'ray'; sys.exit(main())"
@@ -41,16 +42,17 @@ def _must(*words: str) -> None:
 class Nodes:
     """Machines 0 (the head) to `count - 1`; a context manager that leaves nothing behind."""
 
-    def __init__(self, count: int, *, tag: str = "", prefix: Sequence[str] = (), folder: str = "/tmp") -> None:
+    def __init__(self, count: int, *, tag: str = "", prefix: Sequence[str] = (), source: str = "") -> None:
         # Namespaces vanish some time after they are deleted, so names are used once.
         self.tag = tag or f"n{os.getpid() % 100_000}{next(_NUMBERS)}"
-        self.count, self.prefix, self.folder = count, list(prefix), Path(folder)
+        self.count, self.prefix, self.folder = count, list(prefix), Path("/tmp")
         self.machines: dict[int, subprocess.Popen[bytes]] = {}
         self.spaces: dict[int, str] = {}
         self.address = f"{NETWORK}.1:{PORT}"
         # A cluster predictions those who know its token.
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+        self.environment |= {"PYTHONPATH": source} if source else {}
 
     def __enter__(self) -> Nodes:
         _must("ip", "link", "add", f"{self.tag}br", "type", "bridge")
@@ -122,7 +124,7 @@ class Nodes:
             if "/ray/" in arguments or arguments.strip().startswith("ray::"):
                 _run(*self.inside(number), "kill", "-9", pid)
 
-    def processes(self, number: int, start: bytes = b"ray::Hands") -> list[int]:
+    def processes(self, number: int, start: bytes | tuple[bytes, ...] = WORKERS) -> list[int]:
         """Process numbers, as seen from here, of a machine's processes whose command line begins so."""
         try:
             space = self._space(number)

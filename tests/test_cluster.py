@@ -1,4 +1,4 @@
-"""The engine ray: lists, storage and shards without Ray; then a real cluster on this machine."""
+"""The engine ray: lists, storage and shards without Ray; then a real cluster of two nodes on this machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import filecmp
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -23,12 +24,12 @@ import pytest
 import soundfile
 
 from soundsight import cli
-from soundsight.cluster import connect, probe, supervise
+from soundsight.cluster import connect, nodes
 from soundsight.cluster.listing import write_listing
 from soundsight.cluster.shards import Shards, commit, metadata, shard_name
-from soundsight.cluster.storage import Place, is_address
+from soundsight.cluster.storage import Storage, fetched, is_address, listing
 from soundsight.config import ClusterConfig
-from soundsight.errors import ConfigError
+from soundsight.errors import AudioError, ConfigError
 from soundsight.files import replacing
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -64,11 +65,9 @@ def test_a_list_names_each_recording_once_and_keeps_strange_names(tmp_path, monk
         Path("sounds", name).write_bytes(b"")
     Path("list.txt").write_bytes(b"\xef\xbb\xbfsounds/a.wav\r\n\n  x/../sounds/b.flac\nno\xff.wav\nsounds/./a.wav\n")
     listed = write_listing(["sounds", "@list.txt", "@list.txt"], tmp_path / "out.txt")
-    parts = list(listed.parts(2))
-    names = [name for part in parts for name in part.sources]
-    assert names == ["sounds/a.wav", "sounds/b.flac", "sounds/line\nend.wav", "no\udcff.wav"]
-    assert listed.count == 4 and [part.first for part in parts] == [0, 2]
-    assert listed.first() == "sounds/a.wav"
+    chunks = list(listed.chunks(2))
+    assert chunks == [("sounds/a.wav", "sounds/b.flac"), ("sounds/line\nend.wav", "no\udcff.wav")]
+    assert listed.count == 4 and [path.name for path in tmp_path.glob("out*")] == ["out.txt"]
 
 
 @pytest.mark.parametrize(
@@ -103,20 +102,34 @@ def test_a_million_names_need_little_memory(tmp_path):
 # Storage and shards
 
 
+def test_storage_of_any_kind_that_fsspec_knows(tmp_path):
+    storage = Storage(f"memory://{tmp_path.name}/out")
+    storage.write("shards/a", b"12")
+    storage.write("b.wav", b"1")
+    assert storage.sizes("shards") == {"a": 2} and storage.read("shards/a") == b"12"
+    assert listing(f"memory://{tmp_path.name}/out") == [storage.path("b.wav"), storage.path("shards/a")]
+    with fetched(storage.path("b.wav")) as copy:
+        assert copy.read_bytes() == b"1" and copy.suffix == ".wav"
+    with pytest.raises(AudioError, match="memory://.*c.wav cannot be read"), fetched(storage.path("c.wav")):
+        pass
+    with pytest.raises(ConfigError, match="cannot be listed .*nosuch"):
+        listing("nosuch://bucket")
+
+
 def test_storage_writes_whole_files_and_says_what_it_cannot(tmp_path):
-    place = Place(tmp_path / "out")
-    assert place.sizes("shards") == {} and not place.has("a")
-    place.write("shards/a", b"12")
-    with replacing(tmp_path / "out" / "shards" / "a") as left:
-        left.write_bytes(b"12")
-    left.write_bytes(b"half")  # as a killed worker leaves it
-    (other := left.with_name(".tmp-mine")).write_bytes(b"somebody's")
-    assert place.sizes("shards") == {"a": 2} and place.read("shards/a") == b"12"
-    place.clean("shards")
-    assert not left.exists() and other.exists()
+    storage = Storage(tmp_path / "out")
+    assert storage.sizes("shards") == {}
+    storage.write("shards/a", b"12")
+    (tmp_path / "out" / "shards" / ".tmp-mine").write_bytes(b"a draft")
+    assert storage.sizes("shards") == {"a": 2} and storage.read("shards/a") == b"12"
+    storage.remove("shards/a")
+    storage.remove("shards/a")
+    assert storage.sizes("shards") == {}
+    with pytest.raises(ConfigError, match="shards/a cannot be read"):
+        storage.read("shards/a")
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written .File exists"):
-        Place(tmp_path / "file").write("b", b"")
+        Storage(tmp_path / "file").write("b", b"")
     assert is_address("s3://bucket/a") and not is_address("C:/sounds") and not is_address("/a")
 
 
@@ -126,31 +139,36 @@ def test_shards_are_taken_over_only_if_they_are_whole_and_ours(tmp_path):
     from pyarrow import parquet
 
     listed = write_listing([f"{n}.wav" for n in range(5)], tmp_path / "list")
-    place = Place(tmp_path / "out")
+    storage = Storage(tmp_path / "out")
 
-    def write(store: Shards, part, job: str) -> dict:
-        table = pyarrow.table({"recording": list(part.sources)})
-        said = metadata(job, part, table.num_rows, [("x", "y")])
+    def write(shard, job: str) -> dict:
+        table = pyarrow.table({"recording": list(shard.sources)})
+        said = metadata(job, shard, table.num_rows, [("x", "y")])
         path = tmp_path / "draft"
         parquet.write_table(table.replace_schema_metadata(said), path)
-        return commit(place, part, path.read_bytes(), rows=table.num_rows, failures=1)
+        return commit(storage, path.read_bytes())
 
     what = {"command": "predict", "options": {"speeds": (0.9, 1.1), "tail": None}}
-    store = Shards(place, listed, 2, what)
-    parts = list(store.missing())
-    assert [len(part.sources) for part in parts] == [2, 2, 1]
-    entries = [write(store, part, store.fingerprint) for part in parts]
+    store = Shards(storage, listed, 2, what)
+    shards = list(store.missing())
+    assert [len(shard.sources) for shard in shards] == [2, 2, 1]
+    entries = [write(shard, store.job) for shard in shards]
     with pytest.raises(ConfigError, match="vanished"):
         store.finish()
 
     torn = tmp_path / "out" / shard_name(1)
     torn.write_bytes(torn.read_bytes()[:-9])  # as after a crash on a disk that lost the end
-    write(store, parts[2], "another job")
-    again = Shards(place, listed, 2, what)
+    write(shards[2], "another job")
+    with replacing(torn.with_name("part-00000002.parquet")) as left:
+        left.write_bytes(b"12")
+    left.write_bytes(b"half")  # as a killed worker leaves it
+    (other := left.with_name(".tmp-mine")).write_bytes(b"somebody's")
+    again = Shards(storage, listed, 2, what)
     assert list(again.done) == [0] and again.done[0] == entries[0]
-    assert [part.index for part in again.missing()] == [1, 2] and not torn.exists()
-    for part in parts[1:]:
-        again.add(write(again, part, again.fingerprint))
+    assert [shard.index for shard in again.missing()] == [1, 2] and not torn.exists()
+    assert not left.exists() and other.exists()
+    for shard in shards[1:]:
+        again.add(write(shard, again.job))
     assert again.finish() | {"job": ""} == {
         "format": 1, "job": "", "complete": True, "shards": 3, "sources": 5, "rows": 5, "failures": 3,
         "bytes": sum(entry["bytes"] for entry in entries),
@@ -158,7 +176,7 @@ def test_shards_are_taken_over_only_if_they_are_whole_and_ours(tmp_path):
     assert (tmp_path / "out" / "failures.csv").read_text() == "source,reason\nx,y\nx,y\nx,y\n"
 
     with pytest.raises(ConfigError, match=r"another job \(it differs in: command\)"):
-        Shards(place, listed, 2, {**what, "command": "embed"})
+        Shards(storage, listed, 2, {**what, "command": "embed"})
 
 
 # Addresses and settings
@@ -181,20 +199,19 @@ def test_addresses_that_cannot_be(monkeypatch):
         with pytest.raises(ConfigError, match=words):
             connect.find_address(ClusterConfig(address=address))
     address = f"127.0.0.1:{free_port()}"
-    with pytest.raises(ConfigError, match=f"Nothing predictions at {address} within 5 s: start a cluster there"):
-        connect.connect(ClusterConfig(address=address), connect.Needs())
+    with pytest.raises(ConfigError, match=f"Nothing responds at {address} within 5 s: start a cluster there"):
+        connect.connect(ClusterConfig(address=address))
 
 
-def test_what_nodes_lack_has_a_sentence():
-    found = {"package": probe.package_mark(), "python": sys.version.split()[0], "reason": "", "unseen": {}}
-    found["versions"] = probe.versions()
-    assert probe._sentence("n1", found) == ""
-    assert "does not have the package" in probe._sentence("n1", {**found, "package": None})
-    assert "has soundsight 0.0.1+ab" in probe._sentence("n1", {**found, "package": "0.0.1+ab"})
-    other = {**probe.versions(), "torch": "1.0"}
-    assert "has torch 1.0, and this machine" in probe._sentence("n1", {**found, "versions": other})
-    assert "Python 3.1" in probe._sentence("n1", {**found, "python": "3.1"})
-    assert "cannot use /data (gone)" in probe._sentence("n1", {**found, "unseen": {"/data": "gone"}})
+def test_what_nodes_lack_has_a_message(tmp_path):
+    own = nodes.environment()
+    assert nodes.mismatch(own, own) == ""
+    assert "has soundsight 0.0.1+ab, and this machine" in nodes.mismatch(own, {**own, "soundsight": "0.0.1+ab"})
+    assert "has torch 1.0, and this machine" in nodes.mismatch(own, {**own, "torch": "1.0"})
+    assert "has Python 3.1, and" in nodes.mismatch(own, {**own, "Python": "3.1"})
+    assert nodes.unseen([], str(tmp_path), {}) == ""
+    assert "cannot use /no/data (it is not there)" in nodes.unseen(["/no/data"], str(tmp_path), {})
+    assert "cannot use /no (there is no such folder)" in nodes.unseen([], "/no", {})
 
 
 def test_without_ray_a_command_says_what_to_install(tmp_path):
@@ -204,34 +221,7 @@ def test_without_ray_a_command_says_what_to_install(tmp_path):
     assert done.returncode == 2 and 'pip install "soundsight[ray]"' in done.stderr
 
 
-def test_a_command_that_dies_with_its_head_is_started_again(tmp_path, monkeypatch):
-    """The child here is a stand-in that dies once as Ray ends it; waiting and starting again are real."""
-    count = tmp_path / "count"
-    code = (
-        "import os, sys; from pathlib import Path; from soundsight.cluster import supervise\n"
-        f"p = Path({str(count)!r}); p.write_text((p.read_text() if p.exists() else '') + 'x')\n"
-        "if len(p.read_text()) < 2: os._exit(75)\n"
-        "supervise.finished(); sys.exit(1)"
-    )
-    (tmp_path / "sitecustomize.py").write_text(f"import sys\nif sys.argv[0] == '-m': exec({code!r})")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    lines: list[str] = []
-    assert supervise.supervise(["predict"], ClusterConfig(), lines.append) == 1
-    assert count.read_text() == "xx" and "went away" in lines[0] and "going on" in lines[1]
-
-
-def test_a_command_ends_with_the_process_that_supervises_it():
-    child = "from soundsight.cluster import supervise as s; s.follow_parent(); print(flush=True); s.time.sleep(60)"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE)
-    assert process.stdout is not None and process.stdout.readline()
-    killed = time.monotonic()
-    process.kill()
-    assert process.stdout.read() == b"" and time.monotonic() - killed < 20
-    process.wait()
-
-
-# A cluster: one node with two workers
+# A cluster of two nodes with a core each
 
 
 @pytest.fixture(autouse=True)
@@ -252,7 +242,7 @@ def limit(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
-    """The address of a cluster of one node; its processes end with the tests."""
+    """The address of a cluster of two nodes; its processes end with the tests."""
     if not HAS_RAY:
         pytest.skip("the extra soundsight[ray] is not installed")
     address = f"127.0.0.1:{free_port()}"
@@ -263,31 +253,43 @@ def head(tmp_path_factory):
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        nodes = [start_node(address)]
+        started = [start_node(address)]
         try:
-            wait_until(lambda: connect.results(address, 0.2), 60)
+            started.append(start_node(address, joins=True))
             yield address
         finally:
-            for node in reversed(nodes):
+            for node in reversed(started):
                 stop_node(node)
 
 
 def start_node(
-    address: str, *, joins: bool = False, path: Path = Path(connect.__file__).parents[2], before: tuple[str, ...] = ()
+    address: str,
+    *more: str,
+    joins: bool = False,
+    path: Path = Path(connect.__file__).parents[2],
+    before: tuple[str, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """The head, or a node that joins it, whose Python finds packages at `path` first."""
     where = [f"--address={address}"] if joins else ["--head", f"--port={address.rpartition(':')[2]}"]
     where += [] if joins else ["--include-dashboard=false"]
     code = "import sys; from ray.scripts.scripts import main; sys.argv[0] = 'ray'; main()"
-    temp = f"/tmp/ss{os.getpid() % 100000}h{time.monotonic_ns() % 10000}"
-    command = [*before, sys.executable, "-P", "-c", code, "start", *where, "--node-ip-address=127.0.0.1"]
-    command += ["--num-cpus=2", "--object-store-memory=80000000", "--disable-usage-stats", "--block"]
     environment = {**os.environ, "PYTHONPATH": str(path)}
-    node = subprocess.Popen(
-        [*command, f"--temp-dir={temp}"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    node.temp = temp  # type: ignore[attr-defined]
-    return node
+    for _ in range(3):  # Ray gives a node 30 s to start, which a busy machine may exceed
+        temp = f"/tmp/ss{os.getpid() % 100000}h{time.monotonic_ns() % 10000}"
+        command = [*before, sys.executable, "-P", "-c", code, "start", *where, "--node-ip-address=127.0.0.1"]
+        command += ["--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block"]
+        command += [f"--temp-dir={temp}", *more]
+        log = Path(f"{temp}.log")
+        with open(log, "w") as stream:
+            node = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+        node.temp = temp  # type: ignore[attr-defined]
+        wait_until(lambda: "Ray runtime started" in log.read_text() or node.poll() is not None, 120)  # noqa: B023
+        said = log.read_text()
+        log.unlink()
+        if node.poll() is None:
+            return node
+        kill_node(node)
+    pytest.fail(f"No node starts: {said[-2000:]}")
 
 
 def stop_node(node: subprocess.Popen[bytes]) -> None:
@@ -296,6 +298,20 @@ def stop_node(node: subprocess.Popen[bytes]) -> None:
         node.wait(20)
     except subprocess.TimeoutExpired:
         node.kill()
+    shutil.rmtree(node.temp, ignore_errors=True)  # type: ignore[attr-defined]
+
+
+def kill_node(node: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to all processes of a node at once, as by a power cut."""
+    mine = [f"--temp-dir={node.temp}", f"{node.temp}/"]  # type: ignore[attr-defined]
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(word in (entry / "cmdline").read_text() for word in mine):
+                os.kill(int(entry.name), signal.SIGKILL)
+        except (OSError, ValueError):
+            continue
+    node.kill()
+    node.wait(20)
     shutil.rmtree(node.temp, ignore_errors=True)  # type: ignore[attr-defined]
 
 
@@ -385,7 +401,7 @@ def test_prepare_draws_the_same_files(head, tiny_sounds, tmp_path):
 
 ITEMS = """
 import json, os, signal, sys
-from soundsight.cluster import connect, mapping
+from soundsight.cluster import connect, tasks
 from soundsight.config import ClusterConfig
 from soundsight.parallel import WorkerLost
 
@@ -395,8 +411,8 @@ def work(item):
     return item * item
 
 config = ClusterConfig(address=sys.argv[1], retries=0)
-cluster = connect.connect(config, connect.Needs())
-found = dict(mapping.run(work, list(range(60)), cluster=cluster, config=config, say=print, chunk=8))
+cluster = connect.connect(config)
+found = dict(tasks.run(work, range(60), cluster=cluster, config=config, chunk=8))
 cluster.close()
 lost = [item for item, result in found.items() if isinstance(result, WorkerLost)]
 print(json.dumps([sorted(lost), sum(result for item, result in found.items() if item not in lost)]))
@@ -412,6 +428,38 @@ def test_items_that_kill_their_worker_are_found_and_all_others_done(head):
     assert total == sum(n * n for n in range(60) if n not in lost)
 
 
+GPUS = """
+import json, os, sys, time
+from soundsight.cluster import connect, tasks
+from soundsight.config import ClusterConfig
+
+def work(item):
+    began = time.time()
+    time.sleep(0.3)
+    return began, time.time(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+config = ClusterConfig(address=sys.argv[1])
+cluster = connect.connect(config)
+found = tasks.run(work, range(4), cluster=cluster, config=config, computes=True, long=True, chunk=1)
+print("found:", json.dumps(sorted(result for _, result in found)))
+cluster.close()
+"""
+
+
+@needs_minutes
+def test_folds_and_trials_take_a_gpu_each_where_there_are_any(head):
+    node = start_node(head, "--num-gpus=1", joins=True)  # in Ray's books
+    try:
+        done = subprocess.run([sys.executable, "-c", GPUS, head], capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(re.search("found: (.*)", done.stdout)[1])
+        assert [gpu for *_, gpu in found] == ["0"] * 4
+        assert all(later[0] >= earlier[1] for earlier, later in zip(found, found[1:], strict=False))
+    finally:
+        stop_node(node)
+        wait_until(lambda: alive(head) == 2, 120)
+
+
 class Assassin(threading.Thread):
     """Sends a signal to whatever worker reads a file, again and again: as the kernel does when memory is short."""
 
@@ -425,7 +473,7 @@ class Assassin(threading.Thread):
         while not self.over.wait(0.01):
             for entry in Path("/proc").glob("[0-9]*"):
                 try:
-                    if not (entry / "cmdline").read_bytes().startswith(b"ray::Hands"):
+                    if not (entry / "cmdline").read_bytes().startswith(b"ray::_work"):
                         continue
                     for link in (entry / "fd").iterdir():
                         number = self.signals.get(os.readlink(link))
@@ -465,6 +513,88 @@ def test_recordings_that_kill_or_stop_their_worker_are_failures_and_all_others_a
     assert filecmp.cmp(local, out, shallow=False)
 
 
+# 2,000 clips, and what may happen meanwhile
+
+
+@pytest.fixture(scope="module")
+def crowd(tiny_model, tmp_path_factory) -> tuple[list[object], Path]:
+    """Words of a command on 2,000 clips, and what the local engine writes."""
+    folder = tmp_path_factory.mktemp("crowd")
+    rng, names = np.random.default_rng(0), [folder / f"{number:04d}.wav" for number in range(2000)]
+    for name in names:
+        soundfile.write(name, (0.1 * rng.standard_normal(4000)).astype(np.float32), 16000)
+    names[1000:1000] = [folder / "missing.wav"]
+    (folder / "list.txt").write_text("\n".join(map(str, names)))
+    words = ["predict", tiny_model, f"@{folder / 'list.txt'}", "--device", "cpu", "--shifts", "4"]
+    local = folder / "local.csv"
+    assert run(*words, "--out", local).returncode == 1
+    return words, local
+
+
+def at_work(shards: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a command has written so many shards, and is not at its end."""
+    wait_until(lambda: len(list(shards.glob("part-*"))) >= count or process.poll() is not None, 200)
+    assert process.poll() is None, process.communicate()
+
+
+@needs_ray
+def test_a_node_is_killed_at_work_and_2000_clips_have_the_same_bytes(head, crowd, tmp_path):
+    words, local = crowd
+    out, shards = tmp_path / "ray.csv", tmp_path / "ray.csv.shards"
+    node = start_node(head, joins=True)
+    try:
+        process = start(*words, "--engine", "ray", "--address", head, "--cluster", "shard=40", "--out", out)
+        at_work(shards / "shards", 8, process)
+        kill_node(node)
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == 1 and "51 shards (51 written now), 1 failed" in said, said
+        assert filecmp.cmp(local, out, shallow=False)
+    finally:
+        kill_node(node)
+        wait_until(lambda: alive(head) == 2, 120)
+
+
+@needs_minutes
+def test_a_driver_is_killed_and_the_same_command_continues(head, crowd, tmp_path):
+    words, local = crowd
+    out, shards = tmp_path / "ray.csv", tmp_path / "ray.csv.shards" / "shards"
+    cluster = ["--engine", "ray", "--address", head, "--cluster", "shard=40", "--out", out]
+    process = start(*words, *cluster)
+    at_work(shards, 8, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = run(*words, *cluster)
+    kept = int(re.search(r"(\d+) of 51 shards are there", done.stderr)[1])
+    assert 8 <= kept < 51 and f"51 shards ({51 - kept} written now), 1 failed" in done.stderr, done.stderr
+    assert filecmp.cmp(local, out, shallow=False)
+
+
+@needs_minutes
+def test_a_lost_head_ends_the_command_with_a_message_and_the_same_command_continues(crowd, tmp_path, monkeypatch):
+    for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(32).hex()}.items():
+        monkeypatch.setenv(name, value)
+    words, local = crowd
+    address, out = f"127.0.0.1:{free_port()}", tmp_path / "ray.csv"
+    cluster = ["--engine", "ray", "--address", address, "--cluster", "shard=40", "--out", out]
+    node = start_node(address)
+    try:
+        process = start(*words, *cluster)
+        at_work(tmp_path / "ray.csv.shards" / "shards", 8, process)
+        kill_node(node)
+        killed = time.monotonic()
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 1 and time.monotonic() - killed < 30, said
+        assert f"The head of the cluster at {address} went away" in said.splitlines()[-1], said
+        assert "Traceback" not in said and not out.exists()
+        node = start_node(address)
+        done = run(*words, *cluster)
+        kept = int(re.search(r"(\d+) of 51 shards are there", done.stderr)[1])
+        assert 8 <= kept < 51 and f"({51 - kept} written now), 1 failed" in done.stderr, done.stderr
+        assert filecmp.cmp(local, out, shallow=False)
+    finally:
+        kill_node(node)
+
+
 @needs_minutes
 def test_crossval_gives_the_same_predictions_with_a_fold_a_worker(head, tiny_sounds, tmp_path):
     for name, engine in (("a", ["--workers", "1"]), ("b", ["--engine", "ray", "--address", head])):
@@ -496,7 +626,7 @@ def test_tune_stops_bad_trials_and_continues_after_a_kill(head, tiny_data, tmp_p
     assert "Best of 2 trials on data/val" in done.stdout
     rows = [line.split(",") for line in (folder / "trials.csv").read_text().splitlines()]
     assert rows[0] == ["lr0", "epochs", "top1", "failure"] and len(rows) == 3
-    assert all(row[1] in ("1", "2") and not row[3] for row in rows[1:])  # grace, or all
+    assert all(row[1] in ("1", "2") and not row[3] for row in rows[1:]), rows  # grace, or all
     best = json.loads((folder / "best.json").read_text())
     assert 0.0001 <= best["settings"]["lr0"] <= 0.01 and 0 <= best["top1"] <= 1
     assert before <= {path.parent.name for path in folder.glob("trials/*/args.yaml")}
@@ -518,13 +648,14 @@ ALIVE = """
 import os, sys, ray
 os.environ["RAY_worker_niceness"] = "0"
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-print(sum(node["Alive"] for node in ray.nodes()))
+print("alive:", sum(node["Alive"] for node in ray.nodes()))
 """
 
 
 def alive(address: str) -> int:
     done = subprocess.run([sys.executable, "-c", ALIVE, address], capture_output=True, text=True, timeout=120)
-    return int(done.stdout.split()[-1]) if done.stdout else 0
+    found = re.search(r"alive: (\d+)", done.stdout)  # Ray writes there, too
+    return int(found[1]) if found else 0
 
 
 @needs_minutes
@@ -544,7 +675,6 @@ def test_a_node_that_cannot_work_is_named_before_any_work(what, head, tiny_model
         pytest.skip("needs root and unshare")
     node = start_node(head, joins=True, **more)
     try:
-        wait_until(lambda: alive(head) == 2, 120)
         sound = sorted((tiny_sounds / "audio").glob("*.wav"))[0]
         done = run("predict", tiny_model, sound, "--engine", "ray", "--address", head, "--out", out)
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
@@ -552,7 +682,7 @@ def test_a_node_that_cannot_work_is_named_before_any_work(what, head, tiny_model
         assert not list(out.glob("shards/*"))
     finally:
         stop_node(node)
-        wait_until(lambda: alive(head) == 1, 120)
+        wait_until(lambda: alive(head) == 2, 120)
 
 
 # S3, by a real local server
@@ -568,7 +698,7 @@ def bucket(tmp_path_factory):
     with open(tmp_path_factory.mktemp("s3") / "server.log", "w") as log:
         process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     try:
-        wait_until(lambda: connect.results(f"127.0.0.1:{port}", 0.2), 60)
+        wait_until(lambda: connect.responds(f"127.0.0.1:{port}", 0.2), 60)
         query = f"?endpoint_override=127.0.0.1:{port}&scheme=http&allow_bucket_creation=true"
         yield "s3://sounds", query
     finally:
@@ -580,8 +710,8 @@ FILL = """
 import sys
 from pathlib import Path
 from pyarrow.fs import FileSystem
-from soundsight.cluster.storage import Place
-place = Place(sys.argv[1])
+from soundsight.cluster.storage import Storage
+place = Storage(sys.argv[1])
 FileSystem.from_uri(sys.argv[1].replace("/in?", "?"))[0].create_dir("sounds")
 for path in map(Path, sys.argv[2:]):
     place.write(path.name, path.read_bytes())
@@ -590,8 +720,8 @@ SHARD = """
 import json, sys
 from pyarrow import parquet
 from soundsight.cluster.shards import shard_name
-from soundsight.cluster.storage import Place
-place = Place(sys.argv[1])
+from soundsight.cluster.storage import Storage
+place = Storage(sys.argv[1])
 with place.open(shard_name(0)) as stream:
     print(json.dumps([json.loads(place.read("manifest.json"))["complete"], parquet.read_table(stream).to_pylist()]))
 """

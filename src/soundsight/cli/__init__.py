@@ -12,7 +12,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -52,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _fill_gaps()
     try:
-        with nullcontext() if _is_child() else interrupts.terminable():
+        with interrupts.terminable():
             code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -65,14 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 0
     except KeyboardInterrupt as stop:
-        if not _is_child():
-            print("soundsight: stopped.", file=sys.stderr)
+        print("soundsight: stopped.", file=sys.stderr)
         return 143 if isinstance(stop, interrupts.Terminated) else 130
-    finally:
-        if _is_child():
-            from soundsight.cluster import supervise
-
-            supervise.finished()
 
 
 def _fill_gaps() -> None:
@@ -92,11 +85,6 @@ def _fill_gaps() -> None:
 
         os.environ["HOME"] = tempfile.mkdtemp(prefix="soundsight-home-")
         atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
-
-
-def _is_child() -> bool:
-    """Whether a command of a cluster started this process to do its work; see `cluster.supervise`."""
-    return "SOUNDSIGHT_ENGINE_CHILD" in os.environ
 
 
 def _dispatch(words: list[str]) -> int:
@@ -139,7 +127,7 @@ def _run(command: str, module: ModuleType, words: list[str]) -> int:
 
     usual = warnings.showwarning
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if _is_child() else "always", Renamed)  # a child's parent has told it
+        warnings.simplefilter("always", Renamed)
         warnings.showwarning = show  # type: ignore[assignment]
         return _guarded(run, debug=debug)
 

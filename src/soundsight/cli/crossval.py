@@ -49,9 +49,6 @@ def run(options: CrossvalOptions, given: Given) -> int:
     console.check_arguments(given, crossval)
     cluster = engine.cluster_settings(given)
     if cluster.engine == "ray":
-        code = engine.outlive(given, cluster)
-        if code is not None:
-            return code
         dataset = replace(dataset, root=os.path.abspath(dataset.root), cache=os.path.abspath(dataset.cache))
         read, write = [dataset.root], [dataset.cache, os.path.abspath("runs/crossval")]
         with engine.joined(cluster, read=read, write=write) as joined:

@@ -40,10 +40,7 @@ def run(options: EmbedOptions, given: Given) -> int:
     if cluster.engine == "ray":
         from soundsight.cluster.gather import gather_vectors
 
-        code = engine.outlive(given, cluster)
-        if code is not None:
-            return code
-        return engine.answer(given, cluster, source_arguments(options), make_options(options), gather_vectors)
+        return engine.predict(given, cluster, source_arguments(options), make_options(options), gather_vectors)
     console.check_ending(options.out, ".parquet", "")
     sources = list_sources(source_arguments(options), options.raw)
     how = make_options(options, steady=len(sources) > 1)

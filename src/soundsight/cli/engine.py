@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from soundsight import __version__, files
 from soundsight import config as settings
-from soundsight import files
 from soundsight.cli import console, outputs
 from soundsight.config import ClusterConfig
 from soundsight.config.files import find_config
@@ -23,6 +22,7 @@ from soundsight.errors import ConfigError, Renamed
 if TYPE_CHECKING:
     from soundsight.cluster.connect import Cluster
     from soundsight.cluster.listing import Listing
+    from soundsight.cluster.predictions import Worker
     from soundsight.cluster.shards import Shards
     from soundsight.inference import Options
     from soundsight.parallel import Run
@@ -42,37 +42,19 @@ def cluster_settings(given: Any) -> ClusterConfig:
             overrides[key] = yaml_value(value, key)
         else:
             file = word
-    return settings.load(ClusterConfig, find_config(file), {**overrides, **given.of(ClusterConfig)})
-
-
-def outlive(arguments: Any, config: ClusterConfig) -> int | None:
-    """Run the command in a child process that may end with the cluster's head; its exit code.
-
-    Returns:
-        `None` in the child itself, which does the work.
-
-    Raises:
-        ConfigError: Ray is not installed, or the address is not understood.
-    """
-    from soundsight.cluster import connect, supervise
-
-    if supervise.is_child():
-        supervise.follow_parent()
-        return None
-    if importlib.util.find_spec("ray") is None:
-        connect.load_ray()  # says what to install
-    connect.find_address(config)
-    return supervise.supervise(arguments.words, config, console.status)
+    config = settings.load(ClusterConfig, find_config(file), {**overrides, **given.of(ClusterConfig)})
+    if config.in_flight is not None:
+        text = f"in_flight={config.in_flight} has no effect any more: Ray gives out the tasks. Leave it out."
+        warnings.warn(text, Renamed, stacklevel=2)
+    return config
 
 
 @contextmanager
-def joined(
-    config: ClusterConfig, *, read: list[str] | None = None, write: list[str] | None = None
-) -> Iterator[Cluster]:
+def joined(config: ClusterConfig, *, read: list[str], write: list[str]) -> Iterator[Cluster]:
     """A cluster whose nodes see what they must."""
-    from soundsight.cluster.connect import Needs, connect
+    from soundsight.cluster.connect import connect
 
-    cluster = connect(config, Needs(tuple(read or ()), tuple(write or ()), os.getcwd()))
+    cluster = connect(config, read=read, write=write)
     try:
         yield cluster
     finally:
@@ -81,14 +63,12 @@ def joined(
 
 def runner(cluster: Cluster, config: ClusterConfig, **more: Any) -> Run:
     """What gives out work to the cluster as `parallel.run` does to processes."""
-    from functools import partial
+    from soundsight.cluster import tasks
 
-    from soundsight.cluster import mapping
-
-    return partial(mapping.run, cluster=cluster, config=config, say=console.status, **more)
+    return partial(tasks.run, cluster=cluster, config=config, **more)
 
 
-def answer(
+def predict(
     arguments: Any,
     config: ClusterConfig,
     words: list[str],
@@ -102,86 +82,81 @@ def answer(
         arguments: Of either command.
         config: The cluster.
         words: What names the recordings; `@FILE` is a list.
-        options: How to listen.
+        options: Of prediction.
         gather: Writes all shards into one file.
-        more: Other fields of `Work`.
+        more: Other fields of `Worker` that decide the predictions.
     """
-    from soundsight.cluster.answers import Work
+    from soundsight.cluster.connect import load_ray
     from soundsight.cluster.listing import write_listing
-    from soundsight.cluster.shards import Shards
-    from soundsight.cluster.storage import Place, is_address
+    from soundsight.cluster.predictions import Worker
+    from soundsight.cluster.shards import FAILURES, Shards
+    from soundsight.cluster.storage import Storage
     from soundsight.inference.formats.base import load_pyarrow, writing
     from soundsight.inference.options import GPU_BATCH
 
+    load_ray(config)
     load_pyarrow()
     if "-" in words:
         raise ConfigError("Standard input cannot be read by a cluster; name files, folders or a list @FILE.")
-    out, one_file = _places(arguments.out)
-    made = outputs.VECTORS if arguments.words[0] == "embed" else outputs.predictions()
+    out, one_file = _destination(arguments.out)
+    command = arguments.words[0]
+    made = outputs.VECTORS if command == "embed" else outputs.predictions()
     inputs = [arguments.model, *(word.removeprefix("@") for word in words)]
+    rule: dict[str, Any] = {"inputs": inputs, "overwrite": arguments.overwrite}
     if one_file:  # before all work
-        files.check_output(arguments.out, made, inputs=inputs, overwrite=arguments.overwrite)
-    with tempfile.TemporaryDirectory(prefix="soundsight-") as folder:
-        listed = write_listing(words, Path(folder, "sources.txt"))
+        files.check_output(arguments.out, made, **rule)
+    spectrogram = None
+    if arguments.spectrogram:
+        spectrogram = settings.load(settings.SpectrogramConfig, find_config(arguments.spectrogram))
+    with files.scratch() as folder:
+        listed = write_listing(words, folder / "sources.txt")
         options = replace(options, steady=listed.count > 1)
-        command = str(arguments.words[0])
-        supplied = _supplied(arguments)
         more["runtime"] = arguments.runtime
-        work = Work(command, arguments.model, out, "", options, **more)
-        work = replace(work, device=arguments.device, trust=arguments.trust_checkpoint, threads=config.cpus)
-        work = replace(work, spectrogram=supplied)
-        what = {"command": command, "model": _model_mark(arguments.model), "options": asdict(options), **more}
-        what |= {"spectrogram": settings.to_dict(supplied) if supplied else None, "version": _version()}
-        store = Shards(
-            Place(out), listed, config.shard or min(500, max(options.batch or GPU_BATCH, -(-listed.count // 64))), what
-        )
-        work = replace(work, fingerprint=store.fingerprint)
-        totals = _work(store, work, config, listed, arguments.model)
+        what = {"command": command, "model": _digest(arguments.model), "options": asdict(options), **more}
+        what |= {"spectrogram": settings.to_dict(spectrogram) if spectrogram else None, "version": __version__}
+        size = config.shard or min(500, max(options.batch or GPU_BATCH, -(-listed.count // 64)))
+        store = Shards(Storage(out), listed, size, what)
+        how = {"device": arguments.device, "trust": arguments.trust_checkpoint, "threads": config.cpus}
+        worker = Worker(command, arguments.model, out, options, store.job, spectrogram=spectrogram, **how, **more)
+        written = _run(store, worker, config, listed)
+        totals = store.finish()
         if one_file:
-            claim = files.claimed([arguments.out], made, inputs=inputs, overwrite=arguments.overwrite)
-            with claim, writing(Path(arguments.out)) as stream:
+            with files.claimed([arguments.out], made, **rule), writing(Path(arguments.out)) as stream:
                 gather(store, stream)
         failures = list(zip(range(10), store.failures(), strict=False))
     console.status(
-        f"{totals['sources']} recordings, {totals['rows']} rows in {totals['shards']} shards ({totals['written']} "
-        f"written now), {totals['failures']} failed: {arguments.out}"
+        f"{totals['sources']} recordings, {totals['rows']} rows in {totals['shards']} shards ({written} written now), "
+        f"{totals['failures']} failed: {arguments.out}"
     )
     for _, (_, reason) in failures:
         console.status(f"  failed: {reason}")
-    if totals["failures"]:
-        where = f"{out}/failures.csv" if not is_address(out) else Place(out).path("failures.csv")
-        console.status(f"soundsight: {totals['failures']} of {listed.count} recordings could not be read; see {where}.")
-    return 1 if totals["failures"] else 0
+    if not failures:
+        return 0
+    where = Storage(out).path(FAILURES)
+    console.status(f"soundsight: {totals['failures']} of {listed.count} recordings could not be read; see {where}.")
+    return 1
 
 
-def _work(store: Shards, work: Any, config: ClusterConfig, listed: Listing, model: str) -> dict[str, Any]:
-    """Have the cluster answer what is missing; the totals."""
-    from soundsight.cluster import answers
-
-    if len(store.done) == store.count:  # nothing is left to ask for
-        return {**store.finish(), "written": 0, "lost_workers": 0}
-    first = listed.first()
-    read = [first] if _there(first) else []
-    if Path(model).is_dir():
-        read.append(str(model))
-    with joined(config, read=read, write=[work.place]) as cluster, console.progress_bar("answering", "shards") as show:
-        if Path(model).is_file():
-            work = replace(work, content=cluster.ray.put(Path(model).read_bytes()))
-        if store.done:
-            console.status(f"{len(store.done)} of {store.count} shards are there from a former run.")
-        return answers.answer(cluster, work, store, config, say=console.status, progress=show)
-
-
-def _there(source: str) -> bool:
+def _run(store: Shards, worker: Worker, config: ClusterConfig, listed: Listing) -> int:
+    """Have the cluster make what is missing; how many shards that was."""
+    from soundsight.cluster import predictions
     from soundsight.cluster.storage import exists
 
-    try:
-        return exists(source)
-    except (ConfigError, ValueError):
-        return False
+    if len(store.done) == store.count:  # nothing is left to ask for
+        return 0
+    read = [worker.model] if Path(worker.model).is_dir() else []
+    with suppress(ConfigError, ValueError):  # a first recording that is not there is a failure like others
+        first = next(listed.chunks(1))[0]
+        read += [first] if exists(first) else []
+    if Path(worker.model).is_file():
+        worker = replace(worker, content=Path(worker.model).read_bytes())
+    with joined(config, read=read, write=[worker.out]) as cluster, console.progress_bar("predicting", "shards") as show:
+        if store.done:
+            console.status(f"{len(store.done)} of {store.count} shards are there from a former run.")
+        return predictions.predict(cluster, worker, store, config, progress=show)
 
 
-def _places(out: str | None) -> tuple[str, bool]:
+def _destination(out: str | None) -> tuple[str, bool]:
     """The folder of the shards, and whether they are put into one file at the end."""
     from soundsight.cluster.storage import is_address
 
@@ -198,14 +173,8 @@ def _places(out: str | None) -> tuple[str, bool]:
     return os.path.abspath(out), False
 
 
-def _supplied(arguments: Any) -> settings.SpectrogramConfig | None:
-    if not arguments.spectrogram:
-        return None
-    return settings.load(settings.SpectrogramConfig, find_config(arguments.spectrogram))
-
-
-def _model_mark(model: str) -> str:
-    """What tells one model from another: the SHA-256 of its files."""
+def _digest(model: str) -> str:
+    """The SHA-256 of a model's files."""
     from soundsight.backend.checkpoint import require_file
 
     require_file(model)
@@ -214,9 +183,3 @@ def _model_mark(model: str) -> str:
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _version() -> str:
-    from soundsight import __version__
-
-    return __version__

@@ -88,15 +88,12 @@ def run_on_cluster(options: PredictOptions, given: Given, cluster: ClusterConfig
 
     if options.with_:
         raise ConfigError("The engine ray predicts with one model; leave --with out, or use the local engine.")
-    code = engine.outlive(given, cluster)
-    if code is not None:
-        return code
     if options.timeline or (options.format and chosen not in SHARDED):
         raise ConfigError(
             f"The engine ray writes {', '.join(SHARDED)}, and no timelines; use the local engine for them."
         )
     top_k = options.top_k or 1
-    return engine.answer(
+    return engine.predict(
         given,
         cluster,
         source_arguments(options),

@@ -54,9 +54,6 @@ def run(options: PrepareOptions, given: Given) -> int:
         stack.enter_context(outputs.claimed(options, galleries, outputs.figure(outputs.GALLERY), inputs))
         run = parallel.run
         if cluster.engine == "ray":
-            code = engine.outlive(given, cluster)
-            if code is not None:
-                return code
             config = replace(config, root=os.path.abspath(config.root), cache=os.path.abspath(config.cache))
             joined = stack.enter_context(engine.joined(cluster, read=[config.root], write=[config.cache]))
             run = engine.runner(joined, cluster)

@@ -27,9 +27,6 @@ EXAMPLES = [
 def run(options: TuneOptions, given: Given) -> int:
     """Tune."""
     cluster = replace(engine.cluster_settings(given), engine="ray")
-    code = engine.outlive(given, cluster)
-    if code is not None:
-        return code
     from soundsight.cluster.tune import SPACE, parse_space, tune
     from soundsight.evaluation.train import train
 
@@ -54,8 +51,9 @@ def run(options: TuneOptions, given: Given) -> int:
             trials=options.trials,
             grace=options.grace,
             seed=options.seed,
-            say=console.status,
         )
+    former = f"{folder} is continued: " if done.continued else ""
+    console.status(f"{former}{done.trials} trials, {done.failed} failed; the table is {done.table}.")
     best = " ".join(
         f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in done.best.items()
     )

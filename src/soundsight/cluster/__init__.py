@@ -1,6 +1,5 @@
-"""Several machines: the same work as on one, given out by Ray. The only room that imports Ray.
+"""The same work as on one machine, as Ray tasks on several. The only package that imports Ray.
 
-`connect` finds a cluster, `probe` checks its nodes, `pool` keeps a worker on each core or GPU and a bounded number
-of jobs in flight, `listing` and `storage` hold what goes in and out, `shards` writes answers exactly once,
-`supervise` outlives the head of the cluster. Importing this room loads neither Ray nor PyArrow.
+`connect` joins a cluster, `nodes` checks its nodes, `tasks` applies a function to many items there; `listing`,
+`storage`, `shards` and `gather` hold what goes in and out of `predictions`. Importing this package loads no Ray.
 """

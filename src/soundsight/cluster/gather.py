@@ -18,7 +18,7 @@ SHARDED = tuple(name for name, writer in FORMATS.items() if writer.sharded)
 
 @dataclass(frozen=True)
 class _Rows:
-    """A window as it was written: what writers ask a `Window` for."""
+    """A segment as it was written: what writers ask a `Prediction` for."""
 
     recording: str
     ranked: list[dict[str, Any]]
@@ -28,13 +28,13 @@ class _Rows:
 
 
 def gather_predictions(store: Shards, stream: IO[bytes], chosen: str, top_k: int) -> None:
-    """Write the answers of all shards, in the order of the list.
+    """Write the predictions of all shards, in the order of the list.
 
     Args:
         store: A finished job.
         stream: Where to.
         chosen: One of `SHARDED`.
-        top_k: Ranks a window.
+        top_k: Ranks per segment.
 
     Raises:
         ConfigError: The format is another one, or a shard cannot be read.
@@ -42,8 +42,18 @@ def gather_predictions(store: Shards, stream: IO[bytes], chosen: str, top_k: int
     if chosen not in SHARDED:
         raise ConfigError(f"Format {chosen} is not written by the engine ray; {', '.join(SHARDED)} are.")
     writer: Any = FORMATS[chosen](stream, Context(top_k))
-    for window in _windows(store):
-        writer.write(window)
+    segment: _Rows | None = None
+    for table in _tables(store):
+        for row in table.to_pylist():
+            row["probability"] = round(float(row["probability"]), 6)  # as it was before it became a float32
+            if row["rank"] > 1 and segment:
+                segment.ranked.append(row)
+                continue
+            if segment:
+                writer.write(segment)
+            segment = _Rows(row["recording"], [row])
+    if segment:
+        writer.write(segment)
     writer.close()
 
 
@@ -57,33 +67,16 @@ def gather_vectors(store: Shards, stream: IO[bytes]) -> None:
             said = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
             model = Model((), said["soundsight.model"], said["soundsight.settings"])
             writer = VectorWriter(stream, model, size=table.schema.field("vector").type.list_size)
-        flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        vectors = np.asarray(flat, np.float32).reshape(table.num_rows, -1) if table.num_rows else flat
-        columns = [table[name].to_pylist() for name in ("recording", "start", "end")]
-        for recording, start, end, vector in zip(*columns, vectors, strict=True):
-            writer.write(Vector(recording, start, end, vector))
+        columns = [table[name].to_pylist() for name in ("recording", "start", "end", "vector")]
+        for recording, start, end, vector in zip(*columns, strict=True):
+            writer.write(Vector(recording, start, end, np.array(vector, np.float32)))
     if writer is not None:
         writer.close()
-
-
-def _windows(store: Shards) -> Iterator[_Rows]:
-    held: _Rows | None = None
-    for table in _tables(store):
-        for row in table.to_pylist():
-            row["probability"] = round(float(row["probability"]), 6)  # as it was before it became a float32
-            if row["rank"] == 1:
-                if held:
-                    yield held
-                held = _Rows(row["recording"], [row])
-            elif held:
-                held.ranked.append(row)
-    if held:
-        yield held
 
 
 def _tables(store: Shards) -> Iterator[Any]:
     from pyarrow import parquet
 
     for index in range(store.count):
-        with store.place.open(shard_name(index)) as stream:
+        with store.storage.open(shard_name(index)) as stream:
             yield parquet.read_table(stream)

@@ -10,20 +10,19 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from soundsight.backend.compat import weights_of
-from soundsight.cluster.connect import Cluster
+from soundsight.cluster.connect import Cluster, gpus_of_task
 from soundsight.config import ClusterConfig
 from soundsight.config.files import find_config, parse_yaml, read_yaml
 from soundsight.errors import ConfigError, SoundsightError
 from soundsight.files import replacing, write_text
 
-Say = Callable[[str], None]
 SPACE = {"lr0": "0.0003..0.003", "weight_decay": "0.001..0.1", "augment.mixup": "0..0.8", "augment.gain_db": "0..12"}
 # Arguments of `train` that a search sets itself, and what to do instead.
 GIVEN = {
@@ -38,13 +37,14 @@ BEST, TABLE, STATE = "best.json", "trials.csv", "settings.json"
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came of a tuning."""
+    """What came of a search."""
 
-    folder: Path
+    table: Path
     best: dict[str, Any]  # settings
     top1: float  # on data/val
     trials: int
     failed: int
+    continued: bool  # a former run's trials
 
 
 def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]:
@@ -112,7 +112,6 @@ def tune(
     trials: int,
     grace: int,
     seed: int,
-    say: Say,
 ) -> Tuned:
     """Search `space`.
 
@@ -125,93 +124,61 @@ def tune(
         trials: Points to try.
         grace: Epochs that every trial gets.
         seed: Of the points.
-        say: Told of progress.
 
     Raises:
-        ConfigError: The folder holds another tuning.
+        ConfigError: The folder holds another search.
         SoundsightError: All trials failed.
     """
     check_points(space, fixed)
-    _environment()
+    # Ray Tune's habits: loggers of its own, another folder, tables on the terminal.
+    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_AIR_NEW_OUTPUT": "0"}
     from ray import tune as ray_tune
-
-    state_of = {"space": dict(space), "fixed": dict(fixed), "files": _contents(fixed), "trials": trials, "seed": seed}
-    text = json.dumps(state_of, sort_keys=True, default=str)
-    state = folder / STATE
-    if state.is_file() and state.read_text(encoding="utf-8") != text:
-        raise ConfigError(f"{folder} holds a tuning of other settings; choose another --name.")
-    write_text(state, text)
-    gpus = _gpus(cluster, config, fixed)
-    there = {**fixed, "device": None if gpus else "cpu"}
-    trainable = ray_tune.with_resources(
-        partial(_trial, fixed=there, folder=str(folder)), {"cpu": config.cpus, "gpu": gpus}
-    )
-    kept = str(folder / "ray")
-    if ray_tune.Tuner.can_restore(kept):
-        say(f"{folder} is continued.")
-        tuner = ray_tune.Tuner.restore(kept, trainable, resume_unfinished=True, restart_errored=True)
-    else:
-        tuner = _new(ray_tune, trainable, space, folder, trials=trials, grace=grace, seed=seed, retries=config.retries)
-    return _summary(tuner.fit(), folder, say)
-
-
-def _contents(fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """What the files behind `fixed` hold: other data or settings under the same names are another tuning."""
-    from soundsight.datasets import manifest
-
-    data = str(fixed.get("data") or "data")
-    contents = {key: read_yaml(find_config(fixed[key])) for key in ("config", "augment") if fixed.get(key)}
-    return contents | {"data": manifest.settings_of(data)}
-
-
-def _new(
-    ray_tune: Any,
-    trainable: Any,
-    space: Mapping[str, tuple[Any, ...]],
-    folder: Path,
-    *,
-    trials: int,
-    grace: int,
-    seed: int,
-    retries: int,
-) -> Any:
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search import BasicVariantGenerator
 
-    makers = {"log": ray_tune.loguniform, "even": ray_tune.uniform, "choice": ray_tune.choice}
-    makers |= {"whole log": ray_tune.lograndint, "whole even": ray_tune.randint}
-    scheduler = ASHAScheduler(time_attr="epoch", max_t=100_000, grace_period=grace, reduction_factor=2)
-    return ray_tune.Tuner(
-        trainable,
-        param_space={key: makers[kind](*bounds) for key, (kind, *bounds) in space.items()},
-        tune_config=ray_tune.TuneConfig(
-            metric="top1",
-            mode="max",
-            num_samples=trials,
-            scheduler=scheduler,
-            search_alg=BasicVariantGenerator(random_state=seed),
-        ),
-        run_config=ray_tune.RunConfig(
-            name="ray",
-            storage_path=str(folder),
-            verbose=0,
-            failure_config=ray_tune.FailureConfig(max_failures=retries),
-        ),
-    )
+    _same_search(folder / STATE, space, fixed, trials, seed)
+    computes = str(fixed.get("device")) != "cpu"
+    resources = {"cpu": config.cpus, "gpu": gpus_of_task(cluster, config) if computes else 0.0}
+    there = {**fixed, "device": None if resources["gpu"] else "cpu"}
+    trainable = ray_tune.with_resources(partial(_trial, fixed=there, folder=str(folder)), resources)
+    kept = str(folder / "ray")
+    continued = ray_tune.Tuner.can_restore(kept)
+    if continued:
+        tuner = ray_tune.Tuner.restore(kept, trainable, resume_unfinished=True, restart_errored=True)
+    else:
+        makers: dict[str, Any] = {"log": ray_tune.loguniform, "even": ray_tune.uniform, "choice": ray_tune.choice}
+        makers |= {"whole log": ray_tune.lograndint, "whole even": ray_tune.randint}
+        tuner = ray_tune.Tuner(
+            trainable,
+            param_space={key: makers[kind](*bounds) for key, (kind, *bounds) in space.items()},
+            tune_config=ray_tune.TuneConfig(
+                metric="top1",
+                mode="max",
+                num_samples=trials,
+                scheduler=ASHAScheduler(time_attr="epoch", max_t=100_000, grace_period=grace, reduction_factor=2),
+                search_alg=BasicVariantGenerator(random_state=seed),
+            ),
+            run_config=ray_tune.RunConfig(
+                name="ray",
+                storage_path=str(folder),
+                verbose=0,
+                failure_config=ray_tune.FailureConfig(max_failures=config.retries),
+            ),
+        )
+    return _summary(tuner.fit(), folder, continued)
 
 
-def _environment() -> None:
-    """Ray Tune's habits that nobody asked for: other loggers, other folders, tables on the terminal."""
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+def _same_search(path: Path, space: Mapping[str, Any], fixed: Mapping[str, Any], trials: int, seed: int) -> None:
+    """Keep what is searched, with what the files behind it hold; raise if a former run of the folder had other."""
+    from soundsight.datasets import manifest
 
-
-def _gpus(cluster: Cluster, config: ClusterConfig, fixed: Mapping[str, Any]) -> float:
-    has = any(node["Resources"].get("GPU", 0) >= 1 for node in cluster.nodes())
-    if str(fixed.get("device")) == "cpu" or not has:
-        return 0.0
-    return 1.0 if config.gpus is None else config.gpus
+    contents = {key: read_yaml(find_config(fixed[key])) for key in ("config", "augment") if fixed.get(key)}
+    contents |= {"data": manifest.settings_of(str(fixed.get("data") or "data"))}
+    record = {"space": dict(space), "fixed": dict(fixed), "files": contents, "trials": trials, "seed": seed}
+    text = json.dumps(record, sort_keys=True, default=str)
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"{path.parent} holds a tuning of other settings; choose another --name.")
+    write_text(path, text)
 
 
 def _trial(point: dict[str, Any], *, fixed: dict[str, Any], folder: str) -> None:
@@ -225,35 +192,32 @@ def _trial(point: dict[str, Any], *, fixed: dict[str, Any], folder: str) -> None
     last = weights_of(Path(folder, "trials", name))
     arguments = {**fixed, **point, "project": str(Path(folder, "trials")), "name": name, "exist_ok": True}
     arguments |= {"val": True, "plots": False}
+    config, augment = arguments.pop("config", None), arguments.pop("augment", "augment.yaml")
     if resumable(last):
         arguments["resume"] = str(last)
+        config = None  # it goes on as it was
 
-    def callback(epoch: int, top1: float) -> None:
+    def report(epoch: int, top1: float) -> None:
         ray_tune.report({"epoch": epoch, "top1": top1})
 
-    config, augment = arguments.pop("config", None), arguments.pop("augment", "augment.yaml")
-    if "resume" in arguments:
-        config = None  # it goes on as it was
-    train(config, augment=augment, calibrate=False, callback=callback, **arguments)
+    train(config, augment=augment, calibrate=False, callback=report, **arguments)
 
 
-def _summary(results: Any, folder: Path, say: Say) -> Tuned:
+def _summary(results: Any, folder: Path, continued: bool) -> Tuned:
     rows = []
     for result in results:
         metrics = result.metrics or {}
-        rows.append({**(result.config or {}), "epochs": metrics.get("epoch", 0), "top1": metrics.get("top1", "")})
-        rows[-1]["failure"] = " ".join(str(result.error).split())[:200] if result.error else ""
-    good = [row for row in rows if row["top1"] != ""]
-    failed = sum(bool(row["failure"]) for row in rows)
+        row = {**(result.config or {}), "epochs": metrics.get("epoch", 0), "top1": metrics.get("top1", "")}
+        rows.append(row | {"failure": " ".join(str(result.error).split())[:200] if result.error else ""})
     rows.sort(key=lambda row: -(row["top1"] or -1))
     with replacing(folder / TABLE) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    if not good:
+    best = {key: value for key, value in rows[0].items() if key not in ("epochs", "top1", "failure")}
+    if rows[0]["top1"] == "":
         reason = rows[0]["failure"] or "no reason was given"
         raise SoundsightError(f"All {len(rows)} trials failed, the first with: {reason}")
-    best = {key: value for key, value in rows[0].items() if key not in ("epochs", "top1", "failure")}
     write_text(folder / BEST, json.dumps({"settings": best, "top1": rows[0]["top1"]}, indent=1) + "\n")
-    say(f"{len(rows)} trials, {failed} failed; the table is {folder / TABLE}.")
-    return Tuned(folder, best, float(rows[0]["top1"]), len(rows), failed)
+    failed = sum(bool(row["failure"]) for row in rows)
+    return Tuned(folder / TABLE, best, float(rows[0]["top1"]), len(rows), failed, continued)

@@ -274,13 +274,13 @@ class ClusterConfig:
 
     engine: Literal["local", "ray"] = option("local", "this machine alone, or a Ray cluster")
     address: Text | None = option(None, "HOST:PORT of the head; none: RAY_ADDRESS, or a Ray on this machine alone")
-    cpus: Whole = option(1, "cores of one worker", 1, 1024)
-    gpus: Real | None = option(None, "of one worker that computes; none: 1 on nodes that have GPUs", 0, 16)
-    in_flight: Whole = option(2, "jobs that a worker holds: one to work on, the others waiting", 1, 64)
+    cpus: Whole = option(1, "cores of one task", 1, 1024)
+    gpus: Real | None = option(None, "of one task that computes; none: 1 on nodes that have GPUs", 0, 16)
+    in_flight: Whole | None = option(None, "without effect since 0.2: Ray gives out the tasks", 1, 64)
     shard: Whole | None = option(None, "recordings in one file of predictions; none: a 64th, at most 500", 1, 10**6)
-    retries: Whole = option(3, "lost workers of a job before its recordings are tried one by one", 0, 100)
-    job_seconds: Real = option(3600.0, "a job that takes longer hangs, and costs its worker", 1, 864_000)
-    wait_seconds: Real = option(300.0, "how long to wait for a head, or for nodes, that went away", 0, 86400)
+    retries: Whole = option(3, "lost workers of a task before its recordings are tried one by one", 0, 100)
+    job_seconds: Real = option(3600.0, "a task that takes longer hangs, and is cancelled", 1, 864_000)
+    wait_seconds: Real = option(300.0, "how long to wait for a free core, or for nodes that went away", 0, 86400)
 
 
 def load(cls: type[T], path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> T:
