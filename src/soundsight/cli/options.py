@@ -82,7 +82,7 @@ class Setting:
 class Given:
     """What was typed, by whose setting it is."""
 
-    words: list[str]  # the command and its arguments, for one that starts itself again
+    words: list[str]  # the command and its arguments
     values: dict[type, dict[str, Any]] = field(default_factory=dict)  # of each settings class, by dotted key
     rest: dict[str, Any] = field(default_factory=dict)  # keys that are passed on, such as training arguments
 
