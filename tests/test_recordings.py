@@ -188,6 +188,8 @@ def test_flac_that_holds_more_than_its_header_tells_is_read_whole(tmp_path: Path
         np.testing.assert_allclose(found, sound(), atol=1e-4)
         assert ("holds 3.000 s, but its header announces 1.000 s" in failure) == (seconds == 1)
     assert audio.probe(path).frames == 3 * RATE
+    path.write_bytes(written("FLAC") + written("FLAC", seconds=0.5))
+    assert len(read(path)[0]) == audio.probe(path).frames == 3.5 * RATE and not read(path)[1]
 
 
 def variable_mp3(seconds: float) -> bytes:
@@ -589,3 +591,28 @@ def test_prepare_decodes_a_recording_once_for_all_its_clips(tmp_path: Path, monk
     for kind in (".flac", ".ogg", ".mp3"):  # by one worker
         assert sum(kind in chunk for chunk in told) == 1
     assert sum(".wav" in chunk for chunk in told) > 1
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "W64", "VOC"])
+def test_what_players_and_recorders_hang_on_is_no_sound_and_no_damage(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a"
+    for after in (b"TAG" + b"x" * 125, bytes(5000)):
+        path.write_bytes(written(kind) + after)
+        found, failure = read(path)
+        assert not failure and len(found) == 3 * RATE
+    assert not from_pipe(written(kind) + after)[1]
+
+
+@pytest.mark.parametrize("kind", ["OGG", "WAV", "AIFF", "AU", "CAF"])
+def test_what_a_pipe_lacks_or_holds_beyond_its_header_is_told(kind: str) -> None:
+    data = bytearray(written(kind))
+    if kind == "OGG":
+        assert "is cut off" in from_pipe(bytes(data[: len(data) // 2]))[1]
+        data[len(data) // 2 : len(data) // 2 + 500] = bytes(500)
+        assert "is damaged at byte" in from_pipe(bytes(data))[1]
+        return
+    at = {"AU": 8, "AIFF": data.find(b"SSND") + 4}.get(kind, data.find(b"data") + 4)
+    width, order = (8 if kind == "CAF" else 4), ("little" if kind == "WAV" else "big")
+    data[at : at + width] = RATE.to_bytes(width, order)
+    found, failure = from_pipe(bytes(data))
+    assert RATE / 2 - 8 <= len(found) <= RATE / 2 and "holds more than its header announces" in failure

@@ -1,5 +1,6 @@
 """Training: three doors with the same arguments, preprocessing in every checkpoint, one sentence for what is wrong."""
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -9,6 +10,7 @@ import re
 import runpy
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +102,8 @@ def test_a_training_says_little_and_its_matrix_has_true_rows(tiny_data, tmp_path
     for rare in (data / "val" / "rain").glob("*.png"):
         rare.unlink()
     command = [sys.executable, "-m", "soundsight", "train", *words({**QUICK, "plots": True, "epochs": 2}), "workers=0"]
-    environment = {k: v for k, v in os.environ.items() if k != "YOLO_CONFIG_DIR"}
+    hidden = ("YOLO_CONFIG_DIR", "PYTEST_CURRENT_TEST")  # under pytest, Ultralytics writes no events
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
     environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -116,6 +119,25 @@ def test_a_training_says_little_and_its_matrix_has_true_rows(tiny_data, tmp_path
     else:
         assert list(run.glob("events.out.tfevents*"))
     assert (run / "confusion_matrix.png").is_file()
+
+
+def test_a_training_on_a_terminal_shows_a_bar(tiny_data, tmp_path):
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    command = [sys.executable, "-m", "soundsight", "train", *words({**QUICK, "data": tiny_data}), "workers=0"]
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 120, 0, 0))
+    environment = {**os.environ, "TQDM_MININTERVAL": "0", "SOUNDSIGHT_CACHE": str(tmp_path / "first use")}
+    environment.pop("YOLO_CONFIG_DIR", None)
+    with subprocess.Popen(command, cwd=tmp_path, stderr=theirs, stdout=theirs, env=environment) as process:
+        os.close(theirs)
+        seen = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while more := os.read(ours, 4096):
+                seen += more
+    os.close(ours)
+    assert process.returncode == 0, seen
+    assert b"3/3 [" in seen and b" batches/s" in seen and b"epoch 1/1: loss" in seen
+    assert b"Ultralytics Settings" not in seen and b"GPU_mem" not in seen
 
 
 def test_trainings_follow_and_contain_one_another_in_one_process(tiny_data, tmp_path):

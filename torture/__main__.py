@@ -30,6 +30,7 @@ def main() -> int:
 
     parts = {
         "recordings": ["--cases", part(20_000), "--seed", "1"],
+        "containers": [],
         "names": [],
         "files": [],
         "strangers": ["--cases", part(200)],

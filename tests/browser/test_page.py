@@ -52,6 +52,19 @@ def test_a_file_is_answered(visit, clip, tiny_model):
     assert "clip.wav, 1.0 s" in page.inner_text("#recording")
 
 
+def test_the_damage_of_a_recording_is_shown_beside_what_is_predicted(visit, clip, tmp_path):
+    half = tmp_path / "half.wav"
+    half.write_bytes(clip.read_bytes()[:20_000])
+    page = visit(viewport=DESK)
+    page.set_input_files("#file", half)
+    page.wait_for_selector(ANSWERED)
+    assert page.is_visible("#damage") and "is cut off" in page.inner_text("#damage")
+    assert page.inner_text("#label")
+    page.set_input_files("#file", clip)
+    until(page, "document.querySelector('#recording').textContent.includes('clip.wav')")
+    assert not page.is_visible("#damage")
+
+
 def test_the_reasons_are_shown_and_hidden(visit, clip):
     page = visit(viewport=DESK)
     page.set_input_files("#file", clip)
@@ -246,7 +259,11 @@ def test_the_report_opens_from_disk(visit, tmp_path, tiny_model, tiny_sounds, ti
     for column, value in {"predicted": wrong, "probability": "0.900000", "rank": "2", "correct": "false"}.items():
         first[header.index(column)] = value
     (folder / "predictions.csv").write_text("\n".join([text[0], ",".join(first), *text[2:]]) + "\n", encoding="utf-8")
-    page = visit(report(folder, root=tiny_sounds, device="cpu").as_uri(), viewport=DESK)
+    address = report(folder, root=tiny_sounds, device="cpu").as_uri()
+    for width in (375, 320):
+        page = visit(address, viewport={"width": width, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page = visit(address, viewport=DESK)
     assert inked(page, "#matrix") > 3
     page.click("#classes thead button >> nth=4")
     assert page.get_attribute("#classes thead th:nth-child(5)", "aria-sort") == "descending"

@@ -92,7 +92,9 @@ def known(head: bytes) -> bool:
 
 
 def _is_other(head: bytes) -> bool:
-    return head.startswith(_OTHERS) or head.startswith(_BOXES, 4) or is_adts(head)
+    return (
+        head.startswith(_OTHERS) or (head[:1] == head[188:189] == b"G") or head.startswith(_BOXES, 4) or is_adts(head)
+    )
 
 
 def streams(head: bytes) -> bool:
@@ -295,7 +297,8 @@ def _compare(file: IO[bytes], size: int, found: Samples, head: bytes) -> Content
     wrapped = end + (size - end) // found.wraps_at * found.wraps_at
     for whole in (wrapped, end):  # a file of silence, too, may be longer than its size can tell
         if _closes(file, whole, size, head):
-            own = whole != end or head.startswith(b"BW64")  # which libsndfile does not know
+            # What libsndfile does not know, or reads up to the end of the file.
+            own = whole != end or head.startswith(b"BW64") or (whole < size and head.startswith((b"riff", b"Crea")))
             return Contents(
                 (Part(found.start, whole, raw=found.raw),) if own and found.raw else (), other=own and not found.raw
             )

@@ -7,7 +7,6 @@ others use.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 import struct
@@ -25,7 +24,7 @@ import numpy.typing as npt
 import soundfile
 
 from soundsight.audio import container, ffmpeg
-from soundsight.audio.packed import HEAD, Contents, Part, after_tag
+from soundsight.audio.packed import HEAD, TAGS, Contents, Part
 from soundsight.errors import AudioError
 
 Waveform = npt.NDArray[np.float32]
@@ -40,10 +39,8 @@ MAX_SPOOL = 8 << 30  # bytes of standard input that are kept on disk, where the 
 _UNKNOWN = 1 << 62  # frames that libsndfile reports where it does not know
 _NO_MORE = 39  # libsndfile's number for the end of a FLAC of unknown length
 _MP3_PADDING = 2304  # samples that a decoder of MP3 may leave out at the end
-# Where another recording begins in a pipe: the first page of a link, or the frame of an encoder of MP3.
-_ANOTHER = re.compile(rb"OggS\0[\2\6]|\xff[\xe2-\xff][\x10-\xef].(?:..)?\0{9,32}(?:Xing|Info)", re.DOTALL)
-_LONGEST_START = 64  # bytes that tell it
 _GOES_ON = "goes on with another recording, which is not read from a pipe; name the file"
+_MORE = "holds more than its header announces, which is not read from a pipe; name the file"
 # Whole numbers, each of its own bytes: any place can be sought, and no value is no number.
 _EXACT = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"})
 _PACKED = frozenset({"FLAC", "OGG", "MP3", "SDS"})  # formats whose subtypes may be called so all the same
@@ -286,22 +283,28 @@ def _open_pipe(descriptor: int, raw_rate: int | None) -> Iterator[Stream]:
             file = stack.enter_context(soundfile.SoundFile(descriptor, closefd=False, **found.raw))
             most = None if found.announced is None else found.announced // container.width(found.raw)
             info = AudioInfo(file.samplerate, file.channels, 0, f"{file.format}/{file.subtype}")
-            yield Stream(name, [lambda: file], _check(info, name), most=most)
+            lost = str if most is None else partial(_beyond, descriptor)
+            yield Stream(name, [lambda: file], _check(info, name), lost=lost, most=most)
             return
         if pipe.data.startswith(b"OggS") or container.streams(pipe.data):
-            file, rest = stack.enter_context(_replayed(pipe, name))
+            spool: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+            file, drain = stack.enter_context(_replayed(pipe, name, spool))
             info = AudioInfo(file.samplerate, file.channels, 0, f"{file.format}/{file.subtype}")
             most, damage = None if file.frames >= _UNKNOWN else file.frames, list[str]()
 
             def parts() -> Iterator[Callable[[], soundfile.SoundFile]]:
                 yield lambda: file
-                following, left = rest()
-                damage.append(_GOES_ON if left >= 1 << 12 else "")
-                if following:
-                    spool = _spooled(stack, descriptor, following)
-                    contents = container.look(spool)
-                    damage.append(contents.damage)
-                    yield from (partial(_part, spool, None, part) for part in contents.parts or (None,))
+                drain()
+                contents = container.look(spool)
+                damage.append(contents.damage)
+                with (
+                    suppress(*_OPENING_ERRORS),
+                    _part(spool, None, contents.parts[0] if contents.parts else None) as own,
+                ):
+                    if most is not None and most + _MP3_PADDING < own.frames < _UNKNOWN:
+                        damage.append(_GOES_ON)
+                if file.format != "MP3" or most is not None:  # else it was decoded through all of them
+                    yield from (partial(_part, spool, None, part) for part in contents.parts[1:])
 
             yield Stream(name, parts(), _check(info, name), lost=lambda: "".join(damage), most=most)
             return
@@ -322,41 +325,36 @@ def _spooled(stack: ExitStack, descriptor: int, data: bytes) -> IO[bytes]:
     return spool
 
 
+def _beyond(descriptor: int) -> str:
+    """What is wrong with what follows the samples that a header announces in a pipe."""
+    rest = os.read(descriptor, 1 << 16).lstrip(b"\0")
+    return "" if not rest or rest.startswith(TAGS) or rest[:4].strip().isalnum() else _MORE
+
+
 @contextmanager
-def _replayed(pipe: _Pipe, name: str) -> Iterator[tuple[soundfile.SoundFile, Callable[[], tuple[bytes, int]]]]:
-    """A pipe with what was read of it already, up to where another recording begins.
+def _replayed(pipe: _Pipe, name: str, spool: IO[bytes]) -> Iterator[tuple[soundfile.SoundFile, Callable[[], None]]]:
+    """A pipe with what was read of it already, all of which is also kept in `spool`, up to `MAX_SPOOL`.
 
     Yields:
-        The first recording, and a function for its end: the first bytes of the next one, and how many bytes of
-        this one are left.
+        The recording as it comes, and a function that waits for the end of the pipe.
     """
     reader, writer = os.pipe()
-    following = [b""]
 
     def pump() -> None:
-        data = pipe.data
-        first = after_tag(data) + 1  # where another one may begin, seen from what is not sent yet
+        more = pipe.data
         with suppress(OSError), open(writer, "wb", buffering=0) as target:
-            while more := os.read(pipe.descriptor, 1 << 16):
-                data += more
-                if found := _ANOTHER.search(data, max(0, first)):
-                    following[0], data = data[found.start() :], data[: found.start()]
-                    break
-                if len(data) > _LONGEST_START:
-                    target.write(data[:-_LONGEST_START])
-                    first -= len(data) - _LONGEST_START
-                    data = data[-_LONGEST_START:]
-            target.write(data)
+            while more:
+                spool.write(more if spool.tell() < MAX_SPOOL else b"")
+                target.write(more)
+                more = os.read(pipe.descriptor, 1 << 16)
 
     thread = threading.Thread(target=pump, name="soundsight-pipe", daemon=True)
     thread.start()
 
-    def rest() -> tuple[bytes, int]:
-        left = 0
-        while more := os.read(reader, 1 << 16):
-            left += len(more.strip(b"\0"))
+    def drain() -> None:
+        while os.read(reader, 1 << 16):
+            pass
         thread.join()
-        return following[0], left
 
     try:
         try:
@@ -364,7 +362,7 @@ def _replayed(pipe: _Pipe, name: str) -> Iterator[tuple[soundfile.SoundFile, Cal
         except _OPENING_ERRORS as error:
             raise _unreadable(name, None, error) from error
         with file:
-            yield file, rest
+            yield file, drain
     finally:
         os.close(reader)
 

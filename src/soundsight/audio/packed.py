@@ -9,9 +9,10 @@ import re
 import zlib
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import IO, Any
 
-HEAD = 64  # bytes that tell what a file is
+HEAD = 192  # bytes that tell what a file is
 TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")  # text that players hang on, whatever the container
 
 
@@ -204,21 +205,14 @@ def _after_tags(file: IO[bytes], at: int) -> int:
     """The first byte after the tags that begin here."""
     while True:
         head = _peek(file, at)
-        if after := after_tag(head):
-            at += after
+        if head.startswith(b"ID3") and len(head) >= 10:
+            at += 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
         elif head.startswith(b"TAG"):
             at += 128
         elif head.startswith(b"APETAGEX") and len(head) >= 16:
             at += 32 * bool(head[23] & 0x20) + int.from_bytes(head[12:16], "little")
         else:
             return at
-
-
-def after_tag(head: bytes) -> int:
-    """The first byte after the ID3 tag that a file begins with; 0 if it begins with none."""
-    if not head.startswith(b"ID3") or len(head) < 10:
-        return 0
-    return 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
 def _resume(file: IO[bytes], at: int, size: int) -> int:
@@ -271,18 +265,34 @@ def flac(file: IO[bytes], size: int) -> Contents:
     head = file.read(26)
     if len(head) < 26 or head[4] & 127:
         return Contents()
+    starts = [0]
+    for at in range(0, size, 1 << 20):
+        file.seek(at)
+        block = file.read((1 << 20) + 7)
+        starts += [at + found.start() for found in re.finditer(b"fLaC\0\0\0\x22", block) if at + found.start()]
+    if len(starts) > 1:  # joined
+        return Contents(tuple(Part(start, end) for start, end in pairwise([*starts, size])))
     rate, announced = int.from_bytes(head[18:21], "big") >> 4, int.from_bytes(head[21:26], "big") & (1 << 36) - 1
     largest = int.from_bytes(head[15:18], "big") or 1 << 20  # bytes of a frame
-    file.seek(max(0, size - 2 * largest))
-    tail = file.read()
+    file.seek(max(0, size - 2 * largest - (1 << 16)))
+    whole = tail = file.read()
+    if tail[-128:-125] == b"TAG":
+        tail = tail[:-128]
+    zeros = len(tail) - len(tail.rstrip(b"\0"))
+    tail = (
+        tail[:-zeros] if zeros > 16 else tail
+    )  # what a recorder fills up with; of a frame, few bytes are 0 at its end
     for found in reversed(list(_FLAC_FRAME.finditer(tail)) if announced and rate else []):
         end = _flac_frame_end(tail[found.start() :], int.from_bytes(head[8:10], "big"))
         if end == announced:
+            for own in range(3 if len(tail) < len(whole) else 0):
+                if not _sum(tail[found.start() :] + bytes(own), 0x8005, 16):
+                    return Contents((Part(0, size - len(whole) + len(tail) + own),))
             break
         if end > announced and not _sum(tail[found.start() :], 0x8005, 16):
             total = (int.from_bytes(head[21:26], "big") - announced + end).to_bytes(5, "big")
             damage = f"holds {end / rate:.3f} s, but its header announces {announced / rate:.3f} s"
-            return Contents((Part(26, size, head[:21] + total),), damage)
+            return Contents((Part(26, size - len(whole) + len(tail), head[:21] + total),), damage)
     return Contents()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -65,6 +66,7 @@ def switch_on_tensorboard() -> None:
     dict.update(SETTINGS, tensorboard=wanted)  # here only: the file stays as it is
 
 
+logging.getLogger("ultralytics").addFilter(lambda record: "Creating new Ultralytics Settings" not in str(record.msg))
 os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_folder()))
 os.environ.setdefault("YOLO_OFFLINE", "true")  # no update checks, no usage reporting
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # no pip at run time
