@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from dataclasses import replace
 from fractions import Fraction
@@ -14,6 +15,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from soundsight import audio
 from soundsight.config import BACKGROUND, DatasetConfig, SpectrogramConfig, SplitConfig
 from soundsight.datasets import manifest
 from soundsight.datasets.annotations import cut_rows, cut_segments, stretches
@@ -379,6 +381,68 @@ def test_what_no_model_can_be_trained_on(tmp_path: Path) -> None:
     assert one.problem.startswith("there is only one class, 'owl'; add recordings of another, such as background")
     both = table(tmp_path / "sounds", "file,start,end,label\na.wav,0,1,owl\nb.wav,2,3,owl\n", annotated="complete")
     assert not run(replace(both, labels="multi")).problem
+
+
+def test_a_label_with_a_semicolon(tmp_path: Path) -> None:
+    text = "file,start,end,label\na.wav,0,1,owl;male\na.wav,0,1,fox\nb.wav,2,3,owl;male\n"
+    with pytest.raises(DatasetError, match="The label 'owl;male' holds a semicolon, which parts labels here; rename"):
+        run(table(tmp_path / "sounds", text))
+    assert run(table(tmp_path / "sounds", text.replace("a.wav,0,1,fox\n", ""))).labels == ["owl;male"]
+
+
+def test_inspect_counts_clips_and_classes(night: DatasetConfig) -> None:
+    from soundsight.cli.inspect import summary
+    from soundsight.evaluation.inspect import inspect
+
+    found = inspect(night, IMAGES, workers=1)
+    lines = "\n".join(summary(found))
+    assert "6 clips have several classes, 24 have none and are background" in lines
+    assert sum(int(word) for word in lines.split("  split ")[1].split(" (by")[0].split() if word.isdigit()) == 42
+    assert sum(found.counts["owl"].values()) == sum(found.counts["fox"].values()) == 12
+
+
+def test_real_sounds_of_two_minutes(esc50: Path, tmp_path: Path) -> None:
+    """Sounds of ESC-50 over noise, with Raven's tables: each segment has the classes that it holds."""
+    with open(esc50 / "meta" / "esc50.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    random = np.random.default_rng(0)
+    root = tmp_path / "sounds"
+    root.mkdir()
+    truth = {}
+    for site in range(2):
+        sound = random.normal(0, 0.002, 120 * 16000)
+        truth[f"site{site}.wav"] = events = []
+        for label, start in (
+            ("dog", 3),
+            ("rooster", 6.5),
+            ("dog", 31),
+            ("church_bells", 33),
+            ("rooster", 88),
+            ("dog", 119),
+        ):
+            name = random.choice([r["filename"] for r in rows if r["category"] == label and r["fold"] == str(site + 1)])
+            clip, rate = soundfile.read(esc50 / "audio" / name)
+            clip = audio.resample(clip.astype(np.float32), rate, 16000)[: 16000 * 4][: round((120 - start) * 16000)]
+            sound[round(start * 16000) :][: len(clip)] += 0.5 * clip
+            events.append((label, start, start + len(clip) / 16000))
+        soundfile.write(root / f"site{site}.wav", sound.clip(-1, 1), 16000)
+        text = "".join(f"{n}\tS 1\t1\t{a}\t{b}\t0\t8000\t{c}\n" for n, (c, a, b) in enumerate(events))
+        (root / f"site{site}.txt").write_text(RAVEN + text)
+    folders = {"root": str(root), "cache": str(tmp_path / "cache"), "data": str(tmp_path / "data")}
+    split = SplitConfig(strategy="group", fractions=(0.5, 0.5, 0.0))
+    config = DatasetConfig(kind="table", table="*.txt", annotated="complete", hop_seconds=2.5, split=split, **folders)
+    done = run(config, SpectrogramConfig(image_size=64))
+    assert done.labels == ["church_bells", "dog", "rooster"] and done.multi and not done.failures and not done.problem
+    found = manifest.read_rows(done.data / manifest.MANIFEST)
+    assert len(found) == 2 * 47 == sum(done.counts.values())
+    for row in found:
+        start, end = row.start_seconds, float(row.end_seconds)
+        held = {label for label, a, b in truth[row.file] if min(b, end) - max(a, start) >= 0.25}
+        assert set(row.labels(multi=True)) == held
+    assert sum(row.label == "church_bells;dog" for row in found) == 2 * 2
+    assert {row.split for row in found if row.file == "site0.wav"} != {
+        row.split for row in found if row.file == "site1.wav"
+    }
 
 
 def test_settings_without_effect_are_refused(tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ def summary(found: Survey) -> Iterator[str]:
         yield from textwrap.wrap(note, 80, initial_indent="  ", subsequent_indent="  ")
     yield from _line("split", _split_text(found))
     sizes = [sum(counts.values()) for counts in labels.values()]
+    if found.catalogue.multi:
+        several = sum(len(clip.labels) > 1 for clip in found.measured)
+        empty = sum(not clip.labels for clip in found.measured)
+        yield from _line("labels", f"{several} clips have several classes, {empty} have none and are background")
     yield from _line("per class", f"{min(sizes)} to {max(sizes)} clips; imbalance {found.imbalance:.1f}")
     if measured:
         yield from _recording_lines(found)
@@ -113,10 +117,9 @@ def _line(name: str, text: str) -> list[str]:
 
 
 def _split_text(found: Survey) -> str:
-    totals: Counter[str] = Counter()
-    for counts in found.counts.values():
-        totals.update(counts)
-    sides = ", ".join(f"{number} {split}" for split, number in totals.items())
+    totals = Counter(found.splits.get(clip, "unused") for clip in found.measured)
+    names = list(dict.fromkeys(split for counts in found.counts.values() for split in counts))
+    sides = ", ".join(f"{totals[split]} {split}" for split in names)
     return f"{sides} (by {found.config.split.strategy})"
 
 

@@ -35,6 +35,11 @@ class Clip:
         """Its classes; of background in multi-label data none."""
         return (self.label, *self.further_labels) if self.label else ()
 
+    @property
+    def named(self) -> str:
+        """Its classes, or background, for people."""
+        return ", ".join(self.labels) or BACKGROUND
+
 
 @dataclass(frozen=True)
 class Catalogue:

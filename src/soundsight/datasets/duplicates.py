@@ -75,6 +75,8 @@ def near_pairs(
     clips = list(fingerprints)
     stack = np.frombuffer(b"".join(fingerprints.values()), np.uint8).reshape(-1, TIMES, BANDS)
     pairs, likeness = look_alike(stack, progress=progress)
+    apart = ~_overlapping(clips, pairs, clip_seconds)
+    pairs, likeness = pairs[apart], likeness[apart]
     best = np.argsort(-likeness, kind="stable")[:MOST_CANDIDATES]
     chosen = pairs[np.sort(best)]  # sorted by the first clip, so that its sound is read once
     tasks = [(clips[first], clips[second], clip_seconds) for first, second in chosen]
@@ -86,6 +88,15 @@ def near_pairs(
             progress(number, len(tasks))
     found.sort(key=lambda pair: (-pair.likeness, pair.first.file, pair.second.file))
     return Near(found, len(pairs), len(chosen))
+
+
+def _overlapping(clips: Sequence[Clip], pairs: npt.NDArray[np.int32], clip_seconds: float) -> npt.NDArray[np.bool_]:
+    """Which pairs are segments of one recording that share a part of it, as they are meant to."""
+    number = {file: index for index, file in enumerate(dict.fromkeys(clip.file for clip in clips))}
+    file = np.array([number[clip.file] for clip in clips], np.int64)[pairs]
+    start = np.array([clip.start_seconds for clip in clips])[pairs]
+    cut = np.array([clip.end_seconds is not None for clip in clips])[pairs].all(axis=1)
+    return cut & (file[:, 0] == file[:, 1]) & (np.abs(start[:, 0] - start[:, 1]) < clip_seconds)
 
 
 def look_alike(

@@ -20,8 +20,13 @@ def image_paths(clips: Sequence[Clip], *, multi: bool = False) -> dict[Clip, str
     """A path `<class>/<name>.png` for each clip, safe on every file system and unique even without case.
 
     In multi-label data, the class is the first one of the clip, or background, and the name is unique by itself.
+
+    Raises:
+        DatasetError: Labels would share a folder, or cannot be told apart in a manifest.
     """
     folder_of = folder_names(sorted({label for clip in clips for label in _folders(clip)}))
+    if multi and (joined := [label for label in folder_of if ";" in label]):
+        raise DatasetError(f"The label {joined[0]!r} holds a semicolon, which parts labels here; rename it.")
     result: dict[Clip, str] = {}
     taken: dict[str, int] = {}
     for clip in clips:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from soundsight.config import BACKGROUND, SplitConfig
+from soundsight.config import SplitConfig
 from soundsight.datasets.catalogue import Catalogue, Clip
 from soundsight.datasets.copies import overlapping
 from soundsight.errors import ConfigError, DatasetError
@@ -121,7 +121,7 @@ def find_leaks(splits: dict[Clip, str], known: frozenset[str] = frozenset(), cli
         crossed = [(a, b) for a, b in pairwise(run) if splits[a] != splits[b] and a.source != b.source]
         copies += [(_place(a), _place(b)) for a, b in crossed[:1]]
         wrong = [clip for clip in run if _mislabelled(first, clip)]
-        two_labels += [(_named(first), _named(clip)) for clip in wrong]
+        two_labels += [(f"{first.file} ({first.named})", f"{clip.file} ({clip.named})") for clip in wrong]
     return Leaks(
         tuple(s for s in crossing if s in known),
         tuple(s for s in crossing if s not in known),
@@ -133,10 +133,6 @@ def find_leaks(splits: dict[Clip, str], known: frozenset[str] = frozenset(), cli
 
 def _place(clip: Clip) -> str:
     return f"{clip.file} at {clip.start_seconds:g} s" if clip.start_seconds else clip.file
-
-
-def _named(clip: Clip) -> str:
-    return f"{clip.file} ({', '.join(clip.labels) or BACKGROUND})"
 
 
 def _mislabelled(first: Clip, clip: Clip) -> bool:

@@ -76,8 +76,8 @@ class Survey:
 
     @cached_property
     def of_two_labels(self) -> list[Pair]:
-        """Duplicates that are labelled differently."""
-        return [p for p in self.pairs if p.first.labels != p.second.labels]
+        """Duplicates that are labelled differently; in one recording, other sounds may well be beside them."""
+        return [p for p in self.pairs if p.first.labels != p.second.labels and p.first.file != p.second.file]
 
     def clips_with(self, test: Callable[[Measured], bool]) -> list[Clip]:
         """Readable clips whose measurement passes a test."""

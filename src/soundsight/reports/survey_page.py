@@ -123,13 +123,13 @@ def _tables(found: Survey) -> Iterator[Table]:
     yield Table(
         "Clips that are mostly digital silence",
         ("file", "label", "silent"),
-        [(c.file, c.label, f"{measured[c].silent:.1%}") for c in silent],
+        [(c.file, c.named, f"{measured[c].silent:.1%}") for c in silent],
     )
     clipped = sorted((c for c, m in measured.items() if m.clipped >= 0.001), key=lambda c: -measured[c].clipped)
     yield Table(
         "Clipped clips",
         ("file", "label", "clipped", "peak"),
-        [(c.file, c.label, f"{measured[c].clipped:.2%}", f"{measured[c].peak:.3f}") for c in clipped],
+        [(c.file, c.named, f"{measured[c].clipped:.2%}", f"{measured[c].peak:.3f}") for c in clipped],
     )
 
 
@@ -137,7 +137,7 @@ def _pair_table(title: str, pairs: list[Pair], found: Survey, note: str) -> Tabl
     across = set(found.across_splits)
     first = [*found.across_splits, *(p for p in pairs if p not in across)]
     rows = [
-        (f"{p.likeness:.2f}", p.first.name, p.second.name, _both(p.first.label, p.second.label), _where(p, found))
+        (f"{p.likeness:.2f}", p.first.name, p.second.name, _both(p.first.named, p.second.named), _where(p, found))
         for p in first[:MOST_ROWS]
     ]
     return Table(title, ("likeness", "clip", "and", "label", "where"), rows, note, total=len(pairs))
@@ -174,13 +174,14 @@ def _galleries(found: Survey) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """Titles and images: name, caption, data URI."""
     examples: dict[str, Clip] = {}
     for clip, measured in found.measured.items():
-        if clip.label not in examples or found.measured[examples[clip.label]].silent > 0.5 > measured.silent:
-            examples[clip.label] = clip  # the first that is not mostly silence, if there is one
+        for label in clip.labels:
+            if label not in examples or found.measured[examples[label]].silent > 0.5 > measured.silent:
+                examples[label] = clip  # the first that is not mostly silence, if there is one
     shown = [examples[label] for label in found.counts if label in examples][:CLASS_IMAGES]
     across = set(found.across_splits)
     pairs = [*found.across_splits, *(p for p in found.near.pairs if p not in across)]
     twins = [
-        (clip, f"pair {number}, {p.likeness:.2f}: {clip.label}, {found.splits.get(clip, 'unused')}")
+        (clip, f"pair {number}, {p.likeness:.2f}: {clip.named}, {found.splits.get(clip, 'unused')}")
         for number, p in enumerate(pairs[:PAIR_IMAGES], 1)
         for clip in (p.first, p.second)
     ]
@@ -190,7 +191,7 @@ def _galleries(found: Survey) -> list[tuple[str, list[tuple[str, str, str]]]]:
         for s in (found.suspects or [])[:SUSPECT_IMAGES]
         if s.file in by_file
     ]
-    of_class = _images(found, [(clip, clip.label) for clip in shown])
+    of_class = _images(found, [(clip, clip.named) for clip in shown])
     return [
         ("Duplicates side by side", list(_images(found, twins))),
         ("Suspicious labels", list(_images(found, doubted))),
