@@ -237,6 +237,11 @@ def checkpoint_model(checkpoint: dict[str, Any]) -> Any:
     return checkpoint.get("model") if average is None else average
 
 
+def last_layer(network: Any) -> Any:
+    """The layer from pooled features to logits."""
+    return network.model[-1].linear
+
+
 def class_names(model: Any, path: str | Path) -> tuple[str, ...]:
     """The classes that a network states, in the order of its outputs.
 

@@ -16,6 +16,7 @@ RATES, RATE = "lr/", "lr/pg0"  # one column per group of parameters
 VALIDATED = ("val/", "metrics/")  # how columns begin that are 0 where an epoch was not validated
 
 # Files of a run.
+RUNS = "runs/classify"  # where runs are, unless an argument says otherwise
 RESULTS, MATRIX, WEIGHTS, LAST, BEST = "results.csv", "confusion_matrix.png", "weights", "last.pt", "best.pt"
 # Folders of validation images, of which Ultralytics takes the first; without one it takes `test`.
 VALIDATION = ("val", "validation", "valid")

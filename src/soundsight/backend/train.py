@@ -85,7 +85,7 @@ def train(
     start = str(resume if resume and resume is not True else options.get("model", "yolov8n-cls.pt"))
     for key in ("mode", "task", "model"):
         options.pop(key, None)
-    options["project"] = str(Path(options.get("project") or "runs/classify").absolute())
+    options["project"] = str(Path(options.get("project") or compat.RUNS).absolute())
     weights = find_weights(start)
     for key in (key for key in LOADED if isinstance(options.get(key), str | Path) and not resume):
         options[key] = find_weights(str(options[key]))

@@ -16,7 +16,7 @@ from soundsight import checks
 from soundsight import config as settings
 from soundsight import reports as report
 from soundsight.backend.arguments import resolve_arguments, resumed_arguments
-from soundsight.backend.compat import VALIDATION
+from soundsight.backend.compat import RUNS, VALIDATION
 from soundsight.backend.train import Run, no_augment
 from soundsight.backend.train import train as train_images
 from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
@@ -72,7 +72,7 @@ def train(
         arguments, chosen = resolve(config, augment, overrides, stock=stock)
     data = Path(str(arguments.get("data") or "data"))
     checks.check_data(data)
-    checks.check_writable(str(arguments.get("project") or "runs/classify"))
+    checks.check_writable(str(arguments.get("project") or RUNS))
     spectrogram = spectrogram_of(data)
     notes = _check_clips(data, val=bool(arguments.get("val", True)))
     if not stock or spectrogram is not None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from soundsight import reports as report
-from soundsight.backend.compat import LAST
+from soundsight.backend.compat import LAST, RUNS
 from soundsight.config import SpectrogramConfig
 from soundsight.config.files import versions
 from soundsight.datasets import manifest
@@ -77,7 +77,7 @@ def val(
     logits = logits_of(classifier, found.files, batch=batch, tta=tta, clips=clips)
     probabilities = softmax(logits, classifier.preprocessing.temperature)
     scores = score(found.targets, probabilities, classifier.preprocessing.names)
-    target = Path(folder) if folder else new_folder(Path("runs/classify"), f"val-{split}")
+    target = Path(folder) if folder else new_folder(Path(RUNS), f"val-{split}")
     target.mkdir(parents=True, exist_ok=True)
     rows, seconds = found.rows, classifier.preprocessing.spectrogram.clip_seconds
     write_results(

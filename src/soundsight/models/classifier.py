@@ -96,8 +96,7 @@ class Classifier:
     def features(self, images: Images) -> Floats:
         """What the last layer sees of each image: pooled features, float32 `(batch, features)`."""
         caught: list[Any] = []
-        layer = self.network.model[-1].linear
-        hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+        hook = checkpoint.last_layer(self.network).register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
         try:
             self.logits(images)
         finally:
