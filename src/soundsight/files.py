@@ -41,6 +41,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     draft = path.with_name(f"{TEMP_PREFIX}{_mark(path.name)}-{uuid.uuid4().hex}{path.suffix}")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ConfigError(f"{path} is a device or a named pipe, which is not replaced; name a file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
         os.replace(draft, path)

@@ -265,6 +265,8 @@ _WRITERS: dict[str, Callable[[Path, str], None]] = {
 def _check_target(target: Path, model: Path, overwrite: bool) -> None:
     """Refuse to replace a file that is not an export with settings inside or beside it; see `check_output`."""
     known = target.with_name(f"{target.name}.soundsight.json").is_file()
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise ConfigError(f"{target} is a device or a named pipe, which is not replaced; name a file.")
     check_output(target, _OURS, inputs=[model], overwrite=overwrite or known)
 
 
