@@ -137,7 +137,7 @@ class ExplainOptions(ModelOptions):
 
     clip: Text = option(..., "a recording; of a long one the segment where the class is most probable", positional=True)
     class_: Text | None = option(None, "default: the most probable class", metavar="NAME")
-    start: Real | None = option(None, "second at which the segment begins", 0, metavar="S")
+    start: Real | None = option(None, "second at which the segment begins", 0, 1e9, metavar="S")
     out: Text | None = option(None, ".png, .pdf or .svg; default: <clip>-reasons.png", metavar="FILE")
     overwrite: Flag = option(False, OVERWRITE)
 
