@@ -18,8 +18,9 @@ from soundsight.config import (
     from_dict,
     load,
 )
+from soundsight.config.commands import InferenceOptions, ListenOptions
 from soundsight.config.files import find_config
-from soundsight.errors import ConfigError
+from soundsight.errors import ConfigError, Renamed
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -205,3 +206,12 @@ def test_odd_values_inside_a_checkpoint_are_one_short_message(key, value):
 def test_a_text_that_looks_like_a_date_stays_a_text():
     assert typed(DatasetConfig, "data=2026-01-31").data == "2026-01-31"
     assert typed(DatasetConfig, "--data", "2026").data == "2026"
+
+
+def test_options_of_commands_are_validated_each_time_and_by_their_heirs():
+    for _ in range(2):
+        for cls in (InferenceOptions, ListenOptions):
+            with pytest.raises(ConfigError, match="tta_shifts=0 is out of range: 1 to 1024 is allowed"):
+                cls(tta_shifts=0)
+            with pytest.warns(Renamed, match="The argument shifts is now tta_shifts"):
+                assert cls(shifts=2).tta_shifts == 2

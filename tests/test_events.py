@@ -12,7 +12,7 @@ from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError
 from soundsight.evaluation.events import Event, event_counts, false_alarms, joined, segment_counts, segment_targets
 from soundsight.inference.events import detect, merge
-from soundsight.inference.options import Options, decide, resolve
+from soundsight.inference.options import Options, decide, off_thresholds, resolve
 from soundsight.inference.results import Model, Prediction, Summary, Tally
 
 NAMES = ("dog", "rain")
@@ -158,7 +158,7 @@ def stream(rows, *, seconds=1.0, hop=1.0, multi=False):
 
 def events_of(rows, *, seconds=1.0, hop=1.0, multi=False, off_threshold=None, **how):
     model = Preprocessing(NAMES, SpectrogramConfig(), labels="multi" if multi else "single")
-    off = resolve(Options(threshold=0.5, off_threshold=off_threshold), model).off_thresholds
+    off = off_thresholds(resolve(Options(threshold=0.5, off_threshold=off_threshold), model), model)
     *found, summary = detect(stream(rows, seconds=seconds, hop=hop, multi=multi), off_thresholds=off, **how)
     assert isinstance(summary, Summary)
     return [(event.start_seconds, event.end_seconds, event.label) for event in found], found
@@ -213,7 +213,7 @@ def test_several_labels_per_clip_are_merged_class_by_class():
 def test_an_off_threshold_above_the_other_is_refused():
     with pytest.raises(ConfigError, match="off_threshold=0.7 is above the threshold from which an event begins, 0.5"):
         events_of(dogs(0.1), off_threshold=0.7)
-    with pytest.raises(ConfigError, match="min_gap=-1 s is out of range"):
+    with pytest.raises(ConfigError, match="min_gap_seconds=-1 is out of range"):
         resolve(Options(min_gap_seconds=-1), Preprocessing(NAMES, SpectrogramConfig()))
 
 

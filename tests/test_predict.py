@@ -156,7 +156,7 @@ def test_shifts_average_over_time(predictor: Predictor, clip: Path) -> None:
     image = render_clip(Clip(clip, "a", "x", "a", "a"), TINY_EARS)
     logs = [np.log(predictor.classifier.probabilities(np.roll(image, 16 * k, axis=1)[None])[0]) for k in range(4)]
     expected = softmax(np.mean(logs, axis=0)[None])[0]
-    np.testing.assert_allclose(predictor(clip, shifts=4).predictions[0].probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(predictor(clip, tta_shifts=4).predictions[0].probabilities, expected, atol=1e-5)
 
 
 def test_speeds_average_over_versions_of_each_window(predictor: Predictor, clip: Path) -> None:
@@ -166,10 +166,10 @@ def test_speeds_average_over_versions_of_each_window(predictor: Predictor, clip:
     looks = [render_clip(replace(whole, speed=speed), TINY_EARS) for speed in (1.0, 0.8, 1.25)]
     turned = [np.roll(look, turn, axis=1) for look in looks for turn in (0, 32)]
     expected = softmax(np.log(predictor.classifier.probabilities(np.stack(turned))).mean(axis=0)[None])[0]
-    one = predictor(clip, shifts=2, speeds=(0.8, 1.25)).predictions[0].probabilities
+    one = predictor(clip, tta_shifts=2, tta_speeds=(0.8, 1.25)).predictions[0].probabilities
     np.testing.assert_allclose(one, expected, atol=1e-5)
-    assert np.abs(one - predictor(clip, shifts=2).predictions[0].probabilities).max() > 1e-4
-    many = predictor(np.tile(samples, 19), rate, shifts=2, speeds=(0.8, 1.25), steady=True)
+    assert np.abs(one - predictor(clip, tta_shifts=2).predictions[0].probabilities).max() > 1e-4
+    many = predictor(np.tile(samples, 19), rate, tta_shifts=2, tta_speeds=(0.8, 1.25), steady=True)
     assert len(many.predictions) == 19
     for window in many.predictions:
         np.testing.assert_allclose(window.probabilities, expected, atol=1e-5)
@@ -383,16 +383,20 @@ def test_summaries_add_up(predictor: Predictor) -> None:
 @pytest.mark.parametrize(
     ("how", "match"),
     [
-        ({"window_seconds": 2}, "window=2 s is longer than what this model hears at once, 1 s"),
-        ({"hop_seconds": 0}, "hop=0 s is out of range: 0.01 to 86400 s"),
-        ({"hop_seconds": float("nan")}, "hop=nan s is out of range"),
-        ({"shifts": 0}, "shifts=0 is out of range: 1 to 64"),
-        ({"speeds": (1.0,)}, "speeds=[1.0] is not allowed: each must be from 0.25 to 4, other than 1"),
+        ({"segment_seconds": 2}, "segment=2 s is longer than this model's clip length, 1 s"),
+        ({"hop_seconds": 0}, "hop_seconds=0 is out of range: 0.01 to 86400 is allowed"),
+        (
+            {"hop_seconds": float("nan")},
+            "hop_seconds=nan in the options of prediction is not allowed",
+        ),
+        ({"tta_shifts": 65}, "tta_shifts=65 is out of range: 1 to 64 is allowed"),
+        ({"tta_shifts": 0}, "tta_shifts=0 is out of range: 1 to 1024"),
+        ({"tta_speeds": (1.0,)}, "tta_speeds=[1.0] is not allowed: each must be from 0.25 to 4, other than 1"),
         ({"batch": 0}, "batch=0 is out of range"),
         ({"top_k": 0}, "top_k=0 is out of range"),
         ({"threshold": 1.5}, "threshold=1.5 is out of range: 0 to 1"),
         ({"threshold": {"sirn": 0.5}}, "no class 'sirn', so it can have no threshold. Did you mean 'siren'?"),
-        ({"hops": 1}, "Unknown key 'hops' in the options of listening"),
+        ({"hops": 1}, "Unknown key 'hops' in the options of prediction"),
         ({"rate": 8000}, "tells its own sample rate"),
     ],
 )

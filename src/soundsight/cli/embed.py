@@ -10,7 +10,6 @@ from soundsight.cli.options import Given
 from soundsight.cli.predict import (
     input_files,
     list_sources,
-    make_options,
     open_predictor,
     progress,
     source_arguments,
@@ -33,6 +32,7 @@ def run(options: EmbedOptions, given: Given) -> int:
     """Embed."""
     from soundsight.inference.embeddings import VectorWriter
     from soundsight.inference.formats.base import load_pyarrow, writing
+    from soundsight.inference.options import narrowed
     from soundsight.inference.results import Vector
 
     load_pyarrow()
@@ -40,10 +40,10 @@ def run(options: EmbedOptions, given: Given) -> int:
     if cluster.engine == "ray":
         from soundsight.cluster.gather import gather_vectors
 
-        return engine.predict(given, cluster, source_arguments(options), make_options(options), gather_vectors)
+        return engine.predict(given, cluster, source_arguments(options), narrowed(options), gather_vectors)
     console.check_ending(options.out, ".parquet", "")
     sources = list_sources(source_arguments(options), options.raw)
-    how = make_options(options, steady=len(sources) > 1)
+    how = narrowed(options, steady=len(sources) > 1)
     failures, segments = [], 0
     inputs = input_files(options, sources)
     with outputs.claimed(options, [options.out], outputs.VECTORS, inputs), ExitStack() as stack:

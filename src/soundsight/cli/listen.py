@@ -26,7 +26,8 @@ EXAMPLES = [
 def run(options: ListenOptions, given: Given) -> int:
     """Listen."""
     from soundsight.cli.predict import open_predictor
-    from soundsight.inference import Options, live
+    from soundsight.inference import live
+    from soundsight.inference.options import narrowed
 
     if options.list_devices:
         found = live.devices()
@@ -44,7 +45,7 @@ def run(options: ListenOptions, given: Given) -> int:
         raise ConfigError("--input and --device-name both name a sound input; give one of them.")
     chosen = options.input if options.input is not None else options.device_name
     microphone = live.Microphone(chosen)
-    how = Options(threshold=options.threshold, shifts=options.tta_shifts, speeds=options.tta_speeds)
+    how = narrowed(options)
     predictor = open_predictor(options)
     latencies: list[float] = []
     total = 0.0

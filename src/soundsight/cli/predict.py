@@ -14,13 +14,13 @@ from soundsight.cli import console, engine, outputs
 from soundsight.cli.options import Given
 from soundsight.cli.outputs import Timelines, open_writer
 from soundsight.config import ClusterConfig
-from soundsight.config.commands import EventOptions, PredictOptions, SourceOptions
+from soundsight.config.commands import PredictOptions, SourceOptions
 from soundsight.errors import AudioError, ConfigError, check_range
 from soundsight.inference.formats import BY_ENDING, FORMATS
 
 if TYPE_CHECKING:
     from soundsight.config import ClusterConfig
-    from soundsight.inference import Options, Prediction, Predictor, Summary
+    from soundsight.inference import Prediction, Predictor, Summary
     from soundsight.inference.segments import Source
 
 T = TypeVar("T")
@@ -49,6 +49,7 @@ def run(options: PredictOptions, given: Given) -> int:
     """Prediction."""
     from soundsight.inference.events import merge
     from soundsight.inference.formats.base import write_predictions
+    from soundsight.inference.options import narrowed
 
     chosen = format_of(options.format, options.out)
     cluster = engine.cluster_settings(given)
@@ -56,7 +57,7 @@ def run(options: PredictOptions, given: Given) -> int:
         return run_on_cluster(options, given, cluster, chosen)
     options = replace(options, top_k=options.top_k or FORMATS[chosen].top_k)
     sources = list_sources(source_arguments(options), options.raw)
-    how = predict_options(options, steady=len(sources) > 1)
+    how = narrowed(options, steady=len(sources) > 1)
     check_output(chosen, options, len(sources))
     failures: list[str] = []
     stdout = sys.stdout
@@ -85,6 +86,7 @@ def run(options: PredictOptions, given: Given) -> int:
 def run_on_cluster(options: PredictOptions, given: Given, cluster: ClusterConfig, chosen: str) -> int:
     """Prediction on a Ray cluster, in shards."""
     from soundsight.cluster.gather import SHARDED, gather_predictions
+    from soundsight.inference.options import narrowed
 
     if options.with_:
         raise ConfigError("The engine ray predicts with one model; leave --with out, or use the local engine.")
@@ -97,23 +99,11 @@ def run_on_cluster(options: PredictOptions, given: Given, cluster: ClusterConfig
         given,
         cluster,
         source_arguments(options),
-        predict_options(replace(options, top_k=top_k)),
+        narrowed(options, top_k=top_k),
         lambda store, stream: gather_predictions(store, stream, chosen, top_k),
         merge=options.merge,
         summary=options.summary,
     )
-
-
-def predict_options(options: PredictOptions, **more: Any) -> Options:
-    """How to predict."""
-    tta: dict[str, Any] = {"shifts": options.tta_shifts, "speeds": options.tta_speeds}
-    events = {key: getattr(options, key) for key in EventOptions.__pydantic_fields__}  # type: ignore[attr-defined]
-    if list(events.values()) != [None, 0, 0] and (options.merge or options.summary):
-        raise ConfigError(
-            f"--{'merge' if options.merge else 'summary'} has no effect on events, which --off-threshold, --min-event "
-            "and --min-gap make; leave it out."
-        )
-    return make_options(options, top_k=options.top_k, threshold=options.threshold, **tta, **events, **more)
 
 
 def format_of(chosen: str | None, out: str | None) -> str:
@@ -184,13 +174,6 @@ def open_predictor(options: Any) -> Predictor:
         threads=getattr(options, "threads", None),
         runtime=getattr(options, "runtime", "auto"),
     )
-
-
-def make_options(options: SourceOptions, **more: Any) -> Options:
-    """Options of prediction from the arguments that all commands share."""
-    from soundsight.inference import Options
-
-    return Options(window_seconds=options.segment_seconds, hop_seconds=options.hop_seconds, batch=options.batch, **more)
 
 
 def source_arguments(options: SourceOptions) -> list[str]:

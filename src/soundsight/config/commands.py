@@ -15,7 +15,7 @@ from soundsight.errors import ConfigError
 T = TypeVar("T")
 Flag = Annotated[bool, Strict()]
 Texts = Annotated[tuple[Text, ...], _listed]
-RULES = ConfigDict(allow_inf_nan=False, extra="forbid", defer_build=True)
+RULES = ConfigDict(allow_inf_nan=False, extra="forbid")
 
 
 def _thresholds(given: Any) -> Any:
@@ -36,7 +36,7 @@ Thresholds = Annotated[dict[str, Real] | None, BeforeValidator(_thresholds)]
 OVERWRITE = "replace files that this command has not made"
 
 
-@typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option,))
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True)
 def command(cls: type[T]) -> type[T]:
     """A frozen class of options, validated wherever it is made."""
     made: type[T] = dataclass(frozen=True, kw_only=True, config=RULES)(cls)  # type: ignore[assignment]
@@ -273,20 +273,15 @@ class SegmentOptions:
 
 
 @command
-class ClassOptions:
-    """Which class a segment is given."""
+class InferenceOptions(TTAOptions, SegmentOptions):
+    """How to predict; the defaults give one prediction per clip length, as in training."""
 
+    top_k: Whole | None = option(None, "classes per segment (default: 1; of a table 5)", 1, 100_000, metavar="K")
     threshold: Thresholds = option(
         None,
-        "a top class below P is 'unknown'; CLASS=P for one class; may be repeated (default: the model's, if any)",
+        "a class below P is 'unknown', or not reported; CLASS=P for one class; may be repeated (default: the model's)",
         metavar="P", repeated=True,
     )  # fmt: skip
-
-
-@command
-class EventOptions:
-    """Events instead of segments."""
-
     off_threshold: Real | None = option(
         None, "events: a class that was reported goes on while its probability is at least P", 0, 1, metavar="P"
     )
@@ -294,6 +289,12 @@ class EventOptions:
     min_gap_seconds: Real = option(
         0.0, "events: join those of one class that are less apart", 0, 86400, metavar="S", short="min_gap"
     )
+    steady: Flag = option(False, "fill every batch, so that no digit depends on what is listed beside it", hidden=True)
+
+    @property
+    def events(self) -> bool:
+        """Whether segments become events, see `inference.events`."""
+        return (self.off_threshold, self.min_event_seconds, self.min_gap_seconds) != (None, 0, 0)
 
 
 @command
@@ -319,18 +320,25 @@ class SourceOptions(RuntimeOptions, SegmentOptions, ModelOptions):
 
 
 @command
-class PredictOptions(ClusterFile, MemberOptions, TTAOptions, EventOptions, ClassOptions, SourceOptions):
+class PredictOptions(ClusterFile, MemberOptions, InferenceOptions, SourceOptions):
     """Options of `soundsight predict`."""
 
     format: Text | None = option(None, "default: by the ending of --out, or else table")
     out: Text | None = option(None, "write here instead of standard output; whole or not at all", metavar="FILE")
-    top_k: Whole | None = option(None, "classes per segment (default: 1; of a table 5)", 1, 100_000, metavar="K")
     merge: Flag = option(False, "join neighbouring segments of one label")
     summary: Flag = option(False, "one prediction per recording: the mean of its segments")
     timeline: Text | None = option(
         None, "plot spectrogram and class tracks; with several recordings a folder", metavar="PNG"
     )
     overwrite: Flag = option(False, OVERWRITE)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.events and (self.merge or self.summary):
+            raise ConfigError(
+                f"--{'merge' if self.merge else 'summary'} has no effect on events, which --off-threshold, --min-event "
+                "and --min-gap make; leave it out."
+            )
 
 
 @command
@@ -359,10 +367,11 @@ class EmbedOptions(ClusterFile, SourceOptions):
 
 
 @command
-class ListenOptions(MemberOptions, TTAOptions, ClassOptions, RuntimeOptions, ModelOptions):
+class ListenOptions(MemberOptions, TTAOptions, RuntimeOptions, ModelOptions):
     """Options of `soundsight listen`."""
 
     model: Text | None = option(None, "a checkpoint .pt or an exported model", positional=True)  # type: ignore[assignment]
+    threshold: Thresholds = InferenceOptions.__pydantic_fields__["threshold"]  # type: ignore[attr-defined]
     list_devices: Flag = option(False, "list the sound inputs of this machine")
     input: Whole | None = option(None, "number of the sound input", 0)
     device_name: Text | None = option(None, "sound input whose name contains NAME", metavar="NAME")

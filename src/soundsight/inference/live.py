@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from soundsight.audio import Waveform
 from soundsight.errors import AudioError, ConfigError, check_range
-from soundsight.inference.options import Options, decide
+from soundsight.inference.options import Options, decide, thresholds
 from soundsight.inference.predictor import Predictor
 from soundsight.inference.segments import Segment, render_segment
 
@@ -187,6 +187,7 @@ def listen(
     """
     check_range("every", every_seconds, 0.05, 3600, " s")
     how = predictor.resolve(options or Options())
+    least = thresholds(how.threshold, predictor.classifier.preprocessing)
     config, rate = predictor.spectrogram, source.sample_rate
     ring = Ring(math.ceil(config.clip_seconds * rate))
     due = step = max(1, round(every_seconds * rate))
@@ -196,12 +197,12 @@ def listen(
             continue
         due = (ring.total // step + 1) * step
         waveform = ring.last()
-        images, silent, _ = render_segment(Segment(0.0, 0.0, waveform, len(waveform), rate), config, how.speeds)
-        (row,) = predictor.classifier.probabilities(np.stack(images), shifts=how.shifts, images_per_segment=len(images))
-        probabilities = np.zeros_like(row) if silent else row
-        label, probability, labels = decide(
-            probabilities, silent, predictor.names, how.thresholds, multi=predictor.model.multi
+        images, silent, _ = render_segment(Segment(0.0, 0.0, waveform, len(waveform), rate), config, how.tta_speeds)
+        (row,) = predictor.classifier.probabilities(
+            np.stack(images), shifts=how.tta_shifts, images_per_segment=len(images)
         )
+        probabilities = np.zeros_like(row) if silent else row
+        label, probability, labels = decide(probabilities, silent, predictor.names, least, multi=predictor.model.multi)
         latency = time.monotonic() - sound
         yield LivePrediction(ring.total / rate, label, probability, probabilities, latency, labels)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,20 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight import parallel
-from soundsight.config import SpectrogramConfig
+from soundsight.config import SpectrogramConfig, from_dict, under_present_names
 from soundsight.deprecation import Former
 from soundsight.errors import AudioError, ConfigError
 from soundsight.inference.events import detect
-from soundsight.inference.options import GPU_BATCH, PROCESSOR_BATCH, Options, Resolved, decide, resolve
+from soundsight.inference.options import (
+    GPU_BATCH,
+    PROCESSOR_BATCH,
+    Options,
+    decide,
+    off_thresholds,
+    resolve,
+    summary_thresholds,
+    thresholds,
+)
 from soundsight.inference.pipeline import Ended, Rendered, compute
 from soundsight.inference.results import OVERRIDE, OWN, Model, Prediction, Result, Summary, Tally, Vector
 from soundsight.inference.segments import Source, array_source, file_source
@@ -117,7 +125,7 @@ class Predictor:
             elif event.failure:
                 raise AudioError(event.failure)
 
-    def resolve(self, options: Options) -> Resolved:
+    def resolve(self, options: Options) -> Options:
         """Options with this model's own values filled in.
 
         Raises:
@@ -154,24 +162,28 @@ class Predictor:
             return segments
         return detect(
             segments,
-            off_thresholds=how.off_thresholds,
+            off_thresholds=off_thresholds(how, self.classifier.preprocessing),
             min_event_seconds=how.min_event_seconds,
             min_gap_seconds=how.min_gap_seconds,
         )
 
     def _segments(
-        self, sources: Iterable[Source], how: Resolved, callback: Callback | None
+        self, sources: Iterable[Source], how: Options, callback: Callback | None
     ) -> Iterator[Prediction | Summary]:
         tally: Tally | None = None
-        network = partial(self.classifier.probabilities, shifts=how.shifts, images_per_segment=1 + len(how.speeds))
-        for event in self._compute(sources, network, how, how.speeds):
+        model = self.classifier.preprocessing
+        of_segment, of_summary = thresholds(how.threshold, model), summary_thresholds(how, model)
+        network = partial(
+            self.classifier.probabilities, shifts=how.tta_shifts, images_per_segment=1 + len(how.tta_speeds)
+        )
+        for event in self._compute(sources, network, how, how.tta_speeds):
             recording = event.recording if isinstance(event, Ended) else event[0].recording
             tally = tally or Tally(recording, self.model)
             if isinstance(event, Ended):
-                yield tally.summary(event.duration_seconds, event.failure, how.summary_thresholds)
+                yield tally.summary(event.duration_seconds, event.failure, of_summary)
                 tally = None
                 continue
-            segment = self._prediction(*event, how.thresholds)
+            segment = self._prediction(*event, of_segment)
             tally.add(segment)
             if callback:
                 callback(segment, event[0])
@@ -191,14 +203,15 @@ class Predictor:
         self,
         sources: Iterable[Source],
         network: Callable[[npt.NDArray[np.uint8]], Floats],
-        how: Resolved,
+        how: Options,
         speeds: Sequence[float] = (),
     ) -> Iterator[tuple[Rendered, Floats] | Ended]:
+        assert how.segment_seconds and how.hop_seconds and how.batch, "options are not resolved"
         return compute(
             sources,
             network,
             self.spectrogram,
-            window_seconds=how.window_seconds,
+            window_seconds=how.segment_seconds,
             hop_seconds=how.hop_seconds,
             batch=how.batch,
             workers=self._workers,
@@ -303,13 +316,7 @@ def predict(
 
 
 def _options(how: dict[str, Any]) -> Options:
-    known = Options.__dataclass_fields__
-    for key in how:
-        if key not in known:
-            from soundsight.config import unknown_key
-
-            raise ConfigError(unknown_key(key, known, "the options of prediction"))
-    return replace(Options(), **how)
+    return from_dict(Options, under_present_names(Options, how, "option"), where="the options of prediction")
 
 
 def _source(source: str | Path | npt.ArrayLike, rate: int | None) -> Source:

@@ -143,11 +143,11 @@ def predict(
         ConfigError: An option is not allowed.
     """
     options = Options(hop_seconds=hop_seconds, top_k=top_k)
-    how = predictor.resolve(options)
+    hop = predictor.resolve(options).hop_seconds or predictor.clip_seconds
     info = check(upload, max_seconds)
-    if how.hop_seconds < MIN_HOP_SECONDS or info.duration_seconds / how.hop_seconds > MAX_WINDOWS:
+    if hop < MIN_HOP_SECONDS or info.duration_seconds / hop > MAX_WINDOWS:
         raise ConfigError(
-            f"hop_seconds={how.hop_seconds:g} makes too many windows; {MIN_HOP_SECONDS:g} s or more, and "
+            f"hop_seconds={hop:g} makes too many windows; {MIN_HOP_SECONDS:g} s or more, and "
             f"{MAX_WINDOWS} windows at most are allowed."
         )
     timeline = Timeline(predictor.spectrogram)
@@ -163,7 +163,7 @@ def predict(
         else:
             windows.append(event)
             if len(windows) > MAX_WINDOWS:  # of a length that was not known before
-                raise ConfigError(f"hop_seconds={how.hop_seconds:g} makes more than {MAX_WINDOWS} windows.")
+                raise ConfigError(f"hop_seconds={hop:g} makes more than {MAX_WINDOWS} windows.")
     assert summary is not None
     damage = summary.failure.replace(str(upload.path), upload.name)
     if damage and not windows:
