@@ -133,7 +133,7 @@ def test_overlaps_by_hand() -> None:
     assert found(done.row_of) == [(5.0, 10.0, ("fox", "owl")), (10.0, 15.0, ("bat",)), (15.0, 20.0, ("bat",))]
     assert done.multi and done.notes == [
         "Segments of 5 s every 5 s, labelled by overlap (cut=rows: one clip per row); 1 that a label overlaps too "
-        "little to count are left out.",
+        "little to count are left out; 1 labels overlap another of their class and are joined with it.",
         "Multi-label data: 1 of 3 clips have several classes.",
     ]
     assert [clip.name for clip in done.row_of] == ["a@5.0", "a@10.0", "a@15.0"]
@@ -174,6 +174,8 @@ def test_a_recording_stays_on_one_side() -> None:
 def test_a_hop_that_skips_is_refused() -> None:
     with pytest.raises(ConfigError, match="hop_seconds=6 is longer than clip_seconds=5, so what lies between"):
         cut_segments([row("owl", 1, 2)], DatasetConfig(hop_seconds=6.0), 5.0, DURATION)
+    with pytest.raises(ConfigError, match="hop_seconds has no effect with cut=rows"):
+        cut_rows([row("owl", 1, 2)], DatasetConfig(hop_seconds=4.0, cut="rows"), 5.0)
 
 
 # One class per clip, or several

@@ -98,8 +98,13 @@ def cut_rows(rows: Sequence[Clip], config: DatasetConfig, clip_seconds: float) -
     """A clip for each row, or several where it is longer than a clip, with the classes of all rows that overlap it.
 
     Raises:
+        ConfigError: A setting of segments has no effect.
         DatasetError: Rows of two classes overlap, and only one class is allowed.
     """
+    if config.hop_seconds is not None:
+        raise ConfigError(
+            "hop_seconds has no effect with cut=rows, which gives one clip per row; leave one of them out."
+        )
     found: dict[tuple[str, Stretch], tuple[Clip, Clip]] = {}  # the clip of each place, and its row
     tally: Counter[str] = Counter()
     for file, members in _by_file(rows).items():
@@ -169,6 +174,7 @@ def cut_segments(
             tally["past"] += end > duration + SLACK_SECONDS
             kept += [(label, start, min(end, duration)) for label in row.labels]
         labels = Labels(kept)
+        tally["joined"] += len(set(kept)) - sum(map(len, labels.spans.values()))
         complete = config.annotated == "complete" or not any(row.labels or row.end_seconds for row in members)
         for segment in stretches(0.0, duration, clip_seconds, hop_seconds):
             classes, little = labels.within(segment, config)
@@ -196,6 +202,7 @@ def _told(tally: Counter[str], clips: Iterable[Clip], clip_seconds: float, hop_s
         (tally["unlabelled"], "{} without label are left out (annotated=complete makes them background)"),
         (tally["little"], "{} that a label overlaps too little to count are left out"),
         (tally["several"], "{} with two classes one after the other are left out (labels=multi keeps them)"),
+        (tally["joined"], "{} labels overlap another of their class and are joined with it"),
         (tally["past"], "{} labels end after their recording and count up to its end"),
     ]
     return "; ".join([text, *(words.format(number) for number, words in parts if number)]) + "."
