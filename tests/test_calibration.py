@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from soundsight.backend.checkpoint import load_checkpoint
+from soundsight.backend.export import export
 from soundsight.cli import main
 from soundsight.evaluation import calibration
 from soundsight.evaluation.calibration import calibrate_checkpoint
 from soundsight.evaluation.train import train
+from soundsight.inference import Options, load
 from soundsight.reports.wording import calibration_lines
 
 QUICK = {"model": "yolov8n-cls.yaml", "imgsz": 64, "epochs": 1, "batch": 16, "device": "cpu", "plots": False}
@@ -75,3 +77,48 @@ def test_the_device_that_was_asked_for_calibrates(tiny_data, tmp_path, monkeypat
     monkeypatch.setattr(module, "calibrate_checkpoint", lambda *_, device: asked.append(device) or {})
     train(**QUICK, data=str(tiny_data), project=str(tmp_path))
     assert asked == ["cpu", "cpu"]
+
+
+def test_val_stores_a_threshold_for_each_class_which_predict_uses(model, tiny_data, tiny_sounds, tmp_path, capsys):
+    """Fitted on clips of `val`, told with what they rest on, carried into an export, and taken by predict."""
+    data = tmp_path / "data"
+    for label in ("siren", "rain", "engine"):
+        shutil.copytree(tiny_data / "train" / label, data / "val" / label)
+    shutil.copytree(tiny_data / "val" / "crickets", data / "val" / "crickets")  # four clips, one too few
+    words = ["val", str(model), "--data", str(data), "--allow-seen", "--out", str(tmp_path / "out")]
+    assert main([*words, "--precision", "0.8"]) == 0
+    said = capsys.readouterr().out
+    carried = load_checkpoint(model)["model"].soundsight["thresholds"]
+    assert {name: found["clips"] for name, found in carried.items()} == {
+        "crickets": 4, "engine": 12, "rain": 12, "siren": 12,
+    }  # fmt: skip
+    assert carried["crickets"]["value"] is None
+    assert "| crickets | none: too few clips |" in said
+    siren = carried["siren"]
+    low, high = siren["interval"]
+    assert 0 < low <= siren["value"] <= high <= 1
+    assert siren["precision"] >= 0.8
+    resolved = load(model, runtime="pytorch").resolve(Options())
+    own = load_checkpoint(model)["model"].soundsight.get("threshold", 0.0)
+    names = load(model, runtime="pytorch").names
+    expected = [carried[name]["value"] if carried[name]["value"] is not None else own for name in names]
+    assert resolved.thresholds == pytest.approx(expected)
+    assert not resolved.summary_thresholds.any()  # they are for segments, not for means over them
+    assert load(model, runtime="pytorch").resolve(Options(threshold=0.25)).thresholds == pytest.approx(0.25)
+    exported = export(model, "torchscript", out=tmp_path / "m.torchscript")
+    assert b'"thresholds"' in exported.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["val", "MODEL", "--split", "test", "--precision", "0.9"], "never on clips that test them"),
+        (["val", "m.onnx", "--thresholds"], "is an export, which keeps its thresholds"),
+        (["val", "MODEL", "--precision", "1.5"], "precision=1.5"),
+        (["train", "--precision", "0.9", "--no-calibrate"], "precision=0.9 has no effect with --no-calibrate"),
+    ],
+)
+def test_thresholds_that_cannot_be_fitted_are_one_message(model, tiny_data, capsys, words, text):
+    assert main([str(model) if word == "MODEL" else word for word in words]) == 2
+    error = capsys.readouterr().err
+    assert text in error and error.count("\n") == 1

@@ -33,6 +33,7 @@ def run(options: TrainOptions, given: Given) -> int:
         augment=None if options.augment == "none" else options.augment,
         stock=options.stock,
         calibrate=options.calibrate,
+        precision=options.precision,
         **given.rest,
     )
     last = _near(done.last)

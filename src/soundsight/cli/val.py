@@ -10,12 +10,14 @@ from soundsight.cli.options import Given
 from soundsight.config import SpectrogramConfig
 from soundsight.config.commands import ValOptions
 from soundsight.config.files import find_config
+from soundsight.errors import ConfigError
 from soundsight.files import check_folder
 
 OPTIONS = ValOptions
 SUMMARY = "Score a model on a split: figures, tables, confusion matrices."
 EXAMPLES = [
     "soundsight val runs/classify/train/weights/last.pt --split test",
+    "soundsight val last.pt --precision 0.9         # a threshold per class from data/val, stored in the model",
     "soundsight val last.pt --split test --tta-shifts 4 --tta-speeds 0.9,1.1  # the mean of twelve",
 ]
 
@@ -23,11 +25,27 @@ EXAMPLES = [
 def run(options: ValOptions, given: Given) -> int:
     """Score."""
     from soundsight.datasets.split import lacking
+    from soundsight.evaluation.calibration import fit_thresholds
     from soundsight.evaluation.val import val
-    from soundsight.reports.wording import seen_message
+    from soundsight.reports.wording import seen_message, threshold_lines
 
     if options.out:
         check_folder(options.out, "metrics.json", overwrite=options.overwrite)
+    if options.thresholds or options.precision is not None:
+        if options.split != "val":
+            raise ConfigError(
+                f"--split {options.split}: thresholds are fitted on the split val, never on clips that test them; "
+                "leave --split out."
+            )
+        fitted = fit_thresholds(
+            options.model,
+            options.data,
+            precision=options.precision,
+            device=options.device,
+            trust=options.trust_checkpoint,
+        )
+        for line in threshold_lines(fitted):
+            console.output(line)
     chosen = options.spectrogram
     done = val(
         options.model,

@@ -218,6 +218,10 @@ class TrainOptions(TrainingFiles):
 
     stock: Flag = option(False, "train exactly as the `yolo` command would")
     calibrate: Flag = option(True, "do not fit a temperature on data/val")
+    precision: Real | None = option(
+        None, "threshold per class: where P of what is reported on data/val is right (--precision 0.9)", 0.01, 1,
+        metavar="P",
+    )  # fmt: skip
 
 
 @command
@@ -256,6 +260,10 @@ class ValOptions(ModelOptions, TTAOptions):
     overwrite: Flag = option(False, OVERWRITE)
     batch: Whole = option(64, "images per batch", 1, 4096)
     allow_seen: Flag = option(False, "also score clips that the model was trained on")
+    thresholds: Flag = option(False, "first fit a threshold per class on data/val and store it in the model: best F1")
+    precision: Real | None = option(
+        None, "the same, but where P of what is reported is right (--precision 0.9)", 0.01, 1, metavar="P"
+    )
 
 
 @command

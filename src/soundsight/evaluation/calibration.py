@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from soundsight.backend.checkpoint import update_preprocessing
+from soundsight.errors import ModelError
+from soundsight.evaluation import thresholds
 from soundsight.evaluation.scoring import list_images, logits_of
 from soundsight.metrics import FEWEST_CLIPS, FEWEST_RIGHT, FEWEST_WRONG, KEPT_SHARE, fit_temperature
 from soundsight.models.classifier import softmax
@@ -42,5 +44,43 @@ def calibrate_checkpoint(model: str | Path, data: str | Path, *, device: str | N
         "threshold": round(float(np.quantile(right, 1 - KEPT_SHARE)), 4) if len(right) >= FEWEST_RIGHT else 0.0,
         "calibration": {"clips": clips, "wrong": int(wrong.sum()), "interval": interval},
     }
+    update_preprocessing(model, **stored)
+    return stored
+
+
+def fit_thresholds(
+    model: str | Path,
+    data: str | Path,
+    *,
+    precision: float | None = None,
+    device: str | None = None,
+    trust: bool = False,
+) -> dict[str, Any]:
+    """Fit a threshold for each class on the `val` split, see `thresholds.fit`, and store them in the checkpoint.
+
+    Args:
+        model: The checkpoint.
+        data: The folder with the split `val`.
+        precision: The least precision wanted; `None`: the best F1.
+        device: See `load_classifier`.
+        trust: Likewise.
+
+    Returns:
+        What was stored: under `thresholds`, by class, the fields of `thresholds.Threshold`.
+
+    Raises:
+        ModelError: The model is no checkpoint, so nothing can be stored in it.
+    """
+    if Path(model).suffix != ".pt":
+        raise ModelError(
+            f"{model} is an export, which keeps its thresholds: fit them in its checkpoint, and export again."
+        )
+    classifier = load_classifier(model, device=device, trust=trust)
+    names = classifier.preprocessing.names
+    found = list_images(data, "val", names)
+    values = softmax(logits_of(classifier, found.files), classifier.preprocessing.temperature)
+    truth = found.targets[:, None] == np.arange(len(names))
+    fitted = thresholds.fit(truth, thresholds.named_only(values), precision)
+    stored = {"thresholds": {name: each._asdict() for name, each in zip(names, fitted, strict=True)}}
     update_preprocessing(model, **stored)
     return stored

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from soundsight.detection import BoolArray, FloatArray, IntArray, ratio
+from soundsight.detection import BoolArray, FloatArray, ratio
 from soundsight.errors import check_range
 from soundsight.metrics import wilson_interval
 
@@ -69,26 +69,24 @@ def _fit(truth: BoolArray, values: FloatArray, wanted: float | None, draws: npt.
     order = np.argsort(-values, kind="stable")
     truth, values, draws = truth[order], values[order], draws[:, order]
     ends = np.flatnonzero((values > 0) & np.append(values[1:] != values[:-1], True))  # last clip of each probability
-    borders = np.append((values[ends] + np.append(values, 0.0)[ends + 1]) / 2, (1 + values[0]) / 2)
 
-    def place(hits: IntArray, reported: IntArray, positives: int) -> int:
-        """Index of the chosen border; -1, the one above all clips, where none will do."""
-        if wanted is None:
-            f1 = ratio(2 * hits, reported + positives)
-            return int(np.argmax(f1)) if f1.any() else -1
-        enough = np.flatnonzero(ratio(hits, reported) >= wanted)
-        return int(enough[-1]) if len(enough) else -1
+    def choose(weights: npt.NDArray[np.uint8]) -> tuple[float, int, int]:
+        """The threshold where clips count `weights` times; how many are reported with it, and how many rightly."""
+        hits, reported = (np.cumsum(part, dtype=np.int64)[ends] for part in (weights * truth, weights))
+        there = np.flatnonzero(np.diff(reported, prepend=0))
+        hits, reported, levels = hits[there], reported[there], np.append(values[ends][there], 0.0)
+        f1 = ratio(2 * hits, reported + int((weights * truth).sum(dtype=np.int64)))
+        good = np.flatnonzero(f1 == f1.max(initial=1e-9) if wanted is None else ratio(hits, reported) >= wanted)
+        if not len(good):
+            return (1 + levels[0]) / 2, 0, 0
+        place = good[0 if wanted is None else -1]
+        return (levels[place] + levels[place + 1]) / 2, int(reported[place]), int(hits[place])
 
-    def counted(weights: npt.NDArray[np.uint8]) -> tuple[IntArray, IntArray, int]:
-        hits = np.cumsum(weights * truth, dtype=np.int64)
-        return hits[ends], np.cumsum(weights, dtype=np.int64)[ends], int(hits[-1])
-
-    again = [borders[place(*counted(weights))] for weights in draws]
+    again = [choose(weights)[0] for weights in draws]
     low, high = (round(float(np.quantile(again, share)), 6) for share in (0.025, 0.975))
-    hits, reported, positives = counted(np.ones(len(truth), np.uint8))
-    chosen = place(hits, reported, positives)
-    value = round(float(borders[chosen]), 6)
-    if chosen < 0:
-        return Threshold(value, clips, (low, high))
-    right, of = int(hits[chosen]), int(reported[chosen])
-    return Threshold(value, clips, (low, high), right / of, wilson_interval(right, of), right / positives)
+    value, reported, right = choose(np.ones(len(truth), np.uint8))
+    chosen = Threshold(round(float(value), 6), clips, (low, high))
+    if not reported:
+        return chosen
+    interval = wilson_interval(right, reported)
+    return chosen._replace(precision=right / reported, precision_interval=interval, recall=right / clips)

@@ -27,7 +27,7 @@ from soundsight.datasets.names import folder_labels
 from soundsight.datasets.split import lacking
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation import seen
-from soundsight.evaluation.calibration import calibrate_checkpoint
+from soundsight.evaluation.calibration import calibrate_checkpoint, fit_thresholds
 from soundsight.evaluation.scoring import classes_in
 from soundsight.files import images_in, write_text
 from soundsight.reports.card import RUN_FILE, read_record, write_card
@@ -43,6 +43,7 @@ def train(
     augment: AugmentConfig | str | Path | None = AUGMENT,
     stock: bool = False,
     calibrate: bool = True,
+    precision: float | None = None,
     callback: Callable[[int, float], None] | None = None,
     **overrides: Any,
 ) -> Run:
@@ -53,6 +54,7 @@ def train(
         augment: Augmentation settings or their file; `None` switches augmentation off.
         stock: Train as the `yolo` command would, without our trainer.
         calibrate: Afterwards fit a temperature on the `val` split and store it with the model.
+        precision: Also a threshold for each class, with which at least this share of what is reported is right.
         watch: Told (epoch from 1, top-1 on the `val` split) after each epoch.
         overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation. With `resume=CHECKPOINT` a
             killed training goes on as it was; only where and how it runs (`data`, `device`, `workers`, ...) may be
@@ -70,6 +72,9 @@ def train(
         arguments, chosen, stock = _resumed(overrides, augment, stock=stock)
     else:
         arguments, chosen = resolve(config, augment, overrides, stock=stock)
+    if precision is not None and (stock or not calibrate):
+        other = "--stock" if stock else "--no-calibrate"
+        raise ConfigError(f"precision={precision:g} has no effect with {other}; leave one of them out.")
     data = Path(str(arguments.get("data") or "data"))
     checks.check_data(data)
     checks.check_writable(str(arguments.get("project") or RUNS))
@@ -105,6 +110,8 @@ def train(
         for checkpoint in (run.best, run.last):
             if checkpoint.is_file():
                 stored = calibrate_checkpoint(checkpoint, data, device=device or None)
+                if precision is not None:
+                    stored |= fit_thresholds(checkpoint, data, precision=precision, device=device or None)
                 run = replace(run, notes=[*notes, *calibration_lines(stored)])
     if run.confusion is not None:  # in the place of Ultralytics', whose rows are predictions
         for name, normalize in (("confusion_matrix", False), ("confusion_matrix_normalized", True)):

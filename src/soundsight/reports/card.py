@@ -18,7 +18,7 @@ from soundsight.datasets.published import Published, datasets
 from soundsight.errors import ConfigError
 from soundsight.files import read_json, write_text
 from soundsight.reports.templating import render_template
-from soundsight.reports.wording import calibration_lines, detection_lines, seen_message
+from soundsight.reports.wording import calibration_lines, detection_lines, seen_message, threshold_lines
 
 CARD = "model-card.md"
 TRAINING = ("model", "epochs", "batch", "imgsz", "optimizer", "lr0", "weight_decay", "seed", "pretrained")
@@ -73,6 +73,7 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
         spectrogram=preprocessing.get("spectrogram") or record.get("spectrogram"),
         own_spectrogram="spectrogram" in preprocessing,
         calibration=calibration_lines(preprocessing),
+        thresholds=threshold_lines(preprocessing),
         threshold=preprocessing.get("threshold"),
         metrics=metrics,
         worst=sorted(metrics["per_class"], key=lambda row: (row["recall"], row["class"]))[:5] if metrics else [],

@@ -43,6 +43,29 @@ def detection_lines(metrics: Mapping[str, Any]) -> list[str]:
     return [f"Ranking of the clips by class: {', '.join(said)}.", ""] if said else []
 
 
+def threshold_lines(preprocessing: Mapping[str, Any]) -> list[str]:
+    """The thresholds of single classes, and what each rests on, as a Markdown table; nothing where there are none."""
+    found = preprocessing.get("thresholds") or {}
+    if not found:
+        return []
+    lines = [
+        "| class | threshold | 95 % interval | clips | precision on `val` | recall |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, of in found.items():
+        value = "none: too few clips" if of["value"] is None else f"{of['value']:.3f}"
+        low, high = of["interval"] or (None, None)
+        interval = "" if low is None else f"{low:.2f} to {high:.2f}"
+        right, recall = "", ""
+        if of.get("precision") is not None:
+            low, high = of["precision_interval"]
+            right, recall = f"{of['precision']:.0%} ({low:.0%} to {high:.0%})", f"{of['recall']:.0%}"
+        elif of["value"] is not None:
+            right = "not reached: above all that was seen"
+        lines.append(f"| {name.replace('_', ' ')} | {value} | {interval} | {of['clips']} | {right} | {recall} |")
+    return lines
+
+
 def seen_message(seen: Mapping[str, Any] | None) -> str:
     """What a score is worth, of a `Seen` as metrics.json holds it."""
     if seen is None:
