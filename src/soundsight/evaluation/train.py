@@ -106,18 +106,25 @@ def train(
         write_text(run.folder / SPECTROGRAM, yaml.safe_dump(to_dict(spectrogram), sort_keys=False))
     run = replace(run, notes=notes)
     if calibrate and spectrogram is not None and not stock and (data / "val").is_dir():
-        device = str(arguments.get("device") or "").strip("[]() ").partition(",")[0]  # of several GPUs the first
-        for checkpoint in (run.best, run.last):
-            if checkpoint.is_file():
-                stored = calibrate_checkpoint(checkpoint, data, device=device or None)
-                if precision is not None:
-                    stored |= fit_thresholds(checkpoint, data, precision=precision, device=device or None)
-                run = replace(run, notes=[*notes, *calibration_lines(stored)])
+        run = _calibrated(run, data, str(arguments.get("device") or ""), precision)
     if run.confusion is not None:  # in the place of Ultralytics', whose rows are predictions
         for name, normalize in (("confusion_matrix", False), ("confusion_matrix_normalized", True)):
             report.plot_confusion(run.confusion, run.names, run.folder / f"{name}.png", normalize=normalize)
     if run.last.is_file():  # not with save=False
         write_card(run.folder)
+    return run
+
+
+def _calibrated(run: Run, data: Path, device: str, precision: float | None) -> Run:
+    """Fit temperature and thresholds of a run's checkpoints; the run with notes on what they rest on."""
+    first = device.strip("[]() ").partition(",")[0] or None  # of several GPUs
+    notes = run.notes
+    for checkpoint in (run.best, run.last):
+        if checkpoint.is_file():
+            stored = calibrate_checkpoint(checkpoint, data, device=first)
+            if precision is not None:
+                stored |= fit_thresholds(checkpoint, data, precision=precision, device=first)
+            run = replace(run, notes=[*notes, *calibration_lines(stored)])
     return run
 
 
