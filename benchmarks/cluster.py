@@ -138,7 +138,9 @@ class Callback(threading.Thread):
                 try:
                     words = Path(f"/proc/{pid}/cmdline").read_bytes()
                     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                    kind = "workers" if words.startswith(WORKERS) else "ray"
+                    started = pid, fields[19]
+                    worked = self.seen.get(started, ("", 0.0))[0] == "workers"  # named so while it works
+                    kind = "workers" if worked or words.startswith(WORKERS) else "ray"
                     if b"-m\0soundsight\0" in words:
                         kind = "driver"
                         status = Path(f"/proc/{pid}/status").read_text()
@@ -146,7 +148,7 @@ class Callback(threading.Thread):
                 except (OSError, IndexError):
                     continue
                 seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-                self.seen[pid, fields[19]] = kind, seconds
+                self.seen[started] = kind, seconds
 
     def stop(self) -> dict[str, float]:
         """Seconds by kind since the start, and the driver's largest memory."""

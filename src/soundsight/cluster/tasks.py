@@ -126,7 +126,8 @@ class _Flight:
                 self._help()
             ready, _ = self.ray.wait(list(self.flying), timeout=1.0)
             for stream in ready:
-                yield from self._take(stream, self.flying[stream])
+                if stream in self.flying:  # else its copy was first
+                    yield from self._take(stream, self.flying[stream])
                 more = more or bool(self.again)
 
     def _start(self, task: _Task) -> None:
