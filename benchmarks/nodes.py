@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PORT = 6379
-WORKERS = (b"ray::_work", b"ray::Hands")  # how the command line of a process at work begins: now, and until 0.1.1
+WORKERS = (b"ray::_work", b"ray::Hands")  # how the command line of a process at work begins: now, and in 0.1.0
 NETWORK = "10.77.0"
 _NUMBERS = itertools.count()
 RAY = "import sys; from ray.scripts.scripts import main; sys.argv[0] = 'ray'; sys.exit(main())"

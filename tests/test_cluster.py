@@ -203,6 +203,13 @@ def test_addresses_that_cannot_be(monkeypatch):
         connect.connect(ClusterConfig(address=address))
 
 
+def test_an_option_of_the_former_engine_is_accepted_with_a_warning(tmp_path, capsys):
+    words = ["predict", str(tmp_path / "no.pt"), "a.wav", "--out", str(tmp_path / "o.csv"), "in_flight=4"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert "in_flight=4 has no effect any more: Ray gives out the tasks" in said and "no.pt" in said
+
+
 def test_what_nodes_lack_has_a_message(tmp_path):
     own = nodes.environment()
     assert nodes.mismatch(own, own) == ""
@@ -560,12 +567,17 @@ def test_a_driver_is_killed_and_the_same_command_continues(head, crowd, tmp_path
     out, shards = tmp_path / "ray.csv", tmp_path / "ray.csv.shards" / "shards"
     cluster = ["--engine", "ray", "--address", head, "--cluster", "shard=40", "--out", out]
     process = start(*words, *cluster)
-    at_work(shards, 8, process)
+    at_work(shards, 4, process)
+    process.terminate()
+    assert process.communicate(timeout=60)[1].splitlines()[-1:] == ["soundsight: stopped."]
+    assert process.returncode == 143
+    process = start(*words, *cluster)
+    at_work(shards, 16, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     done = run(*words, *cluster)
     kept = int(re.search(r"(\d+) of 51 shards are there", done.stderr)[1])
-    assert 8 <= kept < 51 and f"51 shards ({51 - kept} written now), 1 failed" in done.stderr, done.stderr
+    assert 16 <= kept < 51 and f"51 shards ({51 - kept} written now), 1 failed" in done.stderr, done.stderr
     assert filecmp.cmp(local, out, shallow=False)
 
 

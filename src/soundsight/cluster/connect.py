@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -125,12 +126,15 @@ def connect(config: ClusterConfig, *, read: Sequence[str] = (), write: Sequence[
     limit = threading.Timer(JOIN_SECONDS, _end, [slow, 2])
     limit.daemon = True
     limit.start()
+    on_term = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else own))
     except (RuntimeError, ValueError, OSError, AssertionError, ray.exceptions.RayError) as error:
         raise ConfigError(_refusal(address, error)) from error
     finally:
         limit.cancel()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_term)  # Ray's own prints a stack
     if address:
         threading.Thread(target=_watch_head, args=(ray, address), daemon=True, name="soundsight-head").start()
     cluster = Cluster(ray, os.getcwd())
