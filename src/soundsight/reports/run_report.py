@@ -229,7 +229,7 @@ def _spectrogram(run: Run, device: str | None, trust: bool) -> SpectrogramConfig
             return load_classifier(model, device=device, trust=trust).preprocessing.spectrogram
     except (ConfigError, KeyError, TypeError):
         pass
-    run.notes.append("There are no spectrograms: neither the prepared pictures nor the model are left.")
+    run.notes.append("There are no spectrograms: neither the prepared images nor the model are left.")
     return None
 
 
@@ -327,17 +327,17 @@ class _Models:
         path = self._path(fold)
         where = f" of fold {fold}" if fold else ""
         if path is None or not path.is_file():
-            self.notes.append(f"There are no heat maps{where}: the model is not where it was.")
+            self.notes.append(f"There are no saliency maps{where}: the model is not where it was.")
             return None
         try:
             classifier = load_classifier(path, device=self.device, trust=self.trust)
         except ModelError as error:
-            self.notes.append(f"There are no heat maps{where}: {error}")
+            self.notes.append(f"There are no saliency maps{where}: {error}")
             return None
         recorded = self.run.metrics.get("model_fingerprint")
         if not can_explain(classifier) or (not fold and recorded and recorded != classifier.model_hash):
             reason = "is an export" if not can_explain(classifier) else "has changed since it was scored"
-            self.notes.append(f"There are no heat maps{where}: {path} {reason}.")
+            self.notes.append(f"There are no saliency maps{where}: {path} {reason}.")
             return None
         return classifier
 

@@ -1,7 +1,7 @@
 """The page and the JSON service: `soundsight serve`, an optional extra (`pip install "soundsight[web]"`).
 
-`server` binds and runs, `app` has the routes, `guard` turns strangers away, `uploads` takes bytes in,
-`jobs` is the queue before the one thread that computes, `results` says what was heard, `examples`
+`server` binds and runs, `app` has the routes, `guard` refuses strangers, `uploads` takes bytes in,
+`jobs` is the queue before the one thread that predicts, `predictions` makes the JSON, `examples`
 synthesises clips to try, `static/` is the page.
 
 Why not Gradio: it installs a score of further packages and sends a megabyte of script, loads fonts and a

@@ -23,7 +23,7 @@ from soundsight.spectrogram import hz_to_mel, mel_to_hz
 
 MAX_COLUMNS = 4096  # of an image for the page
 MIN_HOP_SECONDS = 0.1
-MAX_WINDOWS = 6000
+MAX_SEGMENTS = 6000
 
 
 class ClassProbability(BaseModel):
@@ -145,10 +145,10 @@ def predict(
     options = Options(hop_seconds=hop_seconds, top_k=top_k)
     hop = predictor.resolve(options).hop_seconds or predictor.clip_seconds
     info = check(upload, max_seconds)
-    if hop < MIN_HOP_SECONDS or info.duration_seconds / hop > MAX_WINDOWS:
+    if hop < MIN_HOP_SECONDS or info.duration_seconds / hop > MAX_SEGMENTS:
         raise ConfigError(
-            f"hop_seconds={hop:g} makes too many windows; {MIN_HOP_SECONDS:g} s or more, and "
-            f"{MAX_WINDOWS} windows at most are allowed."
+            f"hop_seconds={hop:g} makes too many segments; {MIN_HOP_SECONDS:g} s or more, and "
+            f"{MAX_SEGMENTS} segments at most are allowed."
         )
     timeline = Timeline(predictor.spectrogram)
     windows: list[Prediction] = []
@@ -162,8 +162,8 @@ def predict(
             summary = event
         else:
             windows.append(event)
-            if len(windows) > MAX_WINDOWS:  # of a length that was not known before
-                raise ConfigError(f"hop_seconds={hop:g} makes more than {MAX_WINDOWS} windows.")
+            if len(windows) > MAX_SEGMENTS:  # of a length that was not known before
+                raise ConfigError(f"hop_seconds={hop:g} makes more than {MAX_SEGMENTS} segments.")
     assert summary is not None
     damage = summary.failure.replace(str(upload.path), upload.name)
     if damage and not windows:
@@ -175,7 +175,7 @@ def predict(
         label=summary.label,
         labels=list(summary.labels),
         probability=_round(summary.probability),
-        top=_heard(whole, top_k),
+        top=_top(whole, top_k),
         windows=[
             TimedResult(
                 start=round(w.start_seconds, 3),
@@ -183,7 +183,7 @@ def predict(
                 label=w.label,
                 labels=list(w.labels),
                 probability=_round(w.probability),
-                top=_heard(w, top_k),
+                top=_top(w, top_k),
             )
             for w in windows
         ],
@@ -197,7 +197,7 @@ def predict(
 def reason(
     predictor: Predictor, upload: Upload, *, max_seconds: float, start: float = 0.0, label: str | None = None
 ) -> Attribution:
-    """Say what spoke for a class in the window that begins at `start`; see `explain` for the label.
+    """Explain a class in the segment that begins at `start`; see `explain` for the label.
 
     Raises:
         AudioError: The upload cannot be read, is over by then, or silent there.
@@ -219,7 +219,7 @@ def reason(
                 found = stretch
                 break
     if found is None:
-        raise AudioError(f"{upload.name} holds no window that begins at {start:g} s.")
+        raise AudioError(f"{upload.name} holds no segment that begins at {start:g} s.")
     (image,), silent, _ = render_segment(found, config)
     if silent:
         raise AudioError(f"{upload.name} is silent from {start:g} s on, so there is nothing to explain.")
@@ -239,7 +239,7 @@ def reason(
     )
 
 
-def _heard(window: Prediction, top_k: int) -> list[ClassProbability]:
+def _top(window: Prediction, top_k: int) -> list[ClassProbability]:
     return [ClassProbability(label=label, probability=_round(value)) for label, value in window.top(top_k)]
 
 
