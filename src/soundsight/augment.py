@@ -15,6 +15,10 @@ from torch.nn import functional
 
 from soundsight.config import AugmentConfig
 
+# With several labels per clip, the least share of either of two mixed sounds: the weaker is 12 dB below at most and can
+# be heard, so that the clip has the labels of both.
+LEAST_SHARE = 0.2
+NOISE_SNR_DB = -5.0, 25.0  # of a clip to the background that is mixed in: mean power over the image
 FILTER_KNOTS = 5  # corners of a random filter, from the lowest to the highest band
 
 # Pixels of a batch are float32 (batch, channel, band, frame) in [0, 1]: 0 is db_floor, 1 is db_ceiling.
@@ -23,7 +27,16 @@ FILTER_KNOTS = 5  # corners of a random filter, from the lowest to the highest b
 class Augmenter:
     """Draws random changes and applies them to batches of images and labels."""
 
-    def __init__(self, config: AugmentConfig, *, classes: int, db_range: float, seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: AugmentConfig,
+        *,
+        classes: int,
+        db_range: float,
+        seed: int = 0,
+        multi: bool = False,
+        noise: Tensor | None = None,
+    ) -> None:
         """Set up.
 
         Args:
@@ -31,11 +44,15 @@ class Augmenter:
             classes: Number of classes.
             db_range: dB from black to white (`db_ceiling - db_floor`).
             seed: Seed of all random choices; see `reseed`.
+            multi: Whether a clip has any number of the classes.
+            noise: Images of background, uint8 `(N, 3, height, width)` on the device of the batches.
         """
         self.config = config
         self.classes = classes
         self.db_range = db_range
         self.seed = seed
+        self.multi = multi
+        self.noise = noise
         self.class_weight: Tensor | None = None
         self.columns: dict[str, int] = {}  # of `plot`, in order: how many each kind of change has
         self.random = torch.Generator()
@@ -55,11 +72,12 @@ class Augmenter:
 
         Args:
             images: uint8 `(batch, 3, height, width)`.
-            labels: int64 `(batch,)`.
+            labels: int64 `(batch,)`, or with several labels per clip 0 or 1 `(batch, classes)`.
 
         Returns:
             float32 images `(batch, 3, height, width)` in [0, 1] and float32 target probabilities
-            `(batch, classes)`, each row summing to 1, or to its weight after `weigh_classes`.
+            `(batch, classes)`: each row sums to 1, or to its weight after `weigh_classes`; with several labels per
+            clip each is from 0 to 1 on its own.
         """
         choices = self.draw(len(images)).to(images.device, non_blocking=True)
         pixels, targets = self.apply(images, labels, choices)
@@ -84,13 +102,18 @@ class Augmenter:
             chosen["filter"] = gain / self.db_range
         if config.mixup or config.cutmix:
             chosen["partner"] = torch.randperm(batch, generator=self.random)
-            draw, chosen["ratio"] = self._uniform(batch, 0, 1), self._uniform(batch, 0, 1)
+            least = LEAST_SHARE if self.multi else 0.0
+            draw, chosen["ratio"] = self._uniform(batch, 0, 1), self._uniform(batch, least, 1 - least)
             chosen["mixing"] = draw < config.mixup
             chosen["cutting"] = draw >= 1 - config.cutmix if config.cutmix else torch.zeros(batch)
             cutting = chosen["cutting"].nonzero().flatten()
             chosen["cut"] = torch.zeros(batch, 2)
             if len(cutting):
-                chosen["cut"][cutting] = self._spans(len(cutting), 1.0)
+                chosen["cut"][cutting] = self._spans(len(cutting), 1 - least, least)
+        if self.noise is not None:
+            chosen["noisy"] = self._uniform(batch, 0, 1) < config.noise_share
+            chosen["noise"] = torch.randint(len(self.noise), (batch,), generator=self.random)
+            chosen["roll"], chosen["snr"] = self._uniform(batch, 0, 1), self._uniform(batch, *NOISE_SNR_DB)
         for name, count, width in (
             ("time", config.time_masks, config.time_mask_width),
             ("band", config.freq_masks, config.freq_mask_width),
@@ -105,7 +128,10 @@ class Augmenter:
         """Change a batch as `draw` chose; on a GPU no step waits for it, so that a CUDA graph can record them."""
         config = self.config
         chosen = dict(zip(self.columns, choices.split(list(self.columns.values()), 1), strict=True))
-        targets = (labels[:, None] == torch.arange(self.classes, device=labels.device)).float()
+        if self.multi:
+            targets = labels.float()
+        else:
+            targets = (labels[:, None] == torch.arange(self.classes, device=labels.device)).float()
         targets = targets * (1 - config.label_smoothing) + config.label_smoothing / self.classes
         if self.class_weight is not None:  # of the clip's own class, whatever smoothing or mixing give to others
             self.class_weight = self.class_weight.to(targets.device)
@@ -121,6 +147,8 @@ class Augmenter:
             pixels = change_gain(pixels, curve(chosen["filter"], pixels.shape[2]))
         if config.mixup or config.cutmix:
             pixels, targets = self._mix(pixels, targets, chosen)
+        if self.noise is not None:
+            pixels = self._add_noise(pixels, chosen)
         masked = pixels.new_zeros((), dtype=torch.bool)  # silent stretches of time and bands, all in one pass
         for count, name, axis in ((config.time_masks, "time", 3), (config.freq_masks, "band", 2)):
             for number in range(count):
@@ -132,9 +160,9 @@ class Augmenter:
         shape = (size,) if isinstance(size, int) else size
         return torch.rand(shape, generator=self.random) * (high - low) + low
 
-    def _spans(self, batch: int, width: float) -> Tensor:
+    def _spans(self, batch: int, width: float, least: float = 0.0) -> Tensor:
         """Random stretches of [0, 1], each of a random length up to `width`: starts and ends `(batch, 2)`."""
-        length = self._uniform(batch, 0, width)
+        length = self._uniform(batch, least, width)
         start = self._uniform(batch, 0, 1) * (1 - length)
         return torch.stack([start, start + length], 1)
 
@@ -155,12 +183,20 @@ class Augmenter:
             changed.append((rows, cutting, torch.where(cut[rows], pixels[partner[rows]], pixels[rows])))
             share = torch.where(cutting, 1 - cut.float().mean(dim=(1, 2, 3)), share)
         for rows, wanted, mixed in changed:
-            if isinstance(rows, slice):
-                pixels = torch.where(wanted[:, None, None, None], mixed, pixels)
-            else:
-                pixels[rows] = mixed
+            pixels = _put(pixels, rows, wanted, mixed)
         weight = share[:, None]
+        if self.multi:  # both sounds are there
+            return pixels, torch.where(weight < 1, torch.maximum(targets, targets[partner]), targets)
         return pixels, targets * weight + targets[partner] * (1 - weight)
+
+    def _add_noise(self, pixels: Tensor, chosen: dict[str, Tensor]) -> Tensor:
+        """Mix background into a share of the batch; the targets stay."""
+        assert self.noise is not None
+        noisy = chosen["noisy"][:, 0] > 0
+        rows = _rows(noisy)
+        noise = shift_time(self.noise[chosen["noise"][rows, 0].long()], chosen["roll"][rows, 0]).float() / 255
+        mixed = mix_noise(pixels[rows], noise, chosen["snr"][rows, 0], self.db_range)
+        return _put(pixels, rows, noisy, mixed)
 
     def _erase(self, pixels: Tensor) -> Tensor:
         batch, device = len(pixels), pixels.device
@@ -174,6 +210,14 @@ class Augmenter:
 def _rows(wanted: Tensor) -> Tensor | slice:
     """The rows to compute: those wanted, or on a GPU all, since asking it which would mean to wait for it."""
     return slice(None) if wanted.is_cuda else wanted.nonzero().flatten()
+
+
+def _put(pixels: Tensor, rows: Tensor | slice, wanted: Tensor, changed: Tensor) -> Tensor:
+    """Pixels with the images of `rows` changed, or those that are `wanted` of all."""
+    if isinstance(rows, slice):
+        return torch.where(wanted[:, None, None, None], changed, pixels)
+    pixels[rows] = changed
+    return pixels
 
 
 def shift_time(images: Tensor, fraction: Tensor) -> Tensor:
@@ -228,6 +272,20 @@ def mix_power(own: Tensor, other: Tensor, ratio: Tensor, db_range: float) -> Ten
         own * nepers + torch.log(weight**2 / total), other * nepers + torch.log((1 - weight) ** 2 / total)
     )
     return (mixed / nepers).clamp_(0, 1)
+
+
+def mix_noise(own: Tensor, noise: Tensor, snr_db: Tensor, db_range: float) -> Tensor:
+    """Add the power of `noise` to `own`, both `(B, C, H, W)`, at a ratio of their mean powers of `snr_db` `(B,)`.
+
+    The loudest point stays where it was, as that is what the levels of a clip are relative to.
+    """
+    nepers = db_range * math.log(10) / 10
+    sound, background = own * nepers, noise * nepers
+    level = [torch.logsumexp(image.flatten(1), 1) for image in (sound, background)]
+    gain = level[0] - level[1] - snr_db * (math.log(10) / 10)
+    mixed = torch.logaddexp(sound, background + gain[:, None, None, None])
+    excess = (mixed.amax((1, 2, 3)) - sound.amax((1, 2, 3)))[:, None, None, None]
+    return ((mixed - excess) / nepers).clamp_(0, 1)
 
 
 def mix_image(own: Tensor, other: Tensor, ratio: Tensor, db_range: float) -> Tensor:

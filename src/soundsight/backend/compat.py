@@ -11,6 +11,7 @@ from typing import Any
 
 # Columns of `results.csv`, and of a trainer's `metrics`.
 EPOCH, TOP1, TOP5 = "epoch", "metrics/accuracy_top1", "metrics/accuracy_top5"
+MACRO_MAP, MICRO_MAP = "metrics/macro_map", "metrics/micro_map"  # in their place with several labels per clip
 TRAIN_LOSS, VAL_LOSS = "train/loss", "val/loss"
 RATES, RATE = "lr/", "lr/pg0"  # one column per group of parameters
 VALIDATED = ("val/", "metrics/")  # how columns begin that are 0 where an epoch was not validated
@@ -38,7 +39,10 @@ SYMBOLS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "ultralytics.data.augment": {"classify_transforms": ("size",)},
     "ultralytics.data.dataset": {"load_dataset_cache_file": ("path",)},
     "ultralytics.engine.exporter": {"export_formats": ()},
-    "ultralytics.models.yolo.classify": {"ClassificationTrainer": ("overrides", "_callbacks")},
+    "ultralytics.models.yolo.classify": {
+        "ClassificationTrainer": ("overrides", "_callbacks"),
+        "ClassificationValidator": ("dataloader", "save_dir", "args", "_callbacks"),
+    },
     "ultralytics.nn": {"modules": (), "tasks": ()},
     "ultralytics.nn.tasks": {
         "ClassificationModel": ("verbose",),
@@ -51,7 +55,7 @@ SYMBOLS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         (),
     ),
     "ultralytics.utils.checks": {"AUTOINSTALL": ()},
-    "ultralytics.utils.torch_utils": {"strip_optimizer": ("f",), "torch_load": ()},
+    "ultralytics.utils.torch_utils": {"strip_optimizer": ("f",), "torch_load": (), "unwrap_model": ("m",)},
 }
 # Methods of the trainer that ours overrides, each with its parameters, or that are called.
 METHODS: Mapping[str, tuple[str, ...]] = {
@@ -59,10 +63,24 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "check_resume": ("overrides",),
     "final_eval": (),
     "get_dataloader": ("dataset_path", "batch_size", "rank", "mode"),
+    "get_dataset": (),
+    "get_validator": (),
     "plot_training_samples": ("batch", "ni"),
     "preprocess_batch": ("batch",),
     "save_model": (),
     "set_model_attributes": (),
+}
+# Methods of the validator that ours overrides.
+VALIDATOR: Mapping[str, tuple[str, ...]] = {
+    "finalize_metrics": (),
+    "get_desc": (),
+    "init_metrics": ("model",),
+    "plot_predictions": ("batch", "preds", "ni"),
+    "plot_val_samples": ("batch", "ni"),
+    "postprocess": ("preds",),
+    "preprocess": ("batch",),
+    "print_results": (),
+    "update_metrics": ("preds", "batch"),
 }
 # Attributes of the trainer that are read or set; `args` holds the arguments.
 TRAINER = (

@@ -62,7 +62,7 @@ class RecordedAugmenter:
         self.augmenter = augmenter
         before = augmenter.random.get_state()
         self.images = torch.zeros(batch, 3, image_size, image_size, dtype=torch.uint8, device=device)
-        self.labels = torch.zeros(batch, dtype=torch.long, device=device)
+        self.labels = torch.zeros((batch, augmenter.classes) if augmenter.multi else batch, device=device).long()
         self.choices = augmenter.draw(batch).to(device)
         augmenter.random.set_state(before)
         aside = torch.cuda.Stream(device)

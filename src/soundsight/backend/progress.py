@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from soundsight.backend.compat import TOP1
+from soundsight.backend.compat import MACRO_MAP, TOP1
 from soundsight.files import printable
 
 LOG = "ultralytics.log"  # in the run's folder
@@ -90,8 +90,9 @@ class Progress:
         self.told = done
         losses = trainer.tloss.values() if isinstance(trainer.tloss, dict) else [trainer.tloss.sum()]
         text = f"epoch {done}/{trainer.epochs}: loss {sum(map(float, losses)):.3f}"
-        top1 = (trainer.metrics or {}).get(TOP1)
-        text += f", top-1 on val {top1:.1%}" if top1 is not None and trainer.args.val else ""
+        for column, name in ((TOP1, "top-1"), (MACRO_MAP, "mAP")):
+            if column in (trainer.metrics or {}) and trainer.args.val:
+                text += f", {name} on val {trainer.metrics[column]:.1%}"
         if self.terminal:
             self.bar.set_description(text)
         else:

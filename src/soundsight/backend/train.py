@@ -48,6 +48,7 @@ def train(
     augment: AugmentConfig | None,
     seen: Any = None,
     labels: Mapping[str, str] | None = None,
+    multi: bool = False,
     stock: bool = False,
     callback: Callable[[int, float], None] | None = None,
     started: Callable[[Path], None] | None = None,
@@ -60,8 +61,9 @@ def train(
         augment: Spectrogram augmentation; `None` switches all of it off.
         seen: Hashes of the clips that are trained on; go into the checkpoints.
         labels: Class by its folder's name, where a folder cannot be called like it.
+        multi: A clip has any number of the classes; its image is in the folder of each, or in `background`.
         stock: Use Ultralytics' own trainer, loader and augmentation, as the `yolo` command does.
-        watch: Told (epoch from 1, top-1 on `data/val`) after each epoch.
+        callback: Told (epoch from 1, top-1 or macro mAP on `data/val`) after each epoch.
         started: Told the run's folder before the first epoch (not by a training on several GPUs).
 
     Raises:
@@ -83,8 +85,7 @@ def train(
     _check_machine(options, stock=stock)
     resume = options.get("resume")
     start = str(resume if resume and resume is not True else options.get("model", "yolov8n-cls.pt"))
-    for key in ("mode", "task", "model"):
-        options.pop(key, None)
+    options = {key: value for key, value in options.items() if key not in ("mode", "task", "model")}
     options["project"] = str(Path(options.get("project") or compat.RUNS).absolute())
     weights = find_weights(start)
     for key in (key for key in LOADED if isinstance(options.get(key), str | Path) and not resume):
@@ -94,8 +95,8 @@ def train(
         if (done := _finished(Path(weights))) is not None:
             return done
     begun: list[Path] = []
-    ours = partial(SpectrogramTrainer.configured, seen=seen, labels=labels or {})
-    trainer = StockTrainer if stock else ours(spectrogram, augment or no_augment())
+    how = {"seen": seen, "labels": labels or {}, "multi": multi}
+    trainer = StockTrainer if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment(), **how)
     try:
         with guarded(), reported() if "," not in str(options["device"]) else nullcontext() as progress:
             model = YOLO(weights, task="classify")
@@ -176,9 +177,10 @@ def _finished(last: Path) -> Run | None:
 
 
 def _tell(callback: Callable[[int, float], None], trainer: Any) -> None:
-    top1 = (trainer.metrics or {}).get(compat.TOP1)
-    if top1 is not None and int(trainer.epoch) < int(trainer.epochs):  # at the end the best weights are scored again
-        callback(int(trainer.epoch) + 1, float(top1))
+    figures = trainer.metrics or {}
+    reached = figures.get(compat.TOP1, figures.get(compat.MACRO_MAP))
+    if reached is not None and int(trainer.epoch) < int(trainer.epochs):  # at the end the best is scored again
+        callback(int(trainer.epoch) + 1, float(reached))
 
 
 def _tell_folder(started: Callable[[Path], None], trainer: Any) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,12 +26,16 @@ import torch
 from ultralytics.data import build_dataloader
 from ultralytics.data.augment import classify_transforms
 from ultralytics.utils import LOGGER, RANK, IterableSimpleNamespace
+from ultralytics.utils.torch_utils import unwrap_model
 
 from soundsight import checks, parallel
 from soundsight.augment import Augmenter
 from soundsight.backend import graphs
 from soundsight.backend.guard import StockTrainer
-from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
+from soundsight.backend.multilabel import BinaryLoss, MultiLabelValidator, begin_at_prior
+from soundsight.backend.noise import noise_images
+from soundsight.config import BACKGROUND, AugmentConfig, SpectrogramConfig, to_dict
+from soundsight.datasets.multi import merged
 from soundsight.errors import ConfigError
 from soundsight.files import TEMP_PREFIX, images_in
 
@@ -42,18 +47,21 @@ SAVE_SECONDS = 2.0  # from one checkpoint to the next: what a kill may cost
 
 
 class ImageSet(torch.utils.data.Dataset):
-    """The images of one split, as uint8 RGB; all of them in memory if they fit."""
+    """The images of one split, as uint8 RGB; all of them in memory if they fit.
 
-    def __init__(self, root: Path, names: list[str], image_size: int) -> None:
-        self.files: list[Path] = []
-        labels = []
-        for label, name in enumerate(names):
-            found = images_in(Path(root) / name)
-            self.files += found
-            labels += [label] * len(found)
+    `labels` are class indices `(N,)`, or with several labels per clip 0 or 1 `(N, classes)`.
+    """
+
+    def __init__(self, root: Path, names: list[str], image_size: int, *, multi: bool = False) -> None:
+        if multi:
+            self.files, targets = merged(Path(root), names)
+            self.labels = torch.from_numpy(targets)
+        else:
+            found = [(file, label) for label, name in enumerate(names) for file in images_in(Path(root) / name)]
+            self.files = [file for file, _ in found]
+            self.labels = torch.tensor([label for _, label in found])
         if not self.files:
             raise ConfigError(f"There are no images under {root}; run `soundsight prepare` first.")
-        self.labels = torch.tensor(labels)
         self.image_size = image_size
         size = len(self.files) * 3 * image_size**2
         self.images = self._read_all() if size < MEMORY_SHARE * checks.free_memory() else None
@@ -97,7 +105,7 @@ class BalancedImages(torch.utils.data.Dataset):
 
     def __init__(self, images: ImageSet) -> None:
         self.images = images
-        self.members = [(images.labels == label).nonzero().flatten() for label in images.labels.unique()]
+        self.members = [column.nonzero().flatten() for column in _membership(images.labels).T]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -128,7 +136,8 @@ class MemoryLoader:
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
-        self.share = 1 / dataset.labels.bincount()[dataset.labels] if balanced else None
+        members = _membership(dataset.labels)
+        self.share = (members / members.sum(0)).amax(1) if balanced else None  # by the rarest of an image's classes
         self.sampler = range(len(dataset))
         assert dataset.images is not None
         place = device if _fits(dataset.images, device) else torch.device("cpu")
@@ -164,6 +173,7 @@ class SpectrogramTrainer(StockTrainer):
     spectrogram: ClassVar[SpectrogramConfig | None] = None
     augment: ClassVar[AugmentConfig] = AugmentConfig()
     labels: ClassVar[Mapping[str, str]] = {}  # of class folders whose names are not their labels
+    multi: ClassVar[bool] = False  # whether a clip has any number of the classes
     seen: ClassVar[Any] = None  # hashes of the clips of the training; None: not known
     saved = -math.inf  # when a checkpoint was last written, in seconds of `time.monotonic`
     recorded = False  # whether CUDA graphs were made, or could not be
@@ -193,6 +203,20 @@ class SpectrogramTrainer(StockTrainer):
         if self.resume:
             self.args.model = self.args.resume
 
+    def get_dataset(self) -> dict[str, Any]:
+        """See Ultralytics'; with several labels per clip `background` is no class."""
+        data: dict[str, Any] = super().get_dataset()
+        if self.multi:
+            names = [name for name in data["names"].values() if name != BACKGROUND]
+            data |= {"names": dict(enumerate(names)), "nc": len(names)}
+        return data
+
+    def get_validator(self) -> Any:
+        """See Ultralytics'; with several labels per clip one that counts mean average precision."""
+        if not self.multi:
+            return super().get_validator()
+        return MultiLabelValidator(self.test_loader, self.save_dir, args=copy(self.args), _callbacks=self.callbacks)
+
     def set_model_attributes(self) -> None:
         """Name the classes, and give the model its preprocessing."""
         super().set_model_attributes()
@@ -201,7 +225,11 @@ class SpectrogramTrainer(StockTrainer):
         names = [self.labels.get(folder, folder) for folder in self.data["names"].values()]
         self.model.names = dict(enumerate(names))
         self.model.soundsight = make_preprocessing(
-            self.spectrogram, names, augment=to_dict(self.augment), seen=self.seen
+            self.spectrogram,
+            names,
+            augment=to_dict(self.augment),
+            seen=self.seen,
+            **({"labels": "multi"} if self.multi else {}),
         )
         if self.device.type == "cpu":
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -211,6 +239,8 @@ class SpectrogramTrainer(StockTrainer):
             classes=len(names),
             db_range=config.db_ceiling - config.db_floor if config else 80.0,
             seed=self.args.seed + 7919 * max(RANK, 0),  # each process renders its own
+            multi=self.multi,
+            noise=self._noise(),
         )
         self.change: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] = self.augmenter
 
@@ -219,9 +249,9 @@ class SpectrogramTrainer(StockTrainer):
         if mode != "train":
             self.model.transforms = classify_transforms(self.args.imgsz)
         names = list(self.data["names"].values())
-        dataset = ImageSet(Path(dataset_path), names, self.args.imgsz)
-        if mode == "train" and self.augment.balance == "weights":
-            self.augmenter.weigh_classes(dataset.labels)
+        dataset = ImageSet(Path(dataset_path), names, self.args.imgsz, multi=self.multi)
+        if mode == "train":
+            self._weigh(dataset.labels)
         if dataset.images is not None and rank == -1:
             return MemoryLoader(
                 dataset,
@@ -232,11 +262,38 @@ class SpectrogramTrainer(StockTrainer):
                 balanced=self.augment.balance == "sampler",
             )
         if mode != "train":
+            if self.multi:
+                return build_dataloader(dataset, batch_size, self.args.workers, rank=rank, device=self.device)
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
         if rank == -1:
             checks.check_shared_memory(workers=self.args.workers, batch=batch_size, image_size=self.args.imgsz)
         shown = BalancedImages(dataset) if self.augment.balance == "sampler" else dataset
         return build_dataloader(shown, batch_size, self.args.workers, rank=rank, device=self.device)
+
+    def _weigh(self, labels: torch.Tensor) -> None:
+        """Balance classes by weights, and set the loss and the first bias where a clip has several labels."""
+        weighed = self.augment.balance == "weights"
+        if not self.multi:
+            if weighed:
+                self.augmenter.weigh_classes(labels)
+            return
+        counts = labels.sum(0).clamp_min(1).float()
+        weight = (counts.mean() / counts).to(self.device) if weighed else None
+        network: Any = unwrap_model(self.model)
+        network.criterion = BinaryLoss(weight)
+        if not self.resume:
+            begin_at_prior(network.model[-1].linear, labels)
+
+    def _noise(self) -> torch.Tensor | None:
+        """Images of background to mix into those of the training, uint8 `(N, 3, size, size)` on its device."""
+        if not self.augment.noise:
+            return None
+        if self.spectrogram is None:
+            raise ConfigError(
+                f"augment.noise={self.augment.noise} needs images that `soundsight prepare` rendered, whose settings "
+                "are known; leave it out."
+            )
+        return torch.from_numpy(noise_images(self.augment.noise, self.spectrogram)).to(self.device)
 
     def preprocess_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Augment the batch on the training device; labels become target probabilities."""
@@ -324,7 +381,7 @@ def _record_passes(trainer: SpectrogramTrainer) -> None:
     try:
         graphs.record_network(trainer.model, sample, dtype=mixed if trainer.amp else None)
         if not trainer.augment.erasing:
-            trainer.change = graphs.RecordedAugmenter(trainer.augmenter, trainer.batch_size, args.imgsz, trainer.device)
+            trainer.change = graphs.RecordedAugmenter(trainer.augmenter, shape[0], args.imgsz, trainer.device)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()  # Ultralytics will find a smaller batch, if need be
 
@@ -332,6 +389,19 @@ def _record_passes(trainer: SpectrogramTrainer) -> None:
 def _start_epoch(trainer: SpectrogramTrainer) -> None:
     trainer.augmenter.reseed(trainer.epoch)
     trainer.train_loader.epoch = trainer.epoch
+
+
+def _membership(labels: torch.Tensor) -> torch.Tensor:
+    """Which class each image counts for, bool `(N, classes)`; those without any make one more class.
+
+    Classes without images are left out.
+    """
+    if labels.ndim == 1:
+        members = torch.nn.functional.one_hot(labels).bool()
+    else:
+        labels = labels.bool()
+        members = torch.cat([labels, ~labels.any(1, keepdim=True)], 1)
+    return members[:, members.any(0)]
 
 
 def _fits(images: torch.Tensor, device: torch.device) -> bool:

@@ -66,7 +66,8 @@ def score(
     **where: Any,
 ) -> int:
     """Train and score all folds, here or where `run` and `run_folds` say, and print the figures."""
-    from soundsight.evaluation.crossval import crossval
+    from soundsight.evaluation.crossval import FIGURES, crossval, headline
+    from soundsight.metrics import Scores
 
     done = crossval(
         dataset,
@@ -85,14 +86,18 @@ def score(
         **where,
         **rest,
     )
-    for fold, (top1, top5) in done.per_fold.items():
-        console.output(f"fold {fold}: top-1 {top1:.2%}, top-5 {top5:.2%}")
-    spread = "" if done.top1.std is None else f" ± {done.top1.std:.2%} over folds"
-    low, high = done.pooled.interval
-    console.output(f"mean: top-1 {done.top1.mean:.2%}{spread}, top-5 {done.top5.mean:.2%}")
-    console.output(
-        f"all {done.pooled.count} clips: top-1 {done.pooled.top1:.2%} (95 % interval {low:.1%} to {high:.1%})"
-    )
+    names = [FIGURES[key] for key in done.figures]
+    for fold, found in done.per_fold.items():
+        told = ", ".join(f"{name} {value:.2%}" for name, value in zip(names, found, strict=True))
+        console.output(f"fold {fold}: {told}")
+    spreads = [f" ± {of.std:.2%} over folds" if of.std is not None else "" for of in done.figures.values()]
+    means = [f"{name} {of.mean:.2%}" for name, of in zip(names, done.figures.values(), strict=True)]
+    console.output(f"mean: {means[0]}{spreads[0]}, {', '.join(means[1:])}")
+    pooled = ", ".join(f"{FIGURES[key]} {value:.2%}" for key, value in headline(done.pooled).items() if key != "top5")
+    if isinstance(done.pooled, Scores):
+        low, high = done.pooled.interval
+        pooled += f" (95 % interval {low:.1%} to {high:.1%})"
+    console.output(f"all {done.pooled.count} clips: {pooled}")
     console.output(f"Matrices, tables and every clip's prediction: {done.folder}")
     failures = manifest.read_failures(done.folder / manifest.FAILURES)
     return console.list_failures(failures, done.folder / manifest.FAILURES)

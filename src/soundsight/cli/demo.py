@@ -49,6 +49,7 @@ def run(options: DemoOptions, given: Given) -> int:
 def learn(out: Path, words: dict[str, Any]) -> int:
     """Train, score, predict."""
     from soundsight.datasets import manifest
+    from soundsight.evaluation.scoring import headline
     from soundsight.evaluation.train import train
     from soundsight.evaluation.val import val
     from soundsight.inference import load
@@ -62,7 +63,7 @@ def learn(out: Path, words: dict[str, Any]) -> int:
             print(f"  {note}")
     with step("Scoring on the test fold"):
         done = val(trained.last, data=out / "data", split="test", folder=out / "test")
-        print(f"  top-1 {done.scores.top1:.1%} of {done.scores.count} clips of groups outside training")
+        print(f"  top-1 {headline(done.scores)['top1']:.1%} of {done.scores.count} clips of groups outside training")
     with step("Predicting one clip"):
         row = next(r for r in manifest.read_rows(out / "data" / manifest.MANIFEST) if r.split == "test")
         print(load(trained.last)(out / "sounds" / row.file))

@@ -45,8 +45,8 @@ def run(options: ExportOptions, given: Given) -> int:
             options.model, made, str(data), spectrogram=spectrogram, trust=options.trust_checkpoint
         )
         console.output(
-            f"Top-1 on the {count} clips of {data}/val: {after:.2%}, where the checkpoint has {before:.2%}; "
-            f"both name the same class for {alike:.2%} of them."
+            f"Right on the {count} clips of {data}/val: {after:.2%}, where the checkpoint is {before:.2%}; "
+            f"both say the same for {alike:.2%}."
         )
     if options.format in READABLE:
         console.output(f"Use it with `soundsight predict {shlex.quote(str(made))} clip.wav`.")

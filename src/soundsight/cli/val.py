@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from soundsight import config as settings
@@ -10,8 +11,10 @@ from soundsight.cli.options import Given
 from soundsight.config import SpectrogramConfig
 from soundsight.config.commands import ValOptions
 from soundsight.config.files import find_config
+from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError
 from soundsight.files import check_folder
+from soundsight.metrics import Scores
 
 OPTIONS = ValOptions
 SUMMARY = "Score a model on a split: figures, tables, confusion matrices."
@@ -61,15 +64,32 @@ def run(options: ValOptions, given: Given) -> int:
         allow_seen=options.allow_seen,
     )
     scores = done.scores
-    low, high = scores.interval
     console.output(f"{scores.count} clips of {len(scores.names)} classes, split {options.split}:")
-    console.output(f"  top-1 {scores.top1:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {scores.top5:.2%}")
-    console.output(f"  macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}")
+    for line in score_lines(scores):
+        console.output(f"  {line}")
     console.output(f"  {seen_message(asdict(done.seen) if done.seen else None)}")
     there = {name for name, clips in zip(scores.names, scores.support, strict=True) if clips}
     for text in lacking(scores.names, there, f"in the split {options.split}"):
         console.output(f"  {text} Nothing is known of them.")
-    console.output(f"Confusion matrices, tables and predictions: {done.folder}")
+    matrices = "Confusion matrices, tables" if isinstance(scores, Scores) else "Tables, curves"
+    console.output(f"{matrices} and predictions: {done.folder}")
     if done.card:
         console.output(f"Model card, now with these figures: {done.card}")
     return 0
+
+
+def score_lines(scores: Scores | DetectionScores) -> Iterator[str]:
+    """The figures that are told first."""
+    from soundsight.evaluation.scoring import headline
+
+    told = headline(scores)
+    if isinstance(scores, Scores):
+        low, high = scores.interval
+        yield f"top-1 {told['top1']:.2%} (95 % interval {low:.1%} to {high:.1%}), top-5 {told['top5']:.2%}"
+        yield f"macro F1 {scores.macro_f1:.3f}, expected calibration error {scores.ece:.3f}"
+        return
+    none = int((~scores.targets.any(axis=1)).sum())
+    yield f"mAP {told['macro_map']:.3f} (macro), {told['micro_map']:.3f} (micro); {none} clips are background"
+    yield f"AUROC {scores.macro_auroc:.3f}, F1 at the best thresholds of these clips {scores.macro_best_f1:.3f}"
+    if "top1" in told:
+        yield f"every clip has one class: top-1 {told['top1']:.2%}"

@@ -258,8 +258,15 @@ class AugmentConfig:
     erasing: Real = option(0.0, "probability that a rectangle is replaced by noise", 0, 1)
     label_smoothing: Real = option(0.1, "share of the target spread over all classes", 0, 0.5)
     balance: Literal["none", "sampler", "weights"] = option("none", "rare classes: seen more often, or counted more")
+    noise: Text = option("", "folder of background recordings to mix in, none of them from val or test", since="0.2")
+    noise_share: Real = option(0.0, "probability that an image gets some of them", 0, 1, since="0.2")
 
     def __post_init__(self) -> None:
+        if bool(self.noise) != bool(self.noise_share):
+            raise ConfigError(
+                f"noise={self.noise!r} and noise_share={self.noise_share:g} have no effect without each other: name a "
+                "folder of background recordings and the share of images that get some, such as noise_share=0.5."
+            )
         if self.mixup + self.cutmix > 1:
             raise ConfigError(
                 f"mixup={self.mixup:g} and cutmix={self.cutmix:g} add up to more than 1; "

@@ -1,25 +1,28 @@
-"""Calibration: temperature and threshold of a checkpoint, fitted on validation clips, and what they rest on."""
+"""Calibration: temperature and thresholds of a checkpoint, fitted on validation clips, and what they rest on."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from soundsight.backend.checkpoint import update_preprocessing
 from soundsight.errors import ModelError
 from soundsight.evaluation import thresholds
 from soundsight.evaluation.scoring import list_images, logits_of
-from soundsight.metrics import FEWEST_CLIPS, FEWEST_RIGHT, FEWEST_WRONG, KEPT_SHARE, fit_temperature
-from soundsight.models.classifier import softmax
+from soundsight.metrics import FEWEST_CLIPS, FEWEST_RIGHT, FEWEST_WRONG, KEPT_SHARE, Temperature, fit_temperature
+from soundsight.models.classifier import Classifier, Floats, softmax
 from soundsight.models.load import load_classifier
 
 
 def calibrate_checkpoint(model: str | Path, data: str | Path, *, device: str | None = None) -> dict[str, Any]:
     """Fit temperature and threshold on the `val` split, and store them in the checkpoint with what they rest on.
 
-    The threshold is the probability that `KEPT_SHARE` of the right predictions reach; below it the label is "unknown".
+    With several labels per clip, each class has its own: see `_of_each_class`. Else the threshold is the probability
+    that `KEPT_SHARE` of the right predictions reach; below it the label is "unknown".
 
     Args:
         model: The checkpoint.
@@ -32,8 +35,12 @@ def calibrate_checkpoint(model: str | Path, data: str | Path, *, device: str | N
         the 95 % `interval` of the temperature, `None` if there is no temperature.
     """
     classifier = load_classifier(model, device=device)
-    found = list_images(data, "val", classifier.preprocessing.names)
+    found = list_images(data, "val", classifier.preprocessing.names, multi=classifier.multi)
     logits = logits_of(classifier, found.files)
+    if classifier.multi:
+        stored = _of_each_class(classifier, logits, found.targets)
+        update_preprocessing(model, **stored)
+        return stored
     wrong = logits.argmax(axis=1) != found.targets
     clips, temperature, interval = len(wrong), 1.0, None
     if clips >= FEWEST_CLIPS and wrong.sum() >= FEWEST_WRONG:
@@ -79,10 +86,46 @@ def fit_thresholds(
     if classifier.multi:
         raise ModelError(f"{model} has several labels per clip; its thresholds, of the best F1, are fitted by `train`.")
     names = classifier.preprocessing.names
-    found = list_images(data, "val", names)
-    values = softmax(logits_of(classifier, found.files), classifier.preprocessing.temperature)
-    truth = found.targets[:, None] == np.arange(len(names))
-    fitted = thresholds.fit(truth, thresholds.named_only(values), precision)
+    found = list_images(data, "val", names, multi=classifier.multi)
+    truth: npt.NDArray[Any] = found.targets
+    values: npt.NDArray[Any] = classifier.activate(logits_of(classifier, found.files))
+    if not classifier.multi:
+        truth, values = truth[:, None] == np.arange(len(names)), thresholds.named_only(values)
+    fitted = thresholds.fit(truth, values, precision)
     stored = {"thresholds": {name: each._asdict() for name, each in zip(names, fitted, strict=True)}}
     update_preprocessing(model, **stored)
     return stored
+
+
+def _of_each_class(classifier: Classifier, logits: Floats, targets: npt.NDArray[Any]) -> dict[str, Any]:
+    """Temperatures and thresholds with several labels per clip, as `calibrate_checkpoint` stores them.
+
+    A class has a temperature of its own where `FEWEST_CLIPS` clips have it and as many do not, and `FEWEST_WRONG` are
+    decided wrong; for the others there is one of all decisions. Both are fitted to binary cross-entropy. Thresholds are
+    those of the best F1, see `thresholds.fit`.
+    """
+    wrong = (logits > 0) != targets.astype(bool)
+    names, clips = classifier.preprocessing.names, len(logits)
+    temperature, interval, temperatures = 1.0, None, {}
+    if clips >= FEWEST_CLIPS and wrong.sum() >= FEWEST_WRONG:
+        temperature, *interval = _fit(logits, targets)
+    for column, name in enumerate(names):
+        positive = int(targets[:, column].sum())
+        if min(positive, clips - positive) >= FEWEST_CLIPS and wrong[:, column].sum() >= FEWEST_WRONG:
+            temperatures[name] = _fit(logits[:, column], targets[:, column]).value
+    classifier.preprocessing = replace(classifier.preprocessing, temperature=temperature, temperatures=temperatures)
+    fitted = thresholds.fit(targets, classifier.activate(logits))
+    return {
+        "labels": "multi",
+        "temperature": temperature,
+        "temperatures": temperatures,
+        "threshold": 0.0,
+        "thresholds": {name: found._asdict() for name, found in zip(names, fitted, strict=True)},
+        "calibration": {"clips": clips, "wrong": int(wrong.any(axis=1).sum()), "interval": interval},
+    }
+
+
+def _fit(logits: Floats, targets: npt.NDArray[Any]) -> Temperature:
+    """Temperature of sigmoids: the same as of a softmax over the logits 0 and x."""
+    flat = logits.ravel()
+    return fit_temperature(np.stack([np.zeros_like(flat), flat], axis=1), targets.ravel().astype(np.int64))

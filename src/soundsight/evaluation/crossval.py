@@ -29,14 +29,15 @@ from soundsight.datasets.names import safe_name
 from soundsight.datasets.prepare import render_all, with_versions
 from soundsight.datasets.split import find_leaks, folds, lacking, with_group_folds
 from soundsight.deprecation import takes_say
+from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation.ensemble import join, read_members, read_settings
-from soundsight.evaluation.folds import Plan, Scored, is_scored, score_fold, score_folds, scores_of
-from soundsight.evaluation.scoring import TTA
+from soundsight.evaluation.folds import FIGURES, Plan, Scored, is_scored, score_fold, score_folds, scores_of
+from soundsight.evaluation.scoring import TTA, headline, score_images
 from soundsight.evaluation.train import resolve
 from soundsight.evaluation.val import write_results
 from soundsight.files import locked, write_text
-from soundsight.metrics import Scores, Spread, mean_and_spread, score
+from soundsight.metrics import Scores, Spread, mean_and_spread
 
 # Arguments of Ultralytics that a cross-validation sets itself, and what to say instead.
 GIVEN = {
@@ -63,10 +64,19 @@ class CrossValidation:
 
     folder: Path
     folds: list[int]
-    top1: Spread  # over folds
-    top5: Spread
-    pooled: Scores  # all clips, each scored by the model that never saw it
-    per_fold: dict[int, tuple[float, float]]  # top-1 and top-5
+    figures: dict[str, Spread]  # over folds, of what `headline` names
+    pooled: Scores | DetectionScores  # all clips, each scored by the model that never saw it
+    per_fold: dict[int, tuple[float, ...]]  # the figures in their order
+
+    @property
+    def top1(self) -> Spread:
+        """Of one label per clip."""
+        return self.figures["top1"]
+
+    @property
+    def top5(self) -> Spread:
+        """Of one label per clip."""
+        return self.figures["top5"]
 
 
 @takes_say
@@ -139,7 +149,7 @@ def crossval(
     joining = read_members(others, tested, settings, tta)
     manifest.write_failures(folder / manifest.FAILURES, failures)
     root, cache = Path(dataset.root), Path(dataset.cache)
-    plan = Plan(folder, root, cache, rows, catalogue.labels, arguments, spectrogram, augmentation, tta)
+    plan = Plan(folder, root, cache, rows, drawing.labels, arguments, spectrogram, augmentation, tta, drawing.multi)
     jobs = [(fold, seed) for fold in tested for seed in seeds]
     if run_folds is None:
         scored = {(fold, seed): score_fold(plan, fold, folds(catalogue), protocol, seed) for fold, seed in jobs}
@@ -269,20 +279,23 @@ def _summarise(plan: Plan, done: dict[int, list[Scored]], settings: dict[str, An
         fold: replace(several[0], probabilities=np.mean([s.probabilities for s in several], axis=0))
         for fold, several in done.items()
     }
-    per_fold = {fold: (scores_of(s).top1, scores_of(s).top5) for fold, s in merged.items()}
-    pooled = score(
+    told = {fold: headline(scores_of(s)) for fold, s in merged.items()}
+    keys = [key for key in headline(next(iter(members.values()))[0]) if all(key in found for found in told.values())]
+    per_fold = {fold: tuple(found[key] for key in keys) for fold, found in told.items()}
+    pooled = score_images(
         np.concatenate([s.targets for s in merged.values()]),
         np.concatenate([s.probabilities for s in merged.values()]),
         next(iter(merged.values())).names,
     )
-    spreads = [mean_and_spread([scores[k] for scores in per_fold.values()]) for k in (0, 1)]
+    spreads = {key: mean_and_spread([found[key] for found in told.values()]) for key in keys}
     row_of = {row.image: row for row in plan.rows}
     rows = [row_of[image] for s in merged.values() for image in s.images]
     extra = {
-        "folds": {str(fold): {"top1": a, "top5": b} for fold, (a, b) in per_fold.items()},
-        "top1_over_folds": spreads[0]._asdict(),
-        "top5_over_folds": spreads[1]._asdict(),
-        "single_models_top1": {str(f): [m.top1 for m in several] for f, several in members.items()},
+        "folds": {str(fold): dict(zip(keys, found, strict=True)) for fold, found in per_fold.items()},
+        **{f"{key}_over_folds": spread._asdict() for key, spread in spreads.items()},
+        f"single_models_{keys[0]}": {
+            str(fold): [headline(member)[keys[0]] for member in several] for fold, several in members.items()
+        },
         "settings": settings,
     }
     folder = plan.folder / below / str(plan.tta)
@@ -297,17 +310,18 @@ def _summarise(plan: Plan, done: dict[int, list[Scored]], settings: dict[str, An
         ends=[row.shown_until(plan.spectrogram.clip_seconds) for row in rows],
         extra=extra,
     )
-    _write_folds(folder / "folds.csv", per_fold)
-    deviation = "" if spreads[0].std is None else f" ± {spreads[0].std:.2%}"
-    log.info(f"Top-1 over {len(per_fold)} folds: {spreads[0].mean:.2%}{deviation}; see {folder}.")
-    return CrossValidation(folder, list(per_fold), spreads[0], spreads[1], pooled, per_fold)
+    _write_folds(folder / "folds.csv", keys, per_fold)
+    first = spreads[keys[0]]
+    deviation = "" if first.std is None else f" ± {first.std:.2%}"
+    log.info(f"{FIGURES[keys[0]].capitalize()} over {len(per_fold)} folds: {first.mean:.2%}{deviation}; see {folder}.")
+    return CrossValidation(folder, list(per_fold), spreads, pooled, per_fold)
 
 
-def _write_folds(path: Path, per_fold: dict[int, tuple[float, float]]) -> None:
+def _write_folds(path: Path, keys: Sequence[str], per_fold: dict[int, tuple[float, ...]]) -> None:
     import io
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["fold", "top1", "top5"])
-    writer.writerows([fold, f"{a:.4f}", f"{b:.4f}"] for fold, (a, b) in per_fold.items())
+    writer.writerow(["fold", *keys])
+    writer.writerows([fold, *(f"{value:.4f}" for value in found)] for fold, found in per_fold.items())
     write_text(path, text.getvalue())

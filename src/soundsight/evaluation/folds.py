@@ -23,13 +23,15 @@ from soundsight.datasets.images import read_key, settings_key
 from soundsight.datasets.manifest import Row
 from soundsight.datasets.names import folder_labels
 from soundsight.datasets.prepare import link
+from soundsight.detection import DetectionScores
 from soundsight.errors import DatasetError, SoundsightError
 from soundsight.evaluation import seen
-from soundsight.evaluation.scoring import TTA, clips_of, list_images, logits_of
+from soundsight.evaluation.scoring import TTA, clips_of, headline, list_images, logits_of, score_images
 from soundsight.files import locked, write_bytes, write_text
-from soundsight.metrics import Scores, score
+from soundsight.metrics import Scores
 
 log = logging.getLogger(__name__)
+FIGURES = {"top1": "top-1", "top5": "top-5", "macro_map": "macro mAP", "micro_map": "micro mAP"}  # of `headline`
 TRAINED = "trained"  # marks a model that needs no more training
 LOCK_SECONDS = 120.0  # for a worker of a lost driver to end
 BUSY = "Another process trains in {folder}; wait until it ends, then run the same command again."
@@ -48,6 +50,7 @@ class Plan:
     spectrogram: SpectrogramConfig
     augment: AugmentConfig
     tta: TTA
+    multi: bool = False  # whether a clip has any number of the classes
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Scored:
 
     images: list[str]  # relative to the cache
     names: tuple[str, ...]
-    targets: np.ndarray  # int64 (N,)
+    targets: np.ndarray  # int64 (N,), or with several labels per clip uint8 (N, C)
     probabilities: np.ndarray  # float32 (N, C)
 
 
@@ -112,7 +115,8 @@ def _score_anew(plan: Plan, work: Path, fold: int, all_folds: list[int], protoco
     scored = _score(plan, model, data)
     _write(work / result_name(plan.tta), scored)
     shutil.rmtree(data, ignore_errors=True)
-    log.info("Fold %d, seed %d: top-1 %.1f%%.", fold, seed, 100 * scores_of(scored).top1)
+    figure, value = next(iter(headline(scores_of(scored)).items()))
+    log.info("Fold %d, seed %d: %s %.1f%%.", fold, seed, FIGURES[figure], 100 * value)
     return scored
 
 
@@ -131,7 +135,9 @@ def _train(plan: Plan, work: Path, fold: int, seed: int, protocol: str) -> None:
         shutil.rmtree(work / "run", ignore_errors=True)
     known = seen.with_start(seen.record(work / "data"), plan.arguments)
     labels = folder_labels(plan.labels)
-    train_images(arguments, spectrogram=plan.spectrogram, augment=plan.augment, seen=known, labels=labels)
+    train_images(
+        arguments, spectrogram=plan.spectrogram, augment=plan.augment, seen=known, labels=labels, multi=plan.multi
+    )
     write_text(work / TRAINED, "")
 
 
@@ -150,10 +156,11 @@ def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: 
     if held is None:
         seen: set[str] = set()
         for row in rows:
-            if row.split == "train" and row.label not in seen:
-                seen.add(row.label)
+            labels = set(row.labels(multi=plan.multi))
+            if row.split == "train" and not labels <= seen:
+                seen |= labels
                 shown.append(replace(row, split="val"))
-    link([*rows, *shown], plan.cache, data)
+    link([*rows, *shown], plan.cache, data, multi=plan.multi)
     rendered = settings_key(plan.spectrogram)
     for row in rows:
         key = read_key(data / row.split / row.image)
@@ -179,16 +186,19 @@ def resumable(last: Path) -> bool:
 
 
 def _score(plan: Plan, model: Path, data: Path) -> Scored:
-    from soundsight.models.classifier import softmax
     from soundsight.models.load import load_classifier
 
     # Sums depend on the number of threads: one, whoever scores, so that a killed run ends with the same bytes.
     classifier = load_classifier(model, device=plan.arguments.get("device"), threads=1)
-    found = list_images(data, "test", classifier.preprocessing.names)
+    found = list_images(data, "test", classifier.preprocessing.names, multi=plan.multi)
     images = [f"{file.parent.name}/{file.name}" for file in found.files]
+    if plan.multi:  # in the folder of the first of its classes, whichever that is here
+        image_of = {Path(row.image).name: row.image for row in plan.rows}
+        images = [image_of[file.name] for file in found.files]
     row_of = {row.image: row for row in plan.rows}
     clips = clips_of([row_of.get(image) for image in images], plan.root)
-    probabilities = softmax(logits_of(classifier, found.files, tta=plan.tta, clips=clips))
+    scores = logits_of(classifier, found.files, tta=plan.tta, clips=clips)
+    probabilities = classifier.activate(scores, calibrated=False)
     return Scored(images, classifier.preprocessing.names, found.targets, probabilities)
 
 
@@ -222,5 +232,5 @@ def read_scored(path: Path) -> Scored:
         return Scored(data["images"].tolist(), tuple(data["names"].tolist()), data["targets"], data["probabilities"])
 
 
-def scores_of(scored: Scored) -> Scores:
-    return score(scored.targets, scored.probabilities, scored.names)
+def scores_of(scored: Scored) -> Scores | DetectionScores:
+    return score_images(scored.targets, scored.probabilities, scored.names)

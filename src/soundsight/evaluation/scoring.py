@@ -11,14 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight import checks
-from soundsight.config import SpectrogramConfig, check_speeds
+from soundsight.config import BACKGROUND, SpectrogramConfig, check_speeds
 from soundsight.datasets import images as images
 from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.manifest import Row
+from soundsight.datasets.multi import merged
 from soundsight.datasets.names import safe_name
+from soundsight.detection import DetectionScores, score_detections
 from soundsight.errors import ConfigError, DatasetError, ModelError
 from soundsight.files import images_in
+from soundsight.metrics import Scores, score
 from soundsight.models.classifier import Classifier
 from soundsight.models.load import load_classifier
 
@@ -48,20 +51,33 @@ class SplitImages:
     """Labelled images of one split, in a fixed order."""
 
     files: list[Path]
-    targets: npt.NDArray[np.int64]  # (N,), indices into the model's names
+    # Indices into the model's names, int64 (N,); or which of them each has, uint8 (N, C), with several labels per clip.
+    targets: npt.NDArray[np.int64] | npt.NDArray[np.uint8]
     rows: list[Row | None]  # manifest rows, where the folder has a manifest
 
 
-def list_images(data: str | Path, split: str, names: Sequence[str]) -> SplitImages:
+def list_images(data: str | Path, split: str, names: Sequence[str], *, multi: bool = False) -> SplitImages:
     """The images of a split, with classes in the model's order.
 
+    Args:
+        data: The folder with the splits.
+        split: The split.
+        names: The model's classes.
+        multi: Whether the model gives several labels per clip; images of one name are then merged, see `merged`.
+
     Raises:
-        DatasetError: The split is missing or empty, or has classes that the model does not know.
+        DatasetError: The split is missing or empty, has classes that the model does not know, or clips of several
+            classes where the model gives one.
     """
+    if not multi and manifest.is_multi(data):
+        raise DatasetError(
+            f"{data} holds clips of several classes or none, but the model gives one label per clip (labels=single); "
+            "train one with labels=multi, or score its predictions of recordings with `soundsight score`."
+        )
     folder = Path(data) / split
     if not folder.is_dir():
         raise DatasetError(f"The split {split!r} does not exist in {data}; it needs a folder {folder}.")
-    classes = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not (multi and p.name == BACKGROUND))
     folders = [name if name in classes else safe_name(name) for name in names]  # of our making, or another tool's
     unknown = sorted(set(classes) - set(folders))
     if unknown:
@@ -69,15 +85,42 @@ def list_images(data: str | Path, split: str, names: Sequence[str]) -> SplitImag
             f"{folder} holds {len(unknown)} classes that the model was not trained on, such as {unknown[0]!r}; "
             "score a model on the classes it knows."
         )
-    rows = {Path(data) / row.split / row.image: row for row in manifest.read_rows(Path(data) / manifest.MANIFEST)}
-    files, targets = [], []
-    for label, name in enumerate(folders):
-        found = images_in(folder / name)
-        files += found
-        targets += [label] * len(found)
+    listed = [row for row in manifest.read_rows(Path(data) / manifest.MANIFEST) if row.split == split]
+    if multi:
+        files, targets = merged(folder, folders)
+        by_name = {Path(row.image).name: row for row in listed} if manifest.is_multi(data) else {}
+        rows = [by_name.get(file.name) for file in files]
+    else:
+        found = [(file, label) for label, name in enumerate(folders) for file in images_in(folder / name)]
+        files, targets, rows = [file for file, _ in found], np.array([label for _, label in found]), []
     if not files:
         raise DatasetError(f"{folder} holds no images; run `soundsight prepare`, or choose another split.")
-    return SplitImages(files, np.array(targets), [rows.get(file) for file in files])
+    if not any(rows):
+        by_path = {folder / row.image: row for row in listed}
+        rows = [by_path.get(file) for file in files]
+    return SplitImages(files, targets, rows)
+
+
+def score_images(
+    targets: npt.ArrayLike, probabilities: npt.ArrayLike, names: Sequence[str]
+) -> Scores | DetectionScores:
+    """Figures of one label per clip, targets `(N,)`, or of several, targets `(N, C)`."""
+    several = np.ndim(targets) == 2
+    return score_detections(targets, probabilities, names) if several else score(targets, probabilities, names)
+
+
+def headline(scores: Scores | DetectionScores) -> dict[str, float]:
+    """The figures that are told first, by their key: top-1 and top-5, or with several labels per clip mAP.
+
+    Where all clips have exactly one of them after all, the share whose most probable class is right comes with it.
+    """
+    if isinstance(scores, Scores):
+        return {"top1": scores.top1, "top5": scores.top5}
+    figures = {"macro_map": scores.macro_map, "micro_map": scores.micro_map}
+    if (scores.targets.sum(axis=1) == 1).all():
+        right = scores.targets[np.arange(scores.count), scores.probabilities.argmax(axis=1)]
+        figures["top1"] = float(right.mean())
+    return figures
 
 
 def classes_in(folder: Path) -> set[str]:
@@ -114,15 +157,18 @@ def compare(
 ) -> tuple[int, float, float, float]:
     """Number of clips of a split, top-1 of two models on them, and the share for which both name the same class.
 
+    With several labels per clip, the shares are of all decisions whether a clip has a class.
+
     Raises:
         SoundsightError: A model or the split does not fit.
     """
     named = []
     for model in (one, other):
         classifier = load_classifier(model, spectrogram=spectrogram, trust=trust)
-        found = list_images(data, split, classifier.preprocessing.names)
+        found = list_images(data, split, classifier.preprocessing.names, multi=classifier.multi)
         check_preprocessing(found.files, classifier.preprocessing.spectrogram, model)
-        named.append(logits_of(classifier, found.files).argmax(axis=1))
+        logits = logits_of(classifier, found.files)
+        named.append(logits > 0 if classifier.multi else logits.argmax(axis=1))
     first, second = (float((classes == found.targets).mean()) for classes in named)
     return len(found.files), first, second, float((named[0] == named[1]).mean())
 

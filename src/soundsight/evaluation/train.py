@@ -17,9 +17,10 @@ from soundsight import config as settings
 from soundsight import reports as report
 from soundsight.backend.arguments import resolve_arguments, resumed_arguments
 from soundsight.backend.compat import RUNS, VALIDATION
+from soundsight.backend.noise import noise_files
 from soundsight.backend.train import Run, no_augment
 from soundsight.backend.train import train as train_images
-from soundsight.config import AugmentConfig, SpectrogramConfig, to_dict
+from soundsight.config import BACKGROUND, AugmentConfig, SpectrogramConfig, to_dict
 from soundsight.config.files import find_config, read_yaml, versions
 from soundsight.datasets import images as images
 from soundsight.datasets import manifest
@@ -55,10 +56,11 @@ def train(
         stock: Train as the `yolo` command would, without our trainer.
         calibrate: Afterwards fit a temperature on the `val` split and store it with the model.
         precision: Also a threshold for each class, with which at least this share of what is reported is right.
-        watch: Told (epoch from 1, top-1 on the `val` split) after each epoch.
-        overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation. With `resume=CHECKPOINT` a
-            killed training goes on as it was; only where and how it runs (`data`, `device`, `workers`, ...) may be
-            given anew.
+        callback: Told (epoch from 1, top-1 or macro mAP on the `val` split) after each epoch.
+        overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation; `labels` is "multi" where an
+            image may have several classes, and is merged by name from their folders, or "single"; by default the data
+            folder says. With `resume=CHECKPOINT` a killed training goes on as it was; only where and how it runs
+            (`data`, `device`, `workers`, ...) may be given anew.
 
     Returns:
         The run's folder and checkpoints; the folder holds the model card too.
@@ -66,11 +68,13 @@ def train(
     Raises:
         SoundsightError: Settings, images or weights do not fit; the message says which.
     """
+    labels = overrides.pop("labels", None)
     if overrides.get("resume"):
         if config is not None:
             raise ConfigError(f"cfg={config} has no effect on a training that is resumed; leave it out.")
-        arguments, chosen, stock = _resumed(overrides, augment, stock=stock)
+        arguments, chosen, stock, before = _resumed(overrides, augment, stock=stock)
     else:
+        before = None
         arguments, chosen = resolve(config, augment, overrides, stock=stock)
     if precision is not None and (stock or not calibrate):
         other = "--stock" if stock else "--no-calibrate"
@@ -79,24 +83,19 @@ def train(
     checks.check_data(data)
     checks.check_writable(str(arguments.get("project") or RUNS))
     spectrogram = spectrogram_of(data)
-    notes = _check_clips(data, val=bool(arguments.get("val", True)))
-    if not stock or spectrogram is not None:
-        checks.check_trainable(spectrogram.image_size if spectrogram else int(arguments.get("imgsz") or 224))
-    if spectrogram is not None and arguments.setdefault("imgsz", spectrogram.image_size) != spectrogram.image_size:
-        raise ConfigError(
-            f"imgsz={arguments['imgsz']} does not match the images in {data}, which are "
-            f"{spectrogram.image_size} pixels wide: train with imgsz={spectrogram.image_size}, or prepare "
-            f"again with image_size={arguments['imgsz']}."
-        )
-    if not stock and arguments.get("val", True) and not any((data / name).is_dir() for name in VALIDATION):
-        raise DatasetError(f"{data} has no folder val, by which the best epoch is chosen; make one, or set val=false.")
-    note = partial(record, arguments=arguments, spectrogram=spectrogram, augment=None if stock else chosen, data=data)
+    multi = _has_several(data, labels, stock=stock, before=before)
+    notes = _check_clips(data, val=bool(arguments.get("val", True)), multi=multi)
+    _check_images(data, arguments, spectrogram, None if stock else chosen)
+    note = partial(
+        record, arguments=arguments, spectrogram=spectrogram, augment=None if stock else chosen, data=data, multi=multi
+    )
     run = train_images(
         {**arguments, "data": str(data)},
         spectrogram=spectrogram,
         augment=chosen,
         seen=None if stock else seen.with_start(seen.record(data), arguments),
         labels=folder_labels(manifest.settings_of(data).get("labels", ())),
+        multi=multi,
         stock=stock,
         callback=callback,
         started=note,
@@ -128,7 +127,54 @@ def _calibrated(run: Run, data: Path, device: str, precision: float | None) -> R
     return run
 
 
-def _check_clips(data: Path, *, val: bool) -> list[str]:
+def _check_images(
+    data: Path, arguments: dict[str, Any], spectrogram: SpectrogramConfig | None, augment: AugmentConfig | None
+) -> None:
+    """Check that images, image size and noise fit, and complete `imgsz`; `augment` is `None` for the stock trainer.
+
+    Raises:
+        SoundsightError: They do not.
+    """
+    if augment and augment.noise:
+        noise_files(augment.noise)  # complain now, not in the course of the training
+    if augment or spectrogram is not None:
+        checks.check_trainable(spectrogram.image_size if spectrogram else int(arguments.get("imgsz") or 224))
+    if spectrogram is not None and arguments.setdefault("imgsz", spectrogram.image_size) != spectrogram.image_size:
+        raise ConfigError(
+            f"imgsz={arguments['imgsz']} does not match the images in {data}, which are "
+            f"{spectrogram.image_size} pixels wide: train with imgsz={spectrogram.image_size}, or prepare "
+            f"again with image_size={arguments['imgsz']}."
+        )
+    if augment and arguments.get("val", True) and not any((data / name).is_dir() for name in VALIDATION):
+        raise DatasetError(f"{data} has no folder val, by which the best epoch is chosen; make one, or set val=false.")
+
+
+def _has_several(data: Path, labels: object, *, stock: bool, before: str | None) -> bool:
+    """Whether a training is on several labels per clip: as the user, the data folder or a resumed checkpoint says.
+
+    Raises:
+        ConfigError: They contradict each other.
+    """
+    if labels not in (None, "single", "multi"):
+        raise ConfigError(
+            f"labels={labels} is not allowed: it must be single or multi; left out, the data folder says."
+        )
+    if stock:
+        if labels is not None:
+            raise ConfigError(f"labels={labels} has no effect with --stock, which trains as `yolo` does; leave it out.")
+        return False
+    prepared = manifest.is_multi(data)
+    if before is not None and labels not in (None, before):
+        raise ConfigError(f"labels={labels} makes it another training: it was begun with labels={before}.")
+    if labels == "single" and prepared:
+        raise ConfigError(
+            f"{data} holds clips of several classes, each in the folder of each, so labels=single would show one image "
+            "as different classes; leave it out, prepare with labels=single, or train as `yolo` does with --stock."
+        )
+    return prepared or "multi" in (labels, before)
+
+
+def _check_clips(data: Path, *, val: bool, multi: bool) -> list[str]:
     """Sentences on classes without clips in `train` or `val`, which are warnings, too.
 
     Raises:
@@ -136,11 +182,14 @@ def _check_clips(data: Path, *, val: bool) -> list[str]:
     """
     rows = manifest.read_rows(data / manifest.MANIFEST)
     split = manifest.settings_of(data).get("dataset", {}).get("split", {})
-    if rows and (problem := manifest.problem(rows, split.get("strategy", ""), val=val, multi=manifest.is_multi(data))):
+    if rows and (problem := manifest.problem(rows, split.get("strategy", ""), val=val, multi=multi)):
         raise DatasetError(f"{data} is no data to train on: {problem}.")
     names = sorted(folder.name for folder in (data / "train").iterdir() if folder.is_dir())
+    if multi and names == [BACKGROUND]:
+        raise DatasetError(f"{data} is no data to train on: there is nothing but background; add sounds of some class.")
     if len(names) == 1:
         raise DatasetError(f"{data} is no data to train on: there is only one class, {names[0]!r}; add another.")
+    names = [name for name in names if not (multi and name == BACKGROUND)]
     splits = ("train", next((name for name in VALIDATION if (data / name).is_dir()), "val"))
     said = [
         text
@@ -214,8 +263,8 @@ def spectrogram_of(data: Path) -> SpectrogramConfig | None:
 
 def _resumed(
     overrides: Mapping[str, Any], augment: AugmentConfig | str | Path | None, *, stock: bool
-) -> tuple[dict[str, Any], AugmentConfig, bool]:
-    """Arguments, augmentation and kind of a killed training, from its checkpoint and its record.
+) -> tuple[dict[str, Any], AugmentConfig, bool, str]:
+    """Arguments, augmentation, kind and labels of a killed training, from its checkpoint and its record.
 
     Raises:
         ConfigError: What the user says, or the data folder, would make it another training.
@@ -242,7 +291,7 @@ def _resumed(
             "spectrogram settings. Prepare them as before or set data=FOLDER, or start a new training."
         )
     arguments["model"] = (before.get("arguments") or {}).get("model", arguments.get("model"))
-    return arguments, chosen, preprocessing is None
+    return arguments, chosen, preprocessing is None, (preprocessing or {}).get("labels", "single")
 
 
 def record(
@@ -251,6 +300,7 @@ def record(
     spectrogram: SpectrogramConfig | None,
     augment: AugmentConfig | None,
     data: Path,
+    multi: bool = False,
 ) -> None:
     """Write what reproduces a run beside its results; `augment` is `None` for the stock trainer."""
     prepared = manifest.settings_of(data)
@@ -260,6 +310,7 @@ def record(
         "spectrogram": to_dict(spectrogram) if spectrogram else None,
         "dataset": prepared.get("dataset"),
         "data_fingerprint": prepared.get("fingerprint"),
+        **({"labels": "multi"} if multi else {}),
         "versions": versions(),
     }
     write_text(folder / RUN_FILE, json.dumps(content, indent=2, default=str) + "\n")

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from soundsight import reports as report
 from soundsight.backend.compat import LAST, RUNS
-from soundsight.config import SpectrogramConfig
+from soundsight.config import BACKGROUND, SpectrogramConfig
 from soundsight.config.files import versions
 from soundsight.datasets import manifest
+from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError, ModelError
-from soundsight.evaluation.scoring import TTA, check_preprocessing, clips_of, list_images, logits_of
+from soundsight.evaluation.scoring import (
+    TTA,
+    check_preprocessing,
+    clips_of,
+    headline,
+    list_images,
+    logits_of,
+    score_images,
+)
 from soundsight.evaluation.seen import Seen, compare, refuse
-from soundsight.metrics import Scores, score
-from soundsight.models.classifier import Classifier, softmax
+from soundsight.inference.options import MULTI_THRESHOLD, thresholds
+from soundsight.metrics import Scores
+from soundsight.models.classifier import Classifier
 from soundsight.models.load import load_classifier
 from soundsight.reports.card import CARD, read_record, write_card
 
@@ -24,7 +38,7 @@ from soundsight.reports.card import CARD, read_record, write_card
 class Validation:
     """Scores of a model on a split, and where they were written."""
 
-    scores: Scores
+    scores: Scores | DetectionScores  # the second of a model of several labels per clip
     folder: Path
     card: Path | None = None  # the model card that shows these scores
     seen: Seen | None = None  # which of the clips the model knows; `None`: it does not say
@@ -66,8 +80,8 @@ def val(
     if batch < 1:
         raise ConfigError(f"batch={batch} is not allowed: it must be 1 or more.")
     classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust)
-    found = list_images(data, split, classifier.preprocessing.names)
-    if len(classifier.preprocessing.names) < 2:
+    found = list_images(data, split, classifier.preprocessing.names, multi=classifier.multi)
+    if len(classifier.preprocessing.names) < 2 and not classifier.multi:
         raise ModelError(f"{model} knows one class only, so every score of it is 100 %; train it on two or more.")
     check_preprocessing(found.files, classifier.preprocessing.spectrogram, model)
     seen = compare(found, data, classifier.preprocessing, model)
@@ -75,8 +89,7 @@ def val(
         refuse(seen, split, data)
     clips = clips_of(found.rows, manifest.read_settings(data)["dataset"]["root"]) if speeds else []
     logits = logits_of(classifier, found.files, batch=batch, tta=tta, clips=clips)
-    probabilities = softmax(logits, classifier.preprocessing.temperature)
-    scores = score(found.targets, probabilities, classifier.preprocessing.names)
+    scores = score_images(found.targets, classifier.activate(logits), classifier.preprocessing.names)
     target = Path(folder) if folder else new_folder(Path(RUNS), f"val-{split}")
     target.mkdir(parents=True, exist_ok=True)
     rows, seconds = found.rows, classifier.preprocessing.spectrogram.clip_seconds
@@ -88,6 +101,7 @@ def val(
         folds=[row.fold if row else "" for row in rows],
         starts=[row.start_seconds if row else None for row in rows],
         ends=[row.shown_until(seconds) if row else None for row in rows],
+        thresholds=thresholds(None, classifier.preprocessing),
         extra={
             **_origin(classifier, model),
             **{"data": str(data), "split": split, "seen": asdict(seen) if seen else None},
@@ -112,7 +126,7 @@ def _update_card(model: Path, scored: Path) -> Path | None:
 
 
 def write_results(
-    scores: Scores,
+    scores: Scores | DetectionScores,
     folder: Path,
     *,
     clips: list[str],
@@ -121,8 +135,15 @@ def write_results(
     starts: list[float | None],
     ends: list[float | None],
     extra: Mapping[str, object],
+    thresholds: npt.NDArray[np.float32] | float = MULTI_THRESHOLD,
 ) -> None:
-    """Tables and images of a set of scores; `metrics.json` last."""
+    """Tables and images of a set of scores; `metrics.json` last. `thresholds` are those of several labels per clip."""
+    if isinstance(scores, DetectionScores):
+        columns = zip(clips, sources, folds, starts, ends, strict=True)
+        report.write_predictions(folder / "predictions.csv", _rows(scores, thresholds, columns))
+        report.plot_precision_recall(scores, folder / "precision_recall.png")
+        report.write_scores(scores, folder, extra={**extra, **_one_each(scores)})
+        return
     rows = report.prediction_rows(scores, clips, sources=sources, folds=folds, starts=starts, ends=ends)
     report.write_predictions(folder / "predictions.csv", rows)
     report.plot_confusion(scores.confusion, scores.names, folder / "confusion_matrix.png", normalize=False)
@@ -131,6 +152,27 @@ def write_results(
     report.plot_per_class(scores, folder / "per_class.png")
     report.plot_precision_recall(scores.one_vs_rest, folder / "precision_recall.png")
     report.write_scores(scores, folder, extra=extra)
+
+
+def _one_each(scores: DetectionScores) -> dict[str, float]:
+    """Top-1 with several labels per clip, where every clip has exactly one after all."""
+    found = headline(scores)
+    return {"top1": found["top1"]} if "top1" in found else {}
+
+
+def _rows(
+    scores: DetectionScores, thresholds: npt.NDArray[np.float32] | float, columns: Iterable[tuple[Any, ...]]
+) -> Iterator[report.PredictionRow]:
+    """Rows of several labels per clip, joined by semicolons; the rank is 1 and the number of wrong decisions."""
+    reported = scores.probabilities >= thresholds
+    for number, (clip, source, fold, start, end) in enumerate(columns):
+        true, named = (
+            ";".join(name for name, there in zip(scores.names, row, strict=True) if there) or BACKGROUND
+            for row in (scores.targets[number], reported[number])
+        )
+        wrong = int((scores.targets[number] != reported[number]).sum())
+        best = float(scores.probabilities[number].max())
+        yield report.PredictionRow(clip, source, fold, true, named, best, 1 + wrong, start, end)
 
 
 def new_folder(parent: Path, name: str) -> Path:

@@ -76,7 +76,8 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
         thresholds=threshold_lines(preprocessing),
         threshold=preprocessing.get("threshold"),
         metrics=metrics,
-        worst=sorted(metrics["per_class"], key=lambda row: (row["recall"], row["class"]))[:5] if metrics else [],
+        multi=preprocessing.get("labels") == "multi",
+        worst=sorted(metrics["per_class"], key=_worth)[:5] if metrics else [],
         seen=seen_message(metrics.get("seen")) if metrics else "",
         detection=detection_lines(metrics) if metrics else [],
         versions=record.get("versions") or {},
@@ -125,3 +126,8 @@ def _published(record: Mapping[str, Any], names: list[str]) -> Published | None:
     """The published data set that a run was trained on; other data in the same layout have other classes."""
     known = datasets().get(str((record.get("dataset") or {}).get("kind")))
     return known if known and known.classes == len(names) else None
+
+
+def _worth(row: Mapping[str, Any]) -> tuple[float, str]:
+    """Recall of a class, or average precision with several labels per clip, and its name."""
+    return row.get("recall", row["average_precision"]) or 0.0, row["class"]

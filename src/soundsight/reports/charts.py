@@ -29,6 +29,7 @@ VARIABLES = {SOFT: "var(--soft)", LINE: "var(--line)", SERIES[0]: "var(--one)", 
 PANELS = {
     "Loss": {compat.TRAIN_LOSS: "train", compat.VAL_LOSS: "val"},
     "Accuracy": {compat.TOP1: "top-1", compat.TOP5: "top-5"},
+    "Average precision": {compat.MACRO_MAP: "macro", compat.MICRO_MAP: "micro"},
     "Learning rate": {compat.RATE: ""},
 }
 
@@ -53,7 +54,7 @@ def training_charts(curves: Curves) -> list[Chart]:
                 if sum(map(math.isfinite, known)) > 1:
                     series.append((f"{run} {label}".strip(), label, table[compat.EPOCH], known, number))
         if series:
-            charts.append(line_chart(title, series, share=title == "Accuracy"))
+            charts.append(line_chart(title, series, share=title in ("Accuracy", "Average precision")))
     return charts
 
 

@@ -342,6 +342,7 @@ def plot_training_curves(results_csv: str | Path, path: str | Path) -> Path:
     panels = {
         "loss": {compat.TRAIN_LOSS: "train", compat.VAL_LOSS: "val"},
         "accuracy": {compat.TOP1: "top-1", compat.TOP5: "top-5"},
+        "average precision": {compat.MACRO_MAP: "macro mAP", compat.MICRO_MAP: "micro mAP"},
         "learning rate": {n: n.removeprefix(compat.RATES) if len(distinct) > 1 else "" for n in distinct},
     }
     rendered = {

@@ -28,7 +28,16 @@ def calibration_lines(preprocessing: Mapping[str, Any]) -> list[str]:
                 f"No temperature was fitted on {clips}: {FEWEST_CLIPS} clips and {FEWEST_WRONG} wrong ones are needed. "
                 "Its probabilities are as the network gives them."
             ]
-    if threshold:
+    if preprocessing.get("labels") == "multi":
+        found = preprocessing.get("thresholds") or {}
+        own = sum(of["value"] is not None for of in found.values())
+        lines.append(
+            f"Thresholds of {own} of {len(found)} classes are those of the best F1 on `val`"
+            f"{'; the others have 0.50, since they have too few clips there' if own < len(found) else ''}."
+            if found
+            else "Its classes have no thresholds of their own: 0.50, unless --threshold is given."
+        )
+    elif threshold:
         lines.append(f"A best class below {threshold:.2f} is `unknown`: {KEPT_SHARE:.0%} of the right ones reach that.")
     else:
         few = f" ({FEWEST_RIGHT} right predictions on `val` are needed)" if basis else ""

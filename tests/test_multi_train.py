@@ -1,0 +1,228 @@
+"""Training on several labels per clip: from images in the folders of their classes to two sounds found at once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from conftest import TINY_EARS
+from soundsight.augment import LEAST_SHARE, Augmenter, mix_noise
+from soundsight.backend.noise import noise_images
+from soundsight.backend.train import no_augment
+from soundsight.cli import main
+from soundsight.config import AugmentConfig, to_dict
+from soundsight.datasets.images import encode_png
+from soundsight.datasets.multi import merged
+from soundsight.errors import ConfigError, DatasetError
+from soundsight.evaluation.train import train
+from soundsight.inference import load
+from soundsight.spectrogram import render
+
+TONES = {"high": 3000.0, "low": 300.0, "middle": 1000.0}
+QUICK = {"model": "yolov8n-cls.yaml", "imgsz": 64, "batch": 16, "nbs": 16, "amp": False, "optimizer": "AdamW"}
+QUICK |= {"lr0": 0.003, "warmup_epochs": 0, "device": "cpu", "workers": 0, "plots": False}
+
+
+def sound(labels: tuple[str, ...], seed: int, rate: int = TINY_EARS.sample_rate) -> np.ndarray:
+    """A second of faint noise with a tone for each label, float32 `(rate,)`."""
+    random = np.random.default_rng(seed)
+    time = np.arange(rate) / rate
+    wave = 0.003 * random.standard_normal(rate)
+    for label in labels:
+        wave += random.uniform(0.1, 0.3) * np.sin(2 * np.pi * TONES[label] * random.uniform(0.95, 1.05) * time)
+    return wave.astype(np.float32)
+
+
+def lay_out(data: Path, *, label_mode: str = "multi") -> Path:
+    """A data folder as `prepare` lays it out: hard links into the folder of each class, `background` for none."""
+    kinds = [(), ("high",), ("low",), ("middle",), ("high", "low"), ("low", "middle"), ("high", "low", "middle")]
+    for split, count in (("train", 12), ("val", 4), ("test", 4)):
+        for number in range(count * len(kinds)):
+            labels = kinds[number % len(kinds)]
+            image = encode_png(render(sound(labels, hash((split, number)) % 2**32), TINY_EARS), "")
+            first, *others = (data / split / label / f"{split}{number}.png" for label in labels or ("background",))
+            for path in (first, *others):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            first.write_bytes(image)
+            for path in others:
+                os.link(first, path)
+    settings = {"format": 1, "spectrogram": to_dict(TINY_EARS), "labels": sorted(TONES), "dataset": {"root": "."}}
+    (data / "settings.json").write_text(json.dumps({**settings, "label_mode": label_mode}), encoding="utf-8")
+    return data
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lay_out(tmp_path_factory.mktemp("tones") / "data")
+
+
+@pytest.fixture(scope="module")
+def noise_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("noise")
+    for number in range(3):
+        wave = 0.1 * np.random.default_rng(number).standard_normal(int(1.7 * 16000))
+        soundfile.write(folder / f"wind{number}.wav", wave, 16000)
+    (folder / "broken.wav").write_bytes(b"no sound at all")
+    (folder / "notes.txt").write_text("of the field trip", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, noise_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of a training through the command line, with noise."""
+    place = tmp_path_factory.mktemp("run")
+    words = [f"{key}={value}" for key, value in QUICK.items()]
+    words += [f"data={data}", "epochs=10", f"project={place}", "augment.shift=0.2", "augment.mixup=0.3"]
+    words += [f"augment.noise={noise_folder}", "augment.noise_share=0.3", "augment.label_smoothing=0.02"]
+    assert main(["train", *words]) == 0
+    return place / "train" / "weights" / "last.pt"
+
+
+def test_two_sounds_are_found_at_once(
+    trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Train, val, predict and export as a user types them."""
+    with open(trained.parents[1] / "results.csv", encoding="utf-8", newline="") as file:
+        epochs = list(csv.DictReader(file))
+    assert len(epochs) == 10 and 0.8 < float(epochs[-1]["metrics/macro_map"]) <= 1 and float(epochs[-1]["val/loss"]) > 0
+    out = tmp_path / "val"
+    assert main(["val", str(trained), "--data", str(data), "--split", "test", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    figures = json.loads((out / "metrics.json").read_text("utf-8"))
+    assert "28 clips of 3 classes" in said and "4 clips are background" in said
+    assert figures["macro_map"] > 0.9 and [row["class"] for row in figures["per_class"]] == sorted(TONES)
+    with open(out / "predictions.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 28 and {"background", "high;low;middle"} <= {row["target"] for row in rows}
+    assert sum(row["correct"] == "true" for row in rows) > 20
+    for number, labels in enumerate((("high", "low"), ("middle",), ())):
+        soundfile.write(tmp_path / f"{number}.wav", sound(labels, 10_000 + number), 16000)
+    files = [str(tmp_path / f"{number}.wav") for number in range(3)]
+    assert main(["predict", str(trained), *files, "--device", "cpu", "--format", "csv"]) == 0
+    found: dict[str, set[str]] = {}
+    for row in csv.DictReader(capsys.readouterr().out.splitlines()):
+        found.setdefault(Path(row["recording"]).stem, set()).add(row["label"])
+    assert found == {"0": {"high", "low"}, "1": {"middle"}, "2": {"background"}}
+    assert "labels" in (card := (trained.parents[1] / "model-card.md").read_text("utf-8")) and "softmax" not in card
+
+
+def test_background_is_no_class_and_thresholds_travel(trained: Path) -> None:
+    predictor = load(trained, device="cpu")
+    assert predictor.names == tuple(sorted(TONES)) and predictor.model.multi
+    own = predictor.classifier.preprocessing.thresholds
+    assert set(own) == set(TONES) and all(0 < value < 1 for value in own.values())
+
+
+def test_images_are_merged_by_name_unless_they_differ(tmp_path: Path) -> None:
+    for folder, name, content in (
+        ("a", "1", b"x"), ("b", "1", b"x"), ("a", "2", b"y"), ("b", "2", b"z"), ("background", "3", b"w"),
+    ):  # fmt: skip
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.png").write_bytes(content)
+    files, targets = merged(tmp_path, ["a", "b"])
+    assert [file.relative_to(tmp_path).as_posix() for file in files] == [
+        "a/1.png",
+        "a/2.png",
+        "b/2.png",
+        "background/3.png",
+    ]
+    assert targets.tolist() == [[1, 1], [1, 0], [0, 1], [0, 0]]
+
+
+def test_mixed_clips_have_the_labels_of_both() -> None:
+    config = AugmentConfig(**{**to_dict(no_augment()), "mixup": 0.5})
+    augmenter = Augmenter(config, classes=4, db_range=80.0, multi=True)
+    labels = torch.eye(4, dtype=torch.uint8).repeat(8, 1)
+    _, targets = augmenter(torch.randint(0, 256, (32, 3, 32, 32), dtype=torch.uint8), labels)
+    assert set(targets.unique().tolist()) == {0.0, 1.0}
+    assert bool((targets >= labels).all()) and (targets.sum(1) == 2).sum() > 4 and (targets.sum(1) == 1).sum() > 4
+    augmenter.reseed(0)
+    choices = dict(zip(augmenter.columns, augmenter.draw(1000).split(list(augmenter.columns.values()), 1), strict=True))
+    assert float(choices["ratio"].min()) >= LEAST_SHARE and float(choices["ratio"].max()) <= 1 - LEAST_SHARE
+
+
+def test_noise_is_added_in_power_at_the_ratio_asked_for() -> None:
+    """A flat image at -40 dB and noise at -20 dB, 10 dB apart afterwards: sum 10 log10(1.1) above the sound."""
+    own, noise = torch.full((1, 3, 8, 8), 0.5), torch.full((1, 3, 8, 8), 0.75)
+    own[..., 0] = 1.0  # a column at 0 dB, which sets the level
+    mixed = mix_noise(own, noise, torch.tensor([10.0]), 80.0)
+    mean = (1 + 7 * 1e-4) / 8  # of the sound's power
+    loudest = 10 * np.log10(1 + mean / 10)
+    assert float(mixed[0, 0, 0, 0]) == pytest.approx(1.0, abs=1e-5)
+    assert float(mixed[0, 0, 0, 5]) * 80 - 80 == pytest.approx(10 * np.log10(1e-4 + mean / 10) - loudest, abs=1e-3)
+
+
+def test_noise_is_the_same_with_the_same_seed(noise_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "soundsight"):
+        images = noise_images(noise_folder, TINY_EARS)
+    assert images.shape == (6, 3, 64, 64) and "1 of 4 recordings of augment.noise cannot be read" in caplog.text
+    config = AugmentConfig(**{**to_dict(no_augment()), "noise": str(noise_folder), "noise_share": 0.5})
+    batch, labels = torch.randint(0, 256, (16, 3, 64, 64), dtype=torch.uint8), torch.arange(16) % 3
+    one, two, other = (
+        Augmenter(config, classes=3, db_range=80.0, seed=seed, noise=torch.from_numpy(images)) for seed in (0, 0, 1)
+    )
+    first, targets = one(batch, labels)
+    assert torch.equal(first, two(batch, labels)[0]) and not torch.equal(first, other(batch, labels)[0])
+    changed = (first - batch.float() / 255).abs().amax((1, 2, 3)) > 1e-3
+    assert 2 < int(changed.sum()) < 14 and torch.equal(targets, torch.nn.functional.one_hot(labels).float())
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["augment.noise=nowhere", "augment.noise_share=0.5"], "augment.noise=nowhere is no folder"),
+        (["augment.noise=empty", "augment.noise_share=0.5"], "augment.noise=empty holds no recordings"),
+        (["augment.noise=empty"], "noise='empty' and noise_share=0 have no effect without each other"),
+        (["augment.noise_share=0.5"], "no effect without each other"),
+        (["labels=single"], "holds clips of several classes"),
+        (["labels=many"], "labels=many is not allowed"),
+        (["--stock", "labels=multi"], "labels=multi has no effect with --stock"),
+    ],
+)
+def test_bad_words_are_explained_before_the_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words, match
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert main(["train", f"data={data}", "device=cpu", "model=yolov8n-cls.yaml", *words]) == 2
+    assert match in (said := capsys.readouterr().err) and len(said.splitlines()) == 1, said
+
+
+def test_noise_that_cannot_be_read_at_all_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(b"no sound")
+    soundfile.write(tmp_path / "b.wav", np.zeros(16000), 16000)
+    with pytest.raises(ConfigError, match="None of the 2 recordings"):
+        noise_images(tmp_path, TINY_EARS)
+
+
+def test_a_model_is_scored_on_data_of_its_own_kind(
+    trained: Path, tiny_model: Path, data: Path, tiny_data: Path
+) -> None:
+    from soundsight.evaluation.val import val
+
+    with pytest.raises(DatasetError, match="gives one label per clip"):
+        val(tiny_model, data=data, split="test")
+
+
+@pytest.mark.parametrize("balance", ["none", "sampler", "weights"])
+def test_clips_of_one_label_each_are_trained_on_as_well(tiny_data: Path, tmp_path: Path, balance: str) -> None:
+    """`labels=multi` on data of one label per clip; the score says so, and tells top-1."""
+    from soundsight.evaluation.scoring import headline
+    from soundsight.evaluation.val import val
+
+    how = {"data": str(tiny_data), "project": str(tmp_path), "labels": "multi", "augment.balance": balance}
+    how |= {**QUICK, "batch": 8, "nbs": 8, "epochs": 8 if balance == "none" else 1}
+    run = train(None, augment=None, **how)
+    done = val(run.last, data=tiny_data, split="test", folder=tmp_path / "val")
+    told = headline(done.scores)
+    assert set(told) == {"macro_map", "micro_map", "top1"} and not (run.folder / "confusion_matrix.png").is_file()
+    assert balance != "none" or told["top1"] > 0.5
+    with pytest.raises(ConfigError, match="begun with labels=multi|end of its training"):
+        train(resume=str(run.last), labels="single")
