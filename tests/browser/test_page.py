@@ -52,19 +52,6 @@ def test_a_file_is_answered(visit, clip, tiny_model):
     assert "clip.wav, 1.0 s" in page.inner_text("#recording")
 
 
-def test_the_damage_of_a_recording_is_shown_beside_what_is_predicted(visit, clip, tmp_path):
-    half = tmp_path / "half.wav"
-    half.write_bytes(clip.read_bytes()[:20_000])
-    page = visit(viewport=DESK)
-    page.set_input_files("#file", half)
-    page.wait_for_selector(ANSWERED)
-    assert page.is_visible("#damage") and "is cut off" in page.inner_text("#damage")
-    assert page.inner_text("#label")
-    page.set_input_files("#file", clip)
-    until(page, "document.querySelector('#recording').textContent.includes('clip.wav')")
-    assert not page.is_visible("#damage")
-
-
 def test_the_reasons_are_shown_and_hidden(visit, clip):
     page = visit(viewport=DESK)
     page.set_input_files("#file", clip)

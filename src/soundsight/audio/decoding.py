@@ -213,9 +213,9 @@ def _open_file(file: IO[bytes], name: str | Path, path: Path | None) -> Iterator
 def _part(file: IO[bytes], path: Path | None, part: Part | None) -> soundfile.SoundFile:
     if part is not None:
         return soundfile.SoundFile(container.View(file, part), **part.raw)
+    if path is None:  # seen through what takes a damaged file's impossible places, too
+        return soundfile.SoundFile(container.View(file, Part(0, file.seek(0, os.SEEK_END))))
     file.seek(0)
-    if path is None:
-        return soundfile.SoundFile(file)
     if os.name != "posix":
         return soundfile.SoundFile(path)
     # Without a name, libsndfile guesses nothing from the ending, and takes no `._a.mp3` of macOS for a part of `a.mp3`.
