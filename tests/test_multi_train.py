@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,19 @@ def test_two_sounds_are_found_at_once(
         found.setdefault(Path(row["recording"]).stem, set()).add(row["label"])
     assert found == {"0": {"high", "low"}, "1": {"middle"}, "2": {"background"}}
     assert "labels" in (card := (trained.parents[1] / "model-card.md").read_text("utf-8")) and "softmax" not in card
+
+
+def test_thresholds_are_fitted_anew_and_a_page_is_refused(
+    trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copyfile(trained, tmp_path / "a.pt")
+    words = [str(tmp_path / "a.pt"), "--data", str(data), "--out", str(tmp_path / "val")]
+    assert main(["val", *words, "--precision", "0.99"]) == 0
+    assert all(name in (said := capsys.readouterr().out) for name in TONES), said
+    own = load(tmp_path / "a.pt", device="cpu").classifier.preprocessing.thresholds
+    assert set(own) == set(TONES) and own != load(trained, device="cpu").classifier.preprocessing.thresholds
+    assert main(["report", str(tmp_path / "val")]) == 2
+    assert "of a model of several labels per clip" in capsys.readouterr().err
 
 
 def test_background_is_no_class_and_thresholds_travel(trained: Path) -> None:

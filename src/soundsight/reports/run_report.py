@@ -127,6 +127,11 @@ def read_run(folder: str | Path) -> Run:
         )
     try:
         metrics = read_json(folder / "metrics.json")
+        if "top1_interval_95" not in metrics:
+            raise ConfigError(
+                f"{folder} is of a model of several labels per clip, whose page is not made yet; its figures are in "
+                "metrics.json, per_class.csv, predictions.csv and precision_recall.png there."
+            )
         names = [item["class"] for item in metrics["per_class"]]
         rows = _read_predictions(folder / "predictions.csv")
         return Run(folder, metrics, rows, _scores(rows, names))
