@@ -76,15 +76,13 @@ def fit_thresholds(
         What was stored: under `thresholds`, by class, the fields of `thresholds.Threshold`.
 
     Raises:
-        ModelError: The model is no checkpoint, so nothing can be stored in it, or has several labels per clip.
+        ModelError: The model is no checkpoint, so nothing can be stored in it.
     """
     if Path(model).suffix != ".pt":
         raise ModelError(
             f"{model} is an export, which keeps its thresholds: fit them in its checkpoint, and export again."
         )
     classifier = load_classifier(model, device=device, trust=trust)
-    if classifier.multi:
-        raise ModelError(f"{model} has several labels per clip; its thresholds, of the best F1, are fitted by `train`.")
     names = classifier.preprocessing.names
     found = list_images(data, "val", names, multi=classifier.multi)
     truth: npt.NDArray[Any] = found.targets
