@@ -15,6 +15,7 @@ import torch
 
 from conftest import TINY_EARS
 from soundsight.augment import LEAST_SHARE, Augmenter, mix_noise
+from soundsight.backend.checkpoint import update_preprocessing
 from soundsight.backend.noise import noise_images
 from soundsight.backend.train import no_augment
 from soundsight.cli import main
@@ -118,11 +119,13 @@ def test_thresholds_are_fitted_anew_and_a_page_is_refused(
     trained: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copyfile(trained, tmp_path / "a.pt")
+    update_preprocessing(tmp_path / "a.pt", thresholds={})
     words = [str(tmp_path / "a.pt"), "--data", str(data), "--out", str(tmp_path / "val")]
     assert main(["val", *words, "--precision", "0.99"]) == 0
-    assert all(name in (said := capsys.readouterr().out) for name in TONES), said
+    said = capsys.readouterr().out
+    assert all(name in said for name in TONES), said
     own = load(tmp_path / "a.pt", device="cpu").classifier.preprocessing.thresholds
-    assert set(own) == set(TONES) and own != load(trained, device="cpu").classifier.preprocessing.thresholds
+    assert set(own) == set(TONES)
     assert main(["report", str(tmp_path / "val")]) == 2
     assert "of a model of several labels per clip" in capsys.readouterr().err
 
