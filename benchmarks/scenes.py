@@ -1,8 +1,8 @@
 """Ten-minute scenes of known content, made from the clips of some folds of ESC-50.
 
-A scene is a background (pink noise, or ESC-50's own wind, rain and sea waves, joined with crossfades) with events on it:
-the sounding part of a clip, its level set so that its mean power over that part lies `snr_db` above the background's.
-Events begin at random times, at most three at once, never two of one class. The events' times are the truth.
+A scene is a background (pink noise, or ESC-50's own wind, rain and sea waves, joined with crossfades) with events on
+it. An event is the sounding part of a clip, its mean power `snr_db` above the background's. Events begin at random
+times, at most three at once, never two of one class. Their times are the truth.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
     python -m benchmarks.soundscapes ESC-50 yolov8n-cls.pt --work FOLDER    # continues where it was; hours on two cores
     python -m benchmarks.soundscapes ESC-50 yolov8n-cls.pt --work FOLDER --image-size 96 --epochs 10    # 20 minutes
 
-Scenes (`benchmarks/scenes.py`) are made of fold 5 of ESC-50, models trained on folds 1 to 3, thresholds fitted on fold 4:
+Scenes (`benchmarks/scenes.py`) are made of fold 5 of ESC-50. Models are trained on folds 1 to 3, thresholds fitted on
+fold 4:
 
 - single: the 47 classes that are events here, one label per clip, as in 0.1;
-- single+background: also a class "background" of wind, rain, sea waves and pink noise, and noise mixed into training images;
+- single+background: also a class "background" of wind, rain, sea waves and pink noise; noise in training images;
 - multi: one sigmoid per class on the same images, "background" as images without a class;
 - multi+scenes: also annotated scenes made of folds 1 to 3, cut into segments labelled by overlap.
 
