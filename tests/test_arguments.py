@@ -82,7 +82,7 @@ def test_cfg_is_the_settings_file(tmp_path):
         ("stock=maybe", "stock='maybe' in the command line is not allowed: it must be true or false"),
         ("cfg=x.yaml", "The settings file x.yaml does not exist"),
         ("calibrate=3", "calibrate=3 in the command line is not allowed: it must be true or false"),
-        ("watch=1", "watch=1 is no training argument of train"),
+        ("watch=1", "Unknown key 'watch' in the training arguments"),
         ("imgsz=[64,64]", "imgsz=[64, 64] is not allowed"),
         ("freeze=99", "freeze=99"),
         ("optimizer=Lion", "Optimizer 'Lion' not found"),
@@ -93,9 +93,9 @@ def test_cfg_is_the_settings_file(tmp_path):
         ("model=yolov8n.pt", "is no classifier"),
         ("model=yolov8n.yaml", "yolov8n.yaml does not describe a classifier"),
         ("cfg=no.yaml", "no.yaml does not exist"),
-        ("--config no.yaml", "no.yaml does not exist"),
+        ("--cfg no.yaml", "no.yaml does not exist"),
         ("--stock --augment augment.yaml augment.mixup=0.1", "no effect with --stock"),
-        ("--config train.yaml resume=last.pt", "has no effect on a training that is resumed"),
+        ("--cfg train.yaml resume=last.pt", "has no effect on a training that is resumed"),
     ],
 )
 def test_what_train_cannot_use_is_one_message(tiny_data, tmp_path, monkeypatch, capfd, words, text):

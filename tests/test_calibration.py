@@ -60,7 +60,7 @@ def test_train_and_card_say_what_was_fitted_and_promise_no_unknown(tiny_data, tm
     card = (tmp_path / "r" / "model-card.md").read_text(encoding="utf-8")
     for text in (said, card):
         assert "No temperature was fitted on the 16 clips of `val`" in text and "It has no threshold" in text
-    assert "never with unknown" in card and "or with unknown" not in card
+    assert "never unknown" in card and "or unknown where" not in card
 
 
 def test_what_older_checkpoints_rest_on_is_not_known():
@@ -98,13 +98,13 @@ def test_val_stores_a_threshold_for_each_class_which_predict_uses(model, tiny_da
     low, high = siren["interval"]
     assert 0 < low <= siren["value"] <= high <= 1
     assert siren["precision"] >= 0.8
-    resolved = load(model, runtime="pytorch").resolve(Options())
+    preprocessing = load(model, runtime="pytorch").classifier.preprocessing
     own = load_checkpoint(model)["model"].soundsight.get("threshold", 0.0)
     names = load(model, runtime="pytorch").names
     expected = [carried[name]["value"] if carried[name]["value"] is not None else own for name in names]
-    assert resolved.thresholds == pytest.approx(expected)
-    assert not resolved.summary_thresholds.any()  # they are for segments, not for means over them
-    assert load(model, runtime="pytorch").resolve(Options(threshold=0.25)).thresholds == pytest.approx(0.25)
+    assert thresholds(Options().threshold, preprocessing) == pytest.approx(expected)
+    assert not summary_thresholds(Options(), preprocessing).any()  # they are for segments, not for means over them
+    assert thresholds(Options(threshold=0.25).threshold, preprocessing) == pytest.approx(0.25)
     exported = export(model, "torchscript", out=tmp_path / "m.torchscript")
     assert b'"thresholds"' in exported.read_bytes()
 

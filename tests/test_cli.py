@@ -165,7 +165,7 @@ def test_mistakes_in_prepare_are_one_sentence(capsys, root, words, sentence):
 @pytest.mark.parametrize(
     ("table", "sentence"),
     [
-        ("", "lacks the column 'filename'; it has: nothing"),
+        ("", "lacks the column 'fold'; it has: nothing"),
         ("filename,fold\na.wav,1\n", "lacks the column 'category'"),
         ("filename,fold,target,category,esc10,src_file,take\na.wav,one,0,cat,False,1,A\n", "line 2: fold='one'"),
         ("filename,fold,target,category,esc10,src_file,take\na.wav,1\n", "line 2: the row has fewer fields"),
@@ -205,7 +205,7 @@ def test_val_looks_as_predict_does(capsys, tiny_model, tiny_data, tiny_sounds, t
 
     for given, sentence in (
         ("fast", "tta_speeds='fast' in the command line is not allowed: it must be a number"),
-        ("1.1,nan", "tta_speeds=nan in the command line is not allowed: it must be a finite number"),
+        ("1.1,nan", "tta_speeds='nan' in the command line is not allowed: it must be a number"),
         ("1.1,9", "from 0.25 to 4"),
     ):
         code, _, err = run(capsys, "predict", str(tiny_model), *clips, "--tta-speeds", given)

@@ -181,7 +181,7 @@ def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monk
         seen.append({split: {p.name for p in (data / split).rglob("*.png")} for split in ("train", "val", "test")})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "train_pictures", look)
+    monkeypatch.setattr(module, "train_images", look)
     for protocol in ("last", "train-val-test"):
         with pytest.raises(KeyboardInterrupt):
             crossval(

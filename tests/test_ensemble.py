@@ -78,7 +78,7 @@ def test_models_that_do_not_go_together_are_refused(tiny_model: Path, tmp_path: 
         load([tiny_model, renamed], device="cpu")
     preprocessing = asdict(replace(TINY_EARS, db_floor=-60.0))
     deaf = changed(tiny_model, tmp_path, spectrogram={**preprocessing, "windows_ms": list(preprocessing["windows_ms"])})
-    with pytest.raises(ConfigError, match="Model 2 hears with other spectrogram settings"):
+    with pytest.raises(ConfigError, match="Model 2 has other spectrogram settings"):
         load([tiny_model, deaf], device="cpu")
     with pytest.raises(ConfigError, match="No model is named"):
         load([])

@@ -172,7 +172,7 @@ def test_integers_are_measured_on_data_of_ours_and_what_they_cost_is_said(tiny_m
     out = tmp_path / "small.onnx"
     assert main(["export", str(tiny_model), "quantize=8", f"data={tiny_data}", "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert f"clips of {tiny_data}/val: " in said and "where the checkpoint has" in said
+    assert f"clips of {tiny_data}/val: " in said and "where the checkpoint is" in said
     assert out.stat().st_size < tiny_model.stat().st_size
     assert load(out).names == load(tiny_model, device="cpu").names
 
@@ -220,7 +220,7 @@ def test_truncated_files_are_refused(tiny_onnx: Path, tiny_model: Path, tmp_path
         ("[" * 100_000, "are damaged"),
         ({"format": 99}, "written by a newer Soundsight"),
         ({"format": "1"}, "are damaged"),
-        ({"names": ["a", "b"]}, "names 2 classes but predictions with shape (1, 4)"),
+        ({"names": ["a", "b"]}, "names 2 classes but its output has shape (1, 4)"),
         ({"names": "abcd"}, "are damaged"),
         ({"names": [1, 2, 3, 4]}, "are damaged"),
         ({"temperature": 0}, "are damaged"),

@@ -82,10 +82,10 @@ def test_an_honest_graph_of_our_own_making_passes(tmp_path: Path) -> None:
         (constant([[np.nan, 0.5, 0.5]]), "does not predict with probabilities"),
         (constant([[np.inf, 0, 0]]), "does not predict with probabilities"),
         (constant([[2, -1, 0]]), "does not predict with probabilities"),
-        (constant([[0.5, 0.5]]), "names 3 classes but predictions with shape (1, 2)"),
-        (constant([0.2, 0.3, 0.5]), "names 3 classes but predictions with shape"),
-        (constant(1.0), "predictions with shape|does not accept"),
-        (constant(np.zeros((0, 3))), "predictions with shape|does not predict"),
+        (constant([[0.5, 0.5]]), "names 3 classes but its output has shape (1, 2)"),
+        (constant([0.2, 0.3, 0.5]), "names 3 classes but its output has shape"),
+        (constant(1.0), "its output has shape|does not accept"),
+        (constant(np.zeros((0, 3))), "its output has shape|does not predict"),
     ],
 )
 def test_answers_that_are_none(tmp_path: Path, nodes: list[Any], match: str) -> None:
@@ -121,7 +121,7 @@ def _without_inputs(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("pictures", [10**6, 10**9, 2**62, 0])
+@pytest.mark.parametrize("images", [10**6, 10**9, 2**62, 0])
 def test_a_fixed_number_of_pictures_that_nobody_exports(tmp_path: Path, images: int) -> None:
     """A million images at once are 49 GB before the network has begun."""
     given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [images, 3, 64, 64])]
@@ -187,7 +187,7 @@ def test_weights_elsewhere_are_not_read(
         (preprocessing(names=[]), "are damaged"),
         (preprocessing(names=["a", "", "c"]), "are damaged"),
         (preprocessing(names={"0": "a"}), "are damaged"),
-        (preprocessing(names=["a"] * 100_000), "classes but predictions with shape|damaged"),
+        (preprocessing(names=["a"] * 100_000), "classes but its output has shape|damaged"),
         (preprocessing(threshold=2), "are damaged"),
         (preprocessing(threshold="0"), "are damaged"),
         (preprocessing(temperature=1e-300), "are damaged"),

@@ -123,7 +123,7 @@ def test_a_table_in_the_folder(here: Path, capsys) -> None:
     assert "is a file, not a folder of sounds; a table of labels is named by table=FILE" in capsys.readouterr().err
     assert prepare("sounds", "other") == 2
     assert prepare("sounds", "sounds") == 2
-    assert "One folder of sounds is allowed, but there are 2" in capsys.readouterr().err
+    assert "'other' is not understood; settings are written key=value" in capsys.readouterr().err
 
 
 # What is no data to train on

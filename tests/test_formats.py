@@ -202,7 +202,7 @@ def test_audacity_label_tracks(
         start, end, label = line.split("\t")
         assert float(start) < float(end) <= 2.5 and label == "rain"
     code, _, err = run(capfdbinary, "predict", tiny_onnx, three, "--format", "audacity")
-    assert code == 2 and "makes one file a recording; name a folder for all 3 with --out" in err
+    assert code == 2 and "makes one file per recording; name a folder for all 3 with --out" in err
 
 
 def test_raven_selection_tables(
@@ -302,7 +302,7 @@ def test_output_is_whole_or_absent(
     out = tmp_path / "a.csv"
     out.write_text("older")
     code, _, err = run(capfdbinary, "predict", tiny_onnx, three, "--out", out, "--hop", 0, "--overwrite")
-    assert code == 2 and "hop=0 s is out of range" in err
+    assert code == 2 and "hop_seconds=0 is out of range" in err
     assert out.read_text() == "older" and os.listdir(tmp_path) == ["a.csv"]
     code, _, err = run(capfdbinary, "predict", tiny_onnx, three, "--out", tmp_path)
     assert code == 2 and "is a folder; name a file with --out" in err
@@ -313,12 +313,12 @@ def test_output_is_whole_or_absent(
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (["--threshold", "dog"], "--threshold dog is not understood; write a number from 0 to 1, or CLASS=NUMBER"),
+        (["--threshold", "dog"], "threshold=dog is not understood; write a number, or CLASS=NUMBER"),
         (["--threshold", "dog=0.5"], "no class 'dog'"),
-        (["--window", "3"], "window=3 s is longer than what this model hears at once, 1 s"),
+        (["--window", "3"], "segment=3 s is longer than this model's clip length, 1 s"),
         (["--raw", "16000"], "--raw describes standard input"),
         (["--spectrogram", "none.yaml"], "settings file none.yaml does not exist"),
-        (["--threads", "0"], "threads=0 is not allowed"),
+        (["--threads", "0"], "threads=0 is out of range"),
         (["--device", "7"], "device=7 is not there"),
     ],
 )

@@ -15,7 +15,7 @@ from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.images import render_clip
 from soundsight.evaluation.scoring import list_images, logits_of
 from soundsight.inference import Predictor, load, predict
-from soundsight.inference.segments import cut, draw
+from soundsight.inference.segments import cut, render_segment
 from soundsight.models.classifier import softmax
 
 
@@ -39,7 +39,7 @@ def test_pictures_are_those_of_training(
         trained_on = Clip(
             path, "a", "x", "a", "a", start_seconds=stretch.start_seconds, end_seconds=stretch.end_seconds
         )
-        images, silent, _ = draw(stretch, config, (0.8, 1.25))
+        images, silent, _ = render_segment(stretch, config, (0.8, 1.25))
         assert not silent
         for image, speed in zip(images, (1.0, 0.8, 1.25), strict=True):
             assert image.tobytes() == render_clip(replace(trained_on, speed=speed), config).tobytes()

@@ -106,7 +106,7 @@ def test_answers_print_and_become_frames(predictor: Predictor, clip: Path) -> No
     assert answer.to_pandas().label[0] == answer.label
     assert isinstance(answer.to_polars(), polars.DataFrame)
     assert answer.to_polars()["label"][0] == answer.label
-    assert len(replace(answer, windows=()).to_polars()) == len(replace(answer, windows=()).to_pandas()) == 0
+    assert len(replace(answer, predictions=()).to_polars()) == len(replace(answer, predictions=()).to_pandas()) == 0
 
 
 def test_digital_silence_is_no_class(predictor: Predictor) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from soundsight import audio, spectrogram
 from soundsight.config import SpectrogramConfig
 from soundsight.datasets import images as images
-from soundsight.inference.segments import cut, draw
+from soundsight.inference.segments import cut, render_segment
 from soundsight.spectrogram import render
 
 EXAMPLES = int(os.environ.get("SOUNDSIGHT_EXAMPLES", "0"))
@@ -382,7 +382,7 @@ def test_a_recording_read_in_parts_is_the_one_read_at_once(tmp_path_factory, dat
         if count - at * rate < length / 2 and count >= length and number:  # a short rest is seen by a whole clip
             at = (count - length) / rate
         heard = audio.read(path, sample_rate=config.sample_rate, start_seconds=at, duration_seconds=seconds)
-        assert np.array_equal(draw(stretch, config)[0][0], render(heard, config))
+        assert np.array_equal(render_segment(stretch, config)[0][0], render(heard, config))
 
 
 @examples(40)

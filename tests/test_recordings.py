@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -511,7 +512,7 @@ def test_killed_prepare_leaves_no_ffmpeg_and_no_file_that_grows(tmp_path: Path, 
         (tmp_path / "sounds" / label).mkdir(parents=True)
     first = encoded(tmp_path / "sounds" / "a" / "x.mka", "-c:a", "flac", "-af", "aloop=loop=500:size=48000")
     shutil.copyfile(first, tmp_path / "sounds" / "b" / "x.mka")
-    (tmp_path / "tmp").mkdir()
+    short_folder = tempfile.mkdtemp()  # names of sockets in it are limited to 107 bytes
     words = [f"data={tmp_path / 'data'}", f"cache={tmp_path / 'cache'}", "--workers", "2"]
     command = [sys.executable, "-m", "soundsight", "prepare", str(tmp_path / "sounds"), *words, "split.strategy=random"]
 
@@ -520,11 +521,10 @@ def test_killed_prepare_leaves_no_ffmpeg_and_no_file_that_grows(tmp_path: Path, 
         return found.stdout.split()
 
     def grown() -> dict[str, int]:
-        return {str(p): p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()}
+        folders = tmp_path, Path(short_folder)
+        return {str(p): p.stat().st_size for folder in folders for p in folder.rglob("*") if p.is_file()}
 
-    with subprocess.Popen(
-        command, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")}, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen(command, env={**os.environ, "TMPDIR": short_folder}, stderr=subprocess.PIPE) as process:
         while not (ffmpegs() and (stage == "measuring" or any(tmp_path.glob("cache/*/*.png")))):
             assert process.poll() is None, process.stderr and process.stderr.read()
             time.sleep(0.05)
@@ -537,6 +537,7 @@ def test_killed_prepare_leaves_no_ffmpeg_and_no_file_that_grows(tmp_path: Path, 
     before = grown()
     time.sleep(0.5)
     assert grown() == before
+    shutil.rmtree(short_folder)
 
 
 def test_the_page_decodes_no_more_samples_than_it_takes_seconds(tmp_path: Path) -> None:

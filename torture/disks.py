@@ -145,7 +145,7 @@ def two_at_once(place: Path, model: str) -> list[str]:
         try:
             return prepare(config, preprocessing, workers=1)
         except ConfigError as error:
-            os._exit(3 if "Another command is drawing images" in str(error) else 4)
+            os._exit(3 if "Another command is rendering images" in str(error) else 4)
 
     for _ in range(10):
         shutil.rmtree(config.data, ignore_errors=True)
