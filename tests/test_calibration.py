@@ -12,6 +12,7 @@ from soundsight.evaluation import calibration
 from soundsight.evaluation.calibration import calibrate_checkpoint
 from soundsight.evaluation.train import train
 from soundsight.inference import Options, load
+from soundsight.inference.options import summary_thresholds, thresholds
 from soundsight.reports.wording import calibration_lines
 
 QUICK = {"model": "yolov8n-cls.yaml", "imgsz": 64, "epochs": 1, "batch": 16, "device": "cpu", "plots": False}

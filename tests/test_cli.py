@@ -190,7 +190,7 @@ def test_val_scores_a_split_and_leaves_tables_and_matrices(capsys, tiny_model, t
 
 
 def test_val_looks_as_predict_does(capsys, tiny_model, tiny_data, tiny_sounds, tmp_path):
-    views = ["--shifts", "2", "--speeds", "0.9,1.1", "--device", "cpu"]
+    views = ["--tta-shifts", "2", "--tta-speeds", "0.9,1.1", "--device", "cpu"]
     words = ["val", str(tiny_model), "--split", "test", "--out", str(tmp_path / "scores"), *views]
     code, _, err = run(capsys, *words, "--data", str(tiny_data))
     assert code == 0, err

@@ -315,7 +315,7 @@ def test_output_is_whole_or_absent(
     [
         (["--threshold", "dog"], "threshold=dog is not understood; write a number, or CLASS=NUMBER"),
         (["--threshold", "dog=0.5"], "no class 'dog'"),
-        (["--window", "3"], "segment=3 s is longer than this model's clip length, 1 s"),
+        (["--segment", "3"], "segment=3 s is longer than this model's clip length, 1 s"),
         (["--raw", "16000"], "--raw describes standard input"),
         (["--spectrogram", "none.yaml"], "settings file none.yaml does not exist"),
         (["--threads", "0"], "threads=0 is out of range"),

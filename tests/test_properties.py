@@ -379,6 +379,7 @@ def test_a_recording_read_in_parts_is_the_one_read_at_once(tmp_path_factory, dat
     for number, stretch in enumerate(stretches):
         at = round(number * hop * rate) / rate
         length = math.ceil(round(seconds, 6) * rate - 1e-6)
+        assume(abs(count - at * rate - length / 2) > 1)  # where half a segment ends is a matter of rounding
         if count - at * rate < length / 2 and count >= length and number:  # a short rest is seen by a whole clip
             at = (count - length) / rate
         heard = audio.read(path, sample_rate=config.sample_rate, start_seconds=at, duration_seconds=seconds)
@@ -395,7 +396,7 @@ def test_any_time_shifts_are_averaged(shifts, views, windows, size, seed):
     torch.manual_seed(seed % (1 << 31))
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * size**2, 4), torch.nn.Softmax(1))
     config = SpectrogramConfig(image_size=size)
-    classifier = Classifier(network, Preprocessing(tuple("abcd"), config), device=torch.device("cpu"), fingerprint="")
+    classifier = Classifier(network, Preprocessing(tuple("abcd"), config), device=torch.device("cpu"), model_hash="")
     images = np.random.default_rng(seed).integers(0, 256, (windows * views, size, size, 3), np.uint8)
     weights, bias = (value.detach().numpy().astype(np.float64) for value in network[1].parameters())
     expected = np.zeros((windows, 4))
@@ -407,5 +408,5 @@ def test_any_time_shifts_are_averaged(shifts, views, windows, size, seed):
                 pixels = images[window * views + view][:, columns].transpose(2, 0, 1).ravel() / 255
                 scores = weights @ pixels + bias
                 expected[window] += scores - np.log(np.exp(scores).sum())
-    found = classifier.scores(images, shifts=shifts, views=views)
+    found = classifier.scores(images, shifts=shifts, images_per_segment=views)
     np.testing.assert_allclose(found, expected / (shifts * views), atol=1e-4)
