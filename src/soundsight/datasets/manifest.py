@@ -201,7 +201,8 @@ def problem(rows: Iterable[Row], strategy: str = "", *, val: bool = True, multi:
     return (
         f"{found}: the {len(used)} clips belong to {len(groups)} groups (recordings, or what group_pattern and "
         "group_column name), and a group stays in one split. Add recordings, name smaller groups, or change "
-        "split.fractions; to try things out, cut=rows split.strategy=random divides a labelled recording, but its scores flatter"
+        "split.fractions; to try things out, cut=rows split.strategy=random divides labelled recordings, but its "
+        "scores flatter"
     )
 
 
