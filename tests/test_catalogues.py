@@ -339,7 +339,7 @@ def test_a_hundred_thousand_rows_are_quick(tmp_path: Path) -> None:
     config = table(tmp_path, "file,label,start,end\n" + rows, start_column="start", end_column="end")
     started = time.process_time()
     catalogue = read_catalogue(config)
-    assert time.process_time() - started < 3  # measured 1.1 s
+    assert time.process_time() - started < 15  # measured 1 to 2.5 s; work that grows with the square takes minutes
     assert len(catalogue.clips) == 100_000
 
 

@@ -283,7 +283,7 @@ class ClusterConfig:
     address: Text | None = option(None, "HOST:PORT of the head; none: RAY_ADDRESS, or a Ray on this machine alone")
     cpus: Whole = option(1, "cores of one task", 1, 1024)
     gpus: Real | None = option(None, "of one task that computes; none: 1 on nodes that have GPUs", 0, 16)
-    in_flight: Whole | None = option(None, "without effect since 0.1.1: Ray gives out the tasks", 1, 64)
+    in_flight: Whole | None = option(None, "without effect since 0.2: Ray gives out the tasks", 1, 64)
     shard: Whole | None = option(None, "recordings in one file of predictions; none: a 64th, at most 500", 1, 10**6)
     retries: Whole = option(3, "lost workers of a task before its recordings are tried one by one", 0, 100)
     job_seconds: Real = option(3600.0, "a task that takes longer hangs, and is cancelled", 1, 864_000)
