@@ -16,7 +16,7 @@ from torch.nn import functional
 from soundsight.config import AugmentConfig
 
 # With several labels per clip, the least share of either of two mixed sounds: the weaker is 12 dB below at most and can
-# be heard, so that the clip has the labels of both.
+# be audible, so that the clip has the labels of both.
 LEAST_SHARE = 0.2
 NOISE_SNR_DB = -5.0, 25.0  # of a clip to the background that is mixed in: mean power over the image
 FILTER_KNOTS = 5  # corners of a random filter, from the lowest to the highest band

@@ -27,7 +27,7 @@ from soundsight.errors import ConfigError, SoundsightError
 from soundsight.parallel import WorkerLost
 
 CHUNK = 64  # items of one task, at most
-LOOK_SECONDS = 5.0  # between two looks at what the cluster has
+POLL_SECONDS = 5.0  # between two polls of what the cluster has
 SLOW_SECONDS, SLOW_TIMES = 10.0, 3.0  # a task is slow that takes this long, and this many times the median
 UNREADY = 3  # tasks that may lose all their workers before these are ready
 _loaded: dict[str, Any] = {}  # in a worker: the function of a run
@@ -95,7 +95,7 @@ class _Flight:
         self.again: deque[list[Any]] = deque()
         self.times: deque[float] = deque(maxlen=200)
         self.unready, self.warned = 0, False
-        self.looked, self.heard = -LOOK_SECONDS, time.monotonic()
+        self.looked, self.last_reply = -POLL_SECONDS, time.monotonic()
         self.gpus = gpus_of_task(cluster, config) if computes else 0.0
         if not self._slots():
             gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
@@ -147,11 +147,11 @@ class _Flight:
         except errors.RayError as error:  # its process or its node is gone, again and again
             yield from self._lost(stream, task, blamed=not isinstance(error, errors.NodeDiedError))
             return
-        self.heard, self.warned = time.monotonic(), False
+        self.last_reply, self.warned = time.monotonic(), False
         if results is None:
-            task.since = task.since or self.heard
+            task.since = task.since or self.last_reply
             return
-        self.times.append(self.heard - task.since)
+        self.times.append(self.last_reply - task.since)
         for other in task.streams:
             del self.flying[other]
             if other is not stream:
@@ -191,12 +191,12 @@ class _Flight:
     def _look(self) -> None:
         """Now and then: has the cluster grown or gone, does a task hang, does none begin?"""
         now = time.monotonic()
-        if now - self.looked < LOOK_SECONDS:
+        if now - self.looked < POLL_SECONDS:
             return
         self.looked = now
         begun = {task for task in self.flying.values() if task.since}
         if self._slots() and begun:
-            self.heard = now
+            self.last_reply = now
         for task in begun if not self.long else ():
             if not task.late and now - task.since > self.config.job_seconds:
                 task.late = True
@@ -204,12 +204,12 @@ class _Flight:
                     self.ray.cancel(stream, force=True)
         limit = max(self.config.wait_seconds, nodes.CHECK_SECONDS if self.slots else 0.0)
         why = "No core of the cluster is free" if self.slots else "No node of the cluster can work"
-        if now - self.heard > limit:
+        if now - self.last_reply > limit:
             raise SoundsightError(
                 f"{why}, after {limit:.0f} s; start nodes, or end other work there, and run the same command again: "
                 "what is done is kept."
             )
-        if now - self.heard > min(30.0, limit / 2) and not self.warned:
+        if now - self.last_reply > min(30.0, limit / 2) and not self.warned:
             self.warned = True
             logging.getLogger("soundsight").warning(f"{why}; waiting up to {limit:.0f} s for one.")
 

@@ -29,7 +29,7 @@ IMAGE_SIDE = 320  # pixels; larger images are made smaller for the page
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A clip to be seen and heard."""
+    """A clip with its image and sound."""
 
     row: PredictionRow
     seconds: float

@@ -127,7 +127,7 @@ def plot_timeline(
     title: str | None = None,
     creator: str = "Soundsight",
 ) -> Path:
-    """Plot a recording and what was heard in it: spectrogram above, one probability strip a class below.
+    """Plot a recording and its predictions: spectrogram above, one probability strip per class below.
 
     Where windows overlap, a strip shows their mean; where there is none it is grey; a class that a window
     does not name counts as 0 there.

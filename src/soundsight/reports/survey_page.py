@@ -114,7 +114,7 @@ def _tables(found: Survey) -> Iterator[Table]:
     if found.suspects:
         yield Table(
             "Suspicious labels",
-            ("file", "label", "heard by the model as", "probability", "fold"),
+            ("file", "label", "predicted as", "probability", "fold"),
             [(s.file, s.target, s.predicted, f"{s.probability:.1%}", s.fold) for s in found.suspects],
             "Models of a cross-validation, none of which saw the clip it judges, are sure of another class.",
         )

@@ -202,14 +202,14 @@ def write_soundscape(
         seconds: Length, 1 s to 12 hours.
         seed: Decides all that is random, 0 or more; no source is in a data set of `write_dataset`.
         sample_rate: 16000 to 48000 Hz.
-        classes: The sounds, each heard once before any is heard again.
+        classes: The sounds, each once before any comes again.
         event_seconds: Shortest and longest event, 0.1 to 60 s.
         gap_seconds: Shortest and longest stretch of noise before each event.
         snr_db: Softest and loudest event: level of its loudest 20 ms above the noise, -20 to 30 dB.
 
     Returns:
         `(start, end, class)` of each event in s, in order and without overlap. Outside them nothing but
-        noise is heard; inside, rhythmic sounds pause for up to a beat.
+        noise remains; inside, rhythmic sounds pause for up to a beat.
 
     Raises:
         ConfigError: An argument is out of range.

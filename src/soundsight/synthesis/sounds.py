@@ -278,7 +278,7 @@ def _bins(size: int, rate: int) -> Signal:
 
 
 def _room(source: Rng, dry: Signal, rate: int) -> Signal:
-    """Reverberation of a random room, heard through a random microphone."""
+    """Reverberation of a random room and microphone."""
     decay, wet = source.uniform(0.1, 0.7), source.uniform(0, 0.4)
     tilt_db, low, high = source.uniform(-1.5, 1.5), source.uniform(20, 90), source.uniform(5000, 9000)
     t = np.arange(round(0.6 * rate)) / rate

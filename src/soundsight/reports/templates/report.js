@@ -235,7 +235,7 @@ function showClips() {
   if (!data.pairs.length) byId("pairs").append(element("p", { textContent: "There are none." }));
 }
 
-/** Pictures are read and drawn when they come near the screen. */
+/** Images are read and rendered when they come near the screen. */
 function watchClips() {
   const watcher = new IntersectionObserver(async (entries) => {
     for (const entry of entries.filter((e) => e.isIntersecting)) {

@@ -1,4 +1,4 @@
-// The answer: looked at, heard, moved through, and asked for its reasons.
+// The result: shown, played, moved through, and explained.
 
 import { $, ask, busy, percent, readable, say } from "/static/common.js";
 import { clock, drawSound, readGrey } from "/static/draw.js";
@@ -159,7 +159,7 @@ function bars() {
 async function reason(label) {
   const { answer, scope, file } = shown;
   const about = label ?? (scope === "here" ? here() : answer).top[0].label; // also where it is unknown
-  const chance = (w) => w.top.find((heard) => heard.label === about)?.probability ?? 0;
+  const chance = (w) => w.top.find((found) => found.label === about)?.probability ?? 0;
   const best = answer.windows.reduce((a, b) => (chance(b) > chance(a) ? b : a));
   const part = scope === "here" ? here() : best;
   const mine = shown;
