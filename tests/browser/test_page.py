@@ -269,3 +269,16 @@ def test_the_report_opens_from_disk(visit, tmp_path, tiny_model, tiny_sounds, ti
         }"""
     )
     assert played == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_damage_of_a_recording_is_shown_beside_what_is_predicted(visit, clip, tmp_path):
+    half = tmp_path / "half.wav"
+    half.write_bytes(clip.read_bytes()[:20_000])
+    page = visit(viewport=DESK)
+    page.set_input_files("#file", half)
+    page.wait_for_selector(ANSWERED)
+    assert page.is_visible("#damage") and "is cut off" in page.inner_text("#damage")
+    assert page.inner_text("#label")
+    page.set_input_files("#file", clip)
+    until(page, "document.querySelector('#recording').textContent.includes('clip.wav')")
+    assert not page.is_visible("#damage")
