@@ -4,7 +4,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-FLOOR := 80  # per cent, of `make test COVERAGE=1`
 INSTALL := $(BIN)/python -m uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
 .PHONY: demo test test-lowest test-newest check docs bench torture wheel docker-check clean
@@ -13,10 +12,10 @@ demo: .venv/.run
 	$(BIN)/soundsight demo
 
 # One process per core, each with one thread: threads that spin against each other are many times slower.
-# COVERAGE=1 measures lines and branches, and fails below the floor.
+# COVERAGE=1 measures lines and branches.
 test: .venv/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
-	    $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(FLOOR))
+	    $(if $(COVERAGE),--cov --cov-report=term)
 
 # The suite with the lowest versions that pyproject.toml allows, and with the newest that there are.
 test-lowest: .venv/bin/uv
