@@ -294,7 +294,7 @@ def test_pictures_that_another_command_drew_meanwhile_are_refused(tones, tmp_pat
         if "Fold 1, seed 0: top-1" in line:
             render_all(read_catalogue(tones), replace(small, fmin_hz=200.0), Path(tones.cache), workers=1)
 
-    with pytest.raises(DatasetError, match="was chosen anew by another command"):
+    with pytest.raises(DatasetError, match="was rendered anew by another command"):
         crossval(tones, small, name="a", runs=tmp_path / "runs", workers=1, say=say, **QUICK)
     done = crossval(tones, small, name="a", runs=tmp_path / "runs", workers=1, **QUICK)
     assert done.folds == [1, 2, 3]

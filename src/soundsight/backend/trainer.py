@@ -238,7 +238,7 @@ class SpectrogramTrainer(StockTrainer):
             self.augment,
             classes=len(names),
             db_range=config.db_ceiling - config.db_floor if config else 80.0,
-            seed=self.args.seed + 7919 * max(RANK, 0),  # each process renders its own
+            seed=self.args.seed + 7919 * max(RANK, 0),  # each process makes its own random choices
             multi=self.multi,
             noise=self._noise(),
         )

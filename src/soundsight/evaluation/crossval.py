@@ -46,7 +46,7 @@ GIVEN = {
     "data": "it trains on the folds of a data set; name that with --dataset or root=",
     "save": "each fold is scored by what was saved",
     "val": "the protocol says whether epochs are scored; write --protocol",
-    "plots": "it renders its own",
+    "plots": "it plots its own",
     "exist_ok": "finished folds are always kept",
     "project": "it writes below runs/crossval; write --name",
     "name": "it writes below runs/crossval; write --name",
@@ -112,7 +112,7 @@ def crossval(
         groups: Number of folds made from sources with strategy `group`; `None` makes 5.
         seeds: One training a fold and seed; several are averaged into an ensemble, and reported as one.
         shifts: Average over this many circular time shifts when scoring ...
-        speeds: ... and over these speeds, for which the tested clips are chosen anew from their recordings.
+        speeds: ... and over these speeds, for which the tested clips are rendered anew from their recordings.
         others: Finished runs on the same data, whose models join the ensemble; reported in a folder `with-...`.
         name: Folder below `runs`; `None` makes one from the settings, so that the same call continues.
         runs: Parent of the run's folder.

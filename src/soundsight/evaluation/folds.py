@@ -166,7 +166,7 @@ def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: 
         key = read_key(data / row.split / row.image)
         if key is None or not key.startswith(f"{rendered} {row.sha256} "):
             raise DatasetError(
-                f"The image {plan.cache / row.image} was chosen anew by another command, with other settings or of "
+                f"The image {plan.cache / row.image} was rendered anew by another command, with other settings or of "
                 "another recording, while this one ran; give each its own folder with cache=FOLDER, and run this again."
             )
 

@@ -226,7 +226,7 @@ def logits_of(
         clips: Of each image, where there are speeds.
 
     Raises:
-        AudioError: A recording that has to be chosen anew is missing or damaged.
+        AudioError: A recording that has to be rendered anew is missing or damaged.
     """
     tta = tta or TTA()
     parts = []

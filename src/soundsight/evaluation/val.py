@@ -68,7 +68,7 @@ def val(
         device: See `load_classifier`.
         batch: Images a batch.
         shifts: Average over this many circular time shifts; 1 takes the image as it is.
-        speeds: Average over these speeds as well, for which the clips are chosen anew from their recordings.
+        speeds: Average over these speeds as well, for which the clips are rendered anew from their recordings.
         spectrogram: Settings for a model that carries none.
         trust: Unpickle the checkpoint whatever it holds.
         allow_seen: Also score clips that the model was trained on, or others of their recordings.

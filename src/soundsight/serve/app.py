@@ -84,7 +84,7 @@ def create_app(predictor: Predictor, limits: Limits | None = None, *, host: str 
     Args:
         predictor: The model.
         limits: Size, length and number of uploads.
-        host: The address it will be bound to; loopback predictions to local names only.
+        host: The address it will be bound to; on loopback only local names are served.
     """
     limits = limits or Limits()
     jobs = Jobs(limits.queue)
@@ -98,7 +98,7 @@ def create_app(predictor: Predictor, limits: Limits | None = None, *, host: str 
     app = FastAPI(
         title="Soundsight",
         summary="What is this sound, and when?",
-        description="Send a recording, get timed answers. Nothing that is sent is kept.",
+        description="Send a recording, get timed predictions. Nothing that is sent is kept.",
         version=__version__,
         docs_url=None,
         redoc_url=None,
@@ -113,7 +113,7 @@ def create_app(predictor: Predictor, limits: Limits | None = None, *, host: str 
 
 
 def _add_predictions(app: FastAPI, predictor: Predictor, limits: Limits, jobs: Jobs) -> None:
-    @app.post("/api/predict", openapi_extra=_BODY, responses=_FAILURES, tags=["answers"])
+    @app.post("/api/predict", openapi_extra=_BODY, responses=_FAILURES, tags=["predictions"])
     async def predict(
         request: Request,
         name: Annotated[str, Query(max_length=500, description="what to call a body of bytes")] = "",
@@ -129,7 +129,7 @@ def _add_predictions(app: FastAPI, predictor: Predictor, limits: Limits, jobs: J
             )  # fmt: skip
             return await _queued(request, jobs, _named(upload, work))
 
-    @app.post("/api/explain", openapi_extra=_BODY, responses=_FAILURES, tags=["answers"])
+    @app.post("/api/explain", openapi_extra=_BODY, responses=_FAILURES, tags=["predictions"])
     async def explain(
         request: Request,
         name: Annotated[str, Query(max_length=500)] = "",

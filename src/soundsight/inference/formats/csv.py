@@ -52,9 +52,14 @@ class Csv(Writer):
         self.stream.flush()
 
     def _line(self, values: Sequence[Any]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(values)
-        self.stream.write(text.getvalue().encode())
+        self.stream.write(line(values))
+
+
+def line(values: Sequence[Any]) -> bytes:
+    """One line of CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue().encode()
 
 
 def cell(text: str, guard: str) -> str:

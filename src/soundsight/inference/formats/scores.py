@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from soundsight.inference.formats.base import Context, Writer
-from soundsight.inference.formats.csv import cell, plain_cell
+from soundsight.inference.formats.csv import cell, line, plain_cell
 
 if TYPE_CHECKING:
     from soundsight.inference.results import Prediction
@@ -39,18 +38,14 @@ class Scores(Writer):
 
     def __init__(self, stream: IO[bytes], context: Context) -> None:
         super().__init__(stream, context)
-        self._line([*COLUMNS, *(cell(name, "'") for name in context.names)])
+        stream.write(line([*COLUMNS, *(cell(name, "'") for name in context.names)]))
 
     def write(self, segment: Prediction) -> None:
         """See `Writer`."""
         values = (f"{value:.6f}" for value in segment.probabilities)
-        self._line([cell(segment.recording, "./"), segment.start_seconds, segment.end_seconds, *values])
+        place = cell(segment.recording, "./"), segment.start_seconds, segment.end_seconds
+        self.stream.write(line([*place, *values]))
 
     def end(self, recording: str) -> None:
         """See `Writer`."""
         self.stream.flush()
-
-    def _line(self, values: Sequence[Any]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(values)
-        self.stream.write(text.getvalue().encode())
