@@ -38,11 +38,7 @@ _IGNORED = frozenset({"training", "inplace", "i", "f", "np", "type"})
 
 
 def check_plan(plan: Any) -> dict[str, Any]:
-    """A description of a classifier, checked to be of known layers with plain arguments; keys without a use go.
-
-    Raises:
-        Refused: It names something else, or more than a classifier has.
-    """
+    """A description of a classifier, checked to be of known layers with plain arguments; keys without a use go."""
     from ultralytics.nn import modules
 
     plan = plain(plan)
@@ -110,11 +106,7 @@ def _is_torchvision(name: str) -> bool:
 
 
 def _check_activation(text: Any) -> str:
-    """The call of an activation of PyTorch with literal arguments, written out again.
-
-    Raises:
-        Refused: It is something else, which Ultralytics would evaluate.
-    """
+    """The call of an activation of PyTorch with literal arguments, written out again."""
     found = _ACTIVATION.fullmatch(text) if isinstance(text, str) and len(text) < 200 else None
     if found is None or found[1] not in _ACTIVATIONS:
         raise Refused(f"{shown(text)} is no activation")
@@ -126,11 +118,7 @@ def _check_activation(text: Any) -> str:
 
 
 def build(plan: Any) -> Any:
-    """The network of a description, without memory for its weights (on PyTorch's device "meta"); nothing is fetched.
-
-    Raises:
-        Refused: See `check_plan`.
-    """
+    """The network of a description, without memory for its weights (on PyTorch's device "meta"); nothing is fetched."""
     import torch
     from ultralytics.nn import tasks
 
@@ -171,11 +159,7 @@ def _bounded() -> Iterator[None]:
 
 
 def rebuild(found: Record) -> Any:
-    """The network that a checkpoint holds, built anew; float tensors keep their precision.
-
-    Raises:
-        Refused: Its description does not fit its weights and layers.
-    """
+    """The network that a checkpoint holds, built anew; float tensors keep their precision."""
     import torch
 
     state = _state(found)
@@ -235,11 +219,7 @@ def _joined(path: str, name: Any) -> str:
 
 
 def _compare(network: Any, records: dict[str, Record]) -> None:
-    """Hold a new network to what the checkpoint says of the old one, and take over numbers of the training.
-
-    Raises:
-        Refused: A layer is of another kind, or computes with other settings.
-    """
+    """Hold a new network to what the checkpoint says of the old one, and take over numbers of the training."""
     built = dict(network.named_modules(remove_duplicate=False))
     if built.keys() != records.keys():
         strange = sorted(built.keys() ^ records.keys())[0]

@@ -67,9 +67,6 @@ def resolve_arguments(
         stock: They are for Ultralytics' own trainer, which heeds more.
         given: Arguments that the command sets itself, each with what to do instead.
         equal: The values that it sets; to repeat one is allowed.
-
-    Raises:
-        ConfigError: A key is unknown, has no effect, or a value is not allowed.
     """
     from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -106,11 +103,7 @@ def _why(key: str, value: Any) -> str:
 
 
 def checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The same arguments, of the types and within the ranges that Ultralytics allows.
-
-    Raises:
-        ConfigError: One is not.
-    """
+    """The same arguments, of the types and within the ranges that Ultralytics allows."""
     from ultralytics.cfg import check_cfg
 
     known = dict(arguments)
@@ -134,16 +127,8 @@ def plain(error: Exception) -> str:
 def resumed_arguments(last: Path, words: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The arguments that a killed training goes on with, and its preprocessing.
 
-    Args:
-        last: Its checkpoint.
-        words: What the user says now; only `CHANGEABLE` arguments may differ from the checkpoint's.
-
     Returns:
         The arguments, and the dictionary `model.soundsight`; `None` if the stock command trained it.
-
-    Raises:
-        ConfigError: A word would make it another training.
-        ModelError: The checkpoint is missing, damaged or unsafe.
     """
     from ultralytics.utils import DEFAULT_CFG_DICT
 

@@ -60,17 +60,7 @@ def make_preprocessing(config: SpectrogramConfig | None, names: list[str], **mor
 def read_preprocessing(
     data: object, path: str | Path, names: tuple[str, ...], *, supplied: SpectrogramConfig | None
 ) -> Preprocessing:
-    """Check the preprocessing found in a model file.
-
-    Args:
-        data: What the file holds under `soundsight`, or `None`.
-        path: The file, for messages.
-        names: The class names that the model itself states.
-        supplied: Settings from the user, which win over the model's own.
-
-    Raises:
-        ModelError: There are no settings and none were supplied, or they are damaged or of a newer format.
-    """
+    """Check the preprocessing found in a model file."""
     found = data if isinstance(data, dict) else {}
     config = _spectrogram(found, path)
     if config is None:
@@ -114,11 +104,7 @@ def read_preprocessing(
 
 
 def _spectrogram(preprocessing: dict[str, Any], path: str | Path) -> SpectrogramConfig | None:
-    """The settings in what a model carries; `None` if there are none.
-
-    Raises:
-        ModelError: They are damaged or of a newer format, or a faulty renderer made what the model was trained on.
-    """
+    """The settings in what a model carries; `None` if there are none."""
     if preprocessing.get("format", 1) not in range(1, FORMAT + 1):
         raise ModelError(
             f"{path} was written by a newer Soundsight (format {preprocessing.get('format')!r}, this one reads up to "
@@ -135,11 +121,7 @@ def _spectrogram(preprocessing: dict[str, Any], path: str | Path) -> Spectrogram
 
 
 def read_file(path: str | Path) -> bytes:
-    """All bytes of a model file: what is checked is what is used, whatever happens to the file meanwhile.
-
-    Raises:
-        ModelError: It is missing, no regular file, larger than any model, or cannot be read.
-    """
+    """All bytes of a model file: what is checked is what is used, whatever happens to the file meanwhile."""
     require_file(path)
     if not Path(path).is_file():
         raise ModelError(f"{path} is no file; name a model file.")
@@ -243,11 +225,7 @@ def last_layer(network: Any) -> Any:
 
 
 def class_names(model: Any, path: str | Path) -> tuple[str, ...]:
-    """The classes that a network states, in the order of its outputs.
-
-    Raises:
-        ModelError: They are not a list of texts, numbered from 0.
-    """
+    """The classes that a network states, in the order of its outputs."""
     names = getattr(model, "names", None)
     if isinstance(names, dict) and list(names) == list(range(len(names))):
         names = list(names.values())

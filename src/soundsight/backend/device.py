@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(device: str | None) -> torch.device:
-    """The device to compute on.
-
-    Raises:
-        ConfigError: A GPU was asked for that PyTorch does not see.
-    """
+    """The device to compute on."""
     import torch
 
     if device in (None, ""):

@@ -31,11 +31,6 @@ def record_network(network: Any, sample: Tensor, *, dtype: torch.dtype | None) -
 
     The parameters' gradients are then the graph's own memory, written anew by each pass: they must be dropped
     between steps, not summed over several.
-
-    Args:
-        network: An Ultralytics network on a GPU, each layer in the mode in which it trains; its `predict` is replaced.
-        sample: float32 `(batch, 3, height, width)` on the same GPU, laid out as batches will be.
-        dtype: Of automatic mixed precision; `None` computes in float32.
     """
     plain = network.predict
     kept = [buffer.clone() for buffer in network.buffers()]

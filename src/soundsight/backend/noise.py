@@ -19,11 +19,7 @@ _LEAST_SHARE = 0.5  # of a clip length, of a recording's last segment
 
 
 def noise_files(folder: str | Path) -> list[Path]:
-    """The recordings below a folder of background, in the order of their paths.
-
-    Raises:
-        ConfigError: The folder does not exist, or holds none.
-    """
+    """The recordings below a folder of background, in the order of their paths."""
     if not Path(folder).is_dir():
         raise ConfigError(f"augment.noise={folder} is no folder; name one with recordings of background.")
     found = sorted(path for path, problem in audio.files_below(Path(folder)) if not problem and audio.is_audio(path))
@@ -40,9 +36,6 @@ def noise_images(folder: str | Path, config: SpectrogramConfig) -> npt.NDArray[n
 
     Returns:
         uint8 `(N, 3, image_size, image_size)`.
-
-    Raises:
-        ConfigError: There is no recording that can be read and is not silent.
     """
     files, log = noise_files(folder), logging.getLogger("soundsight")
     images: list[npt.NDArray[np.uint8]] = []

@@ -53,23 +53,7 @@ def train(
     callback: Callable[[int, float], None] | None = None,
     started: Callable[[Path], None] | None = None,
 ) -> Run:
-    """Train a classifier.
-
-    Args:
-        arguments: Ultralytics training arguments.
-        spectrogram: How the images were rendered; goes into the checkpoints.
-        augment: Spectrogram augmentation; `None` switches all of it off.
-        seen: Hashes of the clips that are trained on; go into the checkpoints.
-        labels: Class by its folder's name, where a folder cannot be called like it.
-        multi: A clip has any number of the classes; its image is in the folder of each, or in `background`.
-        stock: Use Ultralytics' own trainer, loader and augmentation, as the `yolo` command does.
-        callback: Told (epoch from 1, top-1 or macro mAP on `data/val`) after each epoch.
-        started: Told the run's folder before the first epoch (not by a training on several GPUs).
-
-    Raises:
-        ConfigError: The arguments, the images or the device do not fit.
-        ModelError: The starting weights are missing or unsafe.
-    """
+    """Train a classifier."""
     from ultralytics import YOLO
 
     from soundsight.backend.device import choose_device
@@ -148,11 +132,7 @@ def _forget_epochs(table: Path, done: int) -> None:
 
 
 def _finished(last: Path) -> Run | None:
-    """The run of a checkpoint whose training has no epoch left, brought to its end if it was killed just before it.
-
-    Raises:
-        ConfigError: It was at its end already, so there is nothing to resume.
-    """
+    """The run of a checkpoint whose training has no epoch left, brought to its end if it was killed just before it."""
     from ultralytics.utils.torch_utils import strip_optimizer
 
     from soundsight.backend.checkpoint import load_checkpoint
@@ -222,11 +202,7 @@ def no_augment() -> AugmentConfig:
 
 
 def find_weights(model: str) -> str:
-    """A path that Ultralytics can start from: a file, an architecture, or downloaded official weights.
-
-    Raises:
-        ModelError: The file does not exist and cannot be downloaded, or is not safe to load.
-    """
+    """A path that Ultralytics can start from: a file, an architecture, or downloaded official weights."""
     from soundsight.backend.checkpoint import load_checkpoint
 
     path = Path(model)
@@ -243,11 +219,7 @@ def find_weights(model: str) -> str:
 
 
 def _check_architecture(model: str) -> None:
-    """Build the network of a YAML file without its weights.
-
-    Raises:
-        ModelError: There is no such file, or it names more than known layers with plain arguments.
-    """
+    """Build the network of a YAML file without its weights."""
     from ultralytics.nn.tasks import yaml_model_load
 
     from soundsight.backend.architecture import build

@@ -97,11 +97,7 @@ def read(data: bytes) -> Any:
 
 
 def plain(value: Any, *, tensors: bool = False) -> Any:
-    """A copy of `value` made of dictionaries, lists, tuples, text and finite or infinite numbers only.
-
-    Raises:
-        Refused: It holds something else (a tensor, unless `tensors`), or is deeper or larger than settings are.
-    """
+    """A copy of `value` made of dictionaries, lists, tuples, text and finite or infinite numbers only."""
     import torch
 
     left = _MAX_VALUES

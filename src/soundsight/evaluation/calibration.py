@@ -24,11 +24,6 @@ def calibrate_checkpoint(model: str | Path, data: str | Path, *, device: str | N
     With several labels per clip, each class has its own: see `_of_each_class`. Else the threshold is the probability
     that `KEPT_SHARE` of the right predictions reach; below it the label is "unknown".
 
-    Args:
-        model: The checkpoint.
-        data: The folder with the split `val`.
-        device: See `load_classifier`.
-
     Returns:
         What was stored: `temperature` (above 1 the network was too sure of itself; 1 without enough clips),
         `threshold` (0 without enough clips), and under `calibration` the numbers of `clips` and of `wrong` ones, and
@@ -63,21 +58,7 @@ def fit_thresholds(
     device: str | None = None,
     trust: bool = False,
 ) -> dict[str, Any]:
-    """Fit a threshold for each class on the `val` split, see `thresholds.fit`, and store them in the checkpoint.
-
-    Args:
-        model: The checkpoint.
-        data: The folder with the split `val`.
-        precision: The least precision wanted; `None`: the best F1.
-        device: See `load_classifier`.
-        trust: Likewise.
-
-    Returns:
-        What was stored: under `thresholds`, by class, the fields of `thresholds.Threshold`.
-
-    Raises:
-        ModelError: The model is no checkpoint, so nothing can be stored in it.
-    """
+    """Fit a threshold for each class on the `val` split, see `thresholds.fit`, and store them in the checkpoint."""
     if Path(model).suffix != ".pt":
         raise ModelError(
             f"{model} is an export, which keeps its thresholds: fit them in its checkpoint, and export again."

@@ -210,11 +210,7 @@ def _describe(dataset: DatasetConfig, spectrogram: SpectrogramConfig, rows: list
 
 
 def report_leaks(catalogue: Catalogue, clip_seconds: float) -> None:
-    """Check that no sound is in two folds; say which known exceptions there are.
-
-    Raises:
-        DatasetError: A source or a copy crosses folds, and the data set's publisher is not known for it.
-    """
+    """Check that no sound is in two folds; say which known exceptions there are."""
     folded = {clip: f"fold {clip.fold}" for clip in catalogue.clips}
     leaks = find_leaks(folded, catalogue.shared_sources, clip_seconds)
     if leaks.unknown:

@@ -20,21 +20,7 @@ from soundsight.files import read_json
 def read_members(
     runs: Sequence[str | Path], tested: Iterable[int], settings: dict[str, Any], tta: TTA
 ) -> dict[int, list[Scored]]:
-    """Predictions of the models of other runs.
-
-    Args:
-        runs: Folders of finished cross-validations.
-        tested: Folds that each of them must have.
-        settings: Settings of this run, whose protocol and data the others must share.
-        views: What was averaged over.
-
-    Returns:
-        For each fold the predictions of all models of all runs.
-
-    Raises:
-        ConfigError: A run does not exist, or had another protocol.
-        DatasetError: A run is of other data, or a fold is missing.
-    """
+    """Predictions of the models of other runs."""
     members: dict[int, list[Scored]] = {fold: [] for fold in tested}
     for run in map(Path, runs):
         theirs = read_settings(run)
@@ -58,11 +44,7 @@ def read_members(
 
 
 def read_settings(run: Path) -> dict[str, Any]:
-    """What a cross-validation says of itself.
-
-    Raises:
-        ConfigError: The folder holds no cross-validation.
-    """
+    """What a cross-validation says of itself."""
     try:
         settings = read_json(run / "settings.json")
     except (OSError, ValueError):
@@ -73,22 +55,14 @@ def read_settings(run: Path) -> dict[str, Any]:
 
 
 def join(done: dict[int, list[Scored]], members: dict[int, list[Scored]]) -> dict[int, list[Scored]]:
-    """Each fold's predictions and those of the members, in the order of the fold's first.
-
-    Raises:
-        DatasetError: They do not predict the same images or classes.
-    """
+    """Each fold's predictions and those of the members, in the order of the fold's first."""
     return {
         fold: several + [_in_order_of(several[0], other) for other in members[fold]] for fold, several in done.items()
     }
 
 
 def _in_order_of(first: Scored, other: Scored) -> Scored:
-    """The predictions of `other` for the images and classes of `first`, in its order.
-
-    Raises:
-        DatasetError: The two do not predict the same images or classes.
-    """
+    """The predictions of `other` for the images and classes of `first`, in its order."""
     if other.names != first.names or sorted(other.images) != sorted(first.images):
         raise DatasetError(
             "The runs do not predict the same clips and classes; only runs on the same data can be averaged."

@@ -66,11 +66,7 @@ class Scored:
 def score_folds(
     plan: Plan, jobs: list[tuple[int, int]], all_folds: list[int], protocol: str, run_folds: parallel.Run
 ) -> dict[tuple[int, int], Scored]:
-    """Each fold and seed on a worker of its own, which sees the run's folder and the images.
-
-    Raises:
-        SoundsightError: A fold lost its worker again and again.
-    """
+    """Each fold and seed on a worker of its own, which sees the run's folder and the images."""
     device = "cpu" if plan.arguments.get("device") == "cpu" else None  # a worker sees only its own GPU
     there = replace(
         plan, root=plan.root.absolute(), cache=plan.cache.absolute(), arguments={**plan.arguments, "device": device}
@@ -93,11 +89,7 @@ def _fold_there(plan: Plan, all_folds: list[int], protocol: str, job: tuple[int,
 
 
 def score_fold(plan: Plan, fold: int, all_folds: list[int], protocol: str, seed: int) -> Scored:
-    """Train and score one fold with one seed, or read what a former run left.
-
-    Raises:
-        SoundsightError: Another command trains the same fold, or its settings, data or weights do not fit.
-    """
+    """Train and score one fold with one seed, or read what a former run left."""
     work = plan.folder / f"fold{fold}-seed{seed}"
     with locked(work, busy=BUSY, seconds=LOCK_SECONDS):
         if is_scored(plan.folder, fold, seed, plan.tta):

@@ -92,11 +92,7 @@ def _told(progress: Progress | None, stage: str) -> Callable[[int, int], None] |
 
 
 def read_suspects(run: Path, clips: Sequence[Clip]) -> list[Suspect]:
-    """Confident wrong predictions of a cross-validation, most confident first.
-
-    Raises:
-        DatasetError: There are no predictions, or they are of another data set.
-    """
+    """Confident wrong predictions of a cross-validation, most confident first."""
     table = run / "predictions.csv" if run.is_dir() else run
     if not table.is_file():
         raise DatasetError(f"{run} holds no predictions.csv; name the folder of a finished `soundsight crossval`.")

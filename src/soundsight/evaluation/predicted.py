@@ -54,9 +54,6 @@ def read_predictions(path: Path, thresholds: Mapping[str, float]) -> Predictions
     Args:
         path: File or folder.
         thresholds: Least probability by class, "" for all others; without any a file tells by itself what was reported.
-
-    Raises:
-        ConfigError: It cannot be read, or does not say which of its rows were reported.
     """
     try:
         with open(path, "rb") if not path.is_dir() else open(os.devnull, "rb") as stream:
@@ -163,9 +160,6 @@ def read_annotations(path: Path, predicted: Collection[str] | None) -> Annotatio
     Args:
         path: File or folder.
         predicted: Names of recordings, by which those of the tables are to be called; `None`: as the tables do.
-
-    Raises:
-        ConfigError: There is nothing to read.
     """
     paths = [path]
     if path.is_dir():

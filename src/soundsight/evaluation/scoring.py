@@ -57,18 +57,7 @@ class SplitImages:
 
 
 def list_images(data: str | Path, split: str, names: Sequence[str], *, multi: bool = False) -> SplitImages:
-    """The images of a split, with classes in the model's order.
-
-    Args:
-        data: The folder with the splits.
-        split: The split.
-        names: The model's classes.
-        multi: Whether the model gives several labels per clip; images of one name are then merged, see `merged`.
-
-    Raises:
-        DatasetError: The split is missing or empty, has classes that the model does not know, or clips of several
-            classes where the model gives one.
-    """
+    """The images of a split, with classes in the model's order."""
     if not multi and manifest.is_multi(data):
         raise DatasetError(
             f"{data} holds clips of several classes or none, but the model gives one label per clip (labels=single); "
@@ -129,11 +118,7 @@ def classes_in(folder: Path) -> set[str]:
 
 
 def check_preprocessing(files: Sequence[Path], config: SpectrogramConfig, model: str | Path) -> None:
-    """Make sure that images were rendered with the model's settings.
-
-    Raises:
-        ModelError: An image of ours was rendered with other settings.
-    """
+    """Make sure that images were rendered with the model's settings."""
     renderer, wanted = images.settings_key(config).split()
     for file in files:
         key = (images.read_key(file) or "").split()[:2]
@@ -158,9 +143,6 @@ def compare(
     """Number of clips of a split, top-1 of two models on them, and the share for which both name the same class.
 
     With several labels per clip, the shares are of all decisions whether a clip has a class.
-
-    Raises:
-        SoundsightError: A model or the split does not fit.
     """
     named = []
     for model in (one, other):
@@ -182,11 +164,7 @@ def read_image(file: Path) -> Images:
 
 
 def clips_of(rows: Sequence[Row | None], root: str | Path) -> list[Clip]:
-    """The clips that images were rendered from, to render them at other speeds.
-
-    Raises:
-        DatasetError: An image is in no manifest, so its recording is not known.
-    """
+    """The clips that images were rendered from, to render them at other speeds."""
     if None in rows:
         raise DatasetError(
             "speeds= renders the clips anew, but no manifest tells their recordings; prepare the data again."
@@ -217,16 +195,6 @@ def logits_of(
     """Raw scores `(N, classes)` of images; with TTA the mean over the versions.
 
     The mean is one of log-probabilities, so that a temperature still applies.
-
-    Args:
-        classifier: The model.
-        files: Images.
-        batch: Images at once.
-        tta: Test-time augmentation; `None` is none.
-        clips: Of each image, where there are speeds.
-
-    Raises:
-        AudioError: A recording that has to be rendered anew is missing or damaged.
     """
     tta = tta or TTA()
     parts = []

@@ -63,15 +63,7 @@ def with_start(found: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str,
 
 
 def check_start(tested: Path, arguments: Mapping[str, Any]) -> list[str]:
-    """The starting weights that do not say what they were trained on, one message each.
-
-    Args:
-        tested: Folder of the images that the trained model is to be scored on.
-        arguments: Ultralytics training arguments.
-
-    Raises:
-        ConfigError: Starting weights were trained on some of them, or on their recordings.
-    """
+    """The starting weights that do not say what they were trained on, one message each."""
     unknown = []
     for path, before in _starts(arguments):
         if before is None:
@@ -101,11 +93,7 @@ def _starts(arguments: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
 
 
 def compare(found: SplitImages, data: str | Path, preprocessing: Any, model: str | Path) -> Seen | None:
-    """How many of the images to score a model knows; `None` if it does not say what it was trained on.
-
-    Raises:
-        ModelError: What it says is damaged.
-    """
+    """How many of the images to score a model knows; `None` if it does not say what it was trained on."""
     if preprocessing.seen is None:
         return None
     known = {split: _decode(preprocessing.seen, split, model) for split in ("train", "val", "groups")}
@@ -134,11 +122,7 @@ def compare(found: SplitImages, data: str | Path, preprocessing: Any, model: str
 
 
 def refuse(seen: Seen | None, split: str, data: str | Path) -> None:
-    """Check that no clip to score, nor a sibling of it, was trained on.
-
-    Raises:
-        ConfigError: One was.
-    """
+    """Check that no clip to score, nor a sibling of it, was trained on."""
     if seen is not None and (seen.clips or seen.siblings):
         raise ConfigError(
             f"{seen_message(asdict(seen))} They are in the split {split!r} of {data}. Score the model on clips that "

@@ -45,9 +45,6 @@ def fit(targets: npt.ArrayLike, probabilities: npt.ArrayLike, precision: float |
 
     Returns:
         C thresholds, in the order of the columns.
-
-    Raises:
-        ConfigError: The precision is out of range.
     """
     if precision is not None:
         check_range("precision", precision, 0.01, 1)

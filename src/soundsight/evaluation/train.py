@@ -130,11 +130,7 @@ def _calibrated(run: Run, data: Path, device: str, precision: float | None) -> R
 def _check_images(
     data: Path, arguments: dict[str, Any], spectrogram: SpectrogramConfig | None, augment: AugmentConfig | None
 ) -> None:
-    """Check that images, image size and noise fit, and complete `imgsz`; `augment` is `None` for the stock trainer.
-
-    Raises:
-        SoundsightError: They do not.
-    """
+    """Check that images, image size and noise fit, and complete `imgsz`; `augment` is `None` for the stock trainer."""
     if augment and augment.noise:
         noise_files(augment.noise)  # complain now, not in the course of the training
     if augment or spectrogram is not None:
@@ -150,11 +146,7 @@ def _check_images(
 
 
 def _has_several(data: Path, labels: object, *, stock: bool, before: str | None) -> bool:
-    """Whether a training is on several labels per clip: as the user, the data folder or a resumed checkpoint says.
-
-    Raises:
-        ConfigError: They contradict each other.
-    """
+    """Whether a training is on several labels per clip: as the user, the data folder or a resumed checkpoint says."""
     if labels not in (None, "single", "multi"):
         raise ConfigError(
             f"labels={labels} is not allowed: it must be single or multi; left out, the data folder says."
@@ -175,11 +167,7 @@ def _has_several(data: Path, labels: object, *, stock: bool, before: str | None)
 
 
 def _check_clips(data: Path, *, val: bool, multi: bool) -> list[str]:
-    """Sentences on classes without clips in `train` or `val`, which are warnings, too.
-
-    Raises:
-        DatasetError: The clips give no training, as `prepare` said of a folder of ours.
-    """
+    """Sentences on classes without clips in `train` or `val`, which are warnings, too."""
     rows = manifest.read_rows(data / manifest.MANIFEST)
     split = manifest.settings_of(data).get("dataset", {}).get("split", {})
     if rows and (problem := manifest.problem(rows, split.get("strategy", ""), val=val, multi=multi)):
@@ -210,19 +198,7 @@ def resolve(
     given: Mapping[str, str] | None = None,
     equal: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], AugmentConfig]:
-    """Arguments and augmentation of a training, from their files and words.
-
-    Args:
-        config: Ultralytics `cfg` file; `None` takes the one that `cfg` among the words names, or `configs/train.yaml`.
-        augment: Augmentation settings or their file; `None` switches augmentation off.
-        overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation.
-        stock: See `train`.
-        given: Arguments that the command sets itself, see `resolve_arguments` ...
-        equal: ... and their values.
-
-    Raises:
-        ConfigError: A key is unknown, has no effect, or a value is not allowed.
-    """
+    """Arguments and augmentation of a training, from their files and words."""
     ours, theirs = _divide(overrides)
     if stock and (ours or augment not in (None, AUGMENT)):
         what = f"augment.{next(iter(ours))}" if ours else f"--augment {augment}"
@@ -244,11 +220,7 @@ def resolve_augment(augment: AugmentConfig | str | Path | None, overrides: Mappi
 
 
 def spectrogram_of(data: Path) -> SpectrogramConfig | None:
-    """How the images of a data folder were rendered; `None` for another tool's ImageFolder.
-
-    Raises:
-        DatasetError: The folder is missing or was not prepared to its end.
-    """
+    """How the images of a data folder were rendered; `None` for another tool's ImageFolder."""
     if not data.is_dir():
         raise DatasetError(f"The folder {data} does not exist; run `soundsight prepare`, or set data=FOLDER.")
     if (data / manifest.SETTINGS).is_file():
@@ -264,11 +236,7 @@ def spectrogram_of(data: Path) -> SpectrogramConfig | None:
 def _resumed(
     overrides: Mapping[str, Any], augment: AugmentConfig | str | Path | None, *, stock: bool
 ) -> tuple[dict[str, Any], AugmentConfig, bool, str]:
-    """Arguments, augmentation, kind and labels of a killed training, from its checkpoint and its record.
-
-    Raises:
-        ConfigError: What the user says, or the data folder, would make it another training.
-    """
+    """Arguments, augmentation, kind and labels of a killed training, from its checkpoint and its record."""
     ours, words = _divide(overrides)
     last = Path(str(words["model"] if words["resume"] is True and "model" in words else words["resume"]))
     arguments, preprocessing = resumed_arguments(last, words)

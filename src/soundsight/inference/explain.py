@@ -85,11 +85,7 @@ def saliency_of(attribution: Floats, layers: Floats) -> Floats:
 
 
 def class_index(names: Sequence[str], label: str | None) -> int | None:
-    """Position of a class; `None` for no class, or "unknown": the most probable one is meant.
-
-    Raises:
-        ConfigError: There is no such class.
-    """
+    """Position of a class; `None` for no class, or "unknown": the most probable one is meant."""
     if label is not None and label in names:
         return list(names).index(label)
     if label is None or label == UNKNOWN:

@@ -208,11 +208,7 @@ def listen(
 
 
 def devices() -> list[Device]:
-    """The inputs of this machine.
-
-    Raises:
-        ConfigError: sounddevice or PortAudio is missing.
-    """
+    """The inputs of this machine."""
     sounddevice = load_sounddevice()
     default = sounddevice.default.device[0]
     return [
@@ -229,11 +225,7 @@ def devices() -> list[Device]:
 
 
 def find_device(wanted: int | str | None) -> Device:
-    """An input by number, by a part of its name, or the default one.
-
-    Raises:
-        ConfigError: There is none, or several fit.
-    """
+    """An input by number, by a part of its name, or the default one."""
     known = devices()
     if not known:
         raise ConfigError("This machine has no sound input; plug in a microphone, and see --list-devices.")
@@ -252,11 +244,7 @@ def find_device(wanted: int | str | None) -> Device:
 
 
 def load_sounddevice() -> Any:
-    """The module sounddevice.
-
-    Raises:
-        ConfigError: It or the PortAudio library is not installed.
-    """
+    """The module sounddevice."""
     try:
         import sounddevice
     except ImportError as error:

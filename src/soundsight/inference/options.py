@@ -33,16 +33,7 @@ def narrowed(options: Any, **more: Any) -> Options:
 
 
 def resolve(options: Options, model: Preprocessing, *, batch: int = PROCESSOR_BATCH) -> Options:
-    """Options with the model's own values filled in.
-
-    Args:
-        options: What the user asked for.
-        model: Its preprocessing, classes and thresholds.
-        batch: Images at once where the options do not say.
-
-    Raises:
-        ConfigError: A value is out of range, or a threshold names a class that the model does not know.
-    """
+    """Options with the model's own values filled in."""
     clip = model.spectrogram.clip_seconds
     segment = clip if options.segment_seconds is None else options.segment_seconds
     if segment > clip:

@@ -98,10 +98,6 @@ def compute(
         workers: Threads that render.
         speeds: Each segment is also rendered at these.
         steady: Fill up batches that are not full: networks round differently in small ones.
-
-    Yields:
-        Segments with their values, and the end of each recording, in the order of `sources`. A recording that
-        cannot be read ends with a failure; the others go on.
     """
     held: list[Rendered | Ended] = []
     events = _rendered(

@@ -126,11 +126,7 @@ class Predictor:
                 raise AudioError(event.failure)
 
     def resolve(self, options: Options) -> Options:
-        """Options with this model's own values filled in.
-
-        Raises:
-            ConfigError: A value is out of range, or a threshold names a class that the model does not know.
-        """
+        """Options with this model's own values filled in."""
         batch = PROCESSOR_BATCH if str(self.classifier.device) == "cpu" else GPU_BATCH
         return resolve(options, self.classifier.preprocessing, batch=batch)
 

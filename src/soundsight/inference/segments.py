@@ -75,12 +75,7 @@ def pipe_source(stream: BinaryIO, *, raw_rate: int | None = None) -> Source:
 
 
 def array_source(samples: npt.ArrayLike, rate: int | None, *, name: str = "array") -> Source:
-    """A recording in memory; see `audio.to_mono` for shapes and types.
-
-    Raises:
-        AudioError: The array is no recording, or its rate cannot be.
-        ConfigError: The rate is missing.
-    """
+    """A recording in memory; see `audio.to_mono` for shapes and types."""
     if rate is None:
         raise ConfigError("An array does not tell its sample rate; pass it too: predictor(samples, rate=16000).")
     if not audio.MIN_RATE <= rate <= audio.MAX_RATE or rate != int(rate):
@@ -118,9 +113,6 @@ def cut(
 
     Yields:
         Segments in order; the first one even if it is short.
-
-    Raises:
-        AudioError: The recording is damaged; the segments before that were yielded.
     """
     length = audio.span(0, window_seconds, rate)[1]
     margin = audio.MARGIN_SAMPLES if rate != config.sample_rate else 0

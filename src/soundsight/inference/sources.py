@@ -36,11 +36,7 @@ def expand_arguments(words: Iterable[str]) -> list[Path]:
 
 
 def read_list(path: str | Path) -> Iterator[str]:
-    """The recordings that a text file lists, one a line, as they stand there; empty lines are skipped.
-
-    Raises:
-        ConfigError: The file cannot be read, or is no text.
-    """
+    """The recordings that a text file lists, one a line, as they stand there; empty lines are skipped."""
     try:
         with open(path, "rb") as lines:
             for number, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), b""), 1):

@@ -28,18 +28,9 @@ STEPS = 16  # images on the way from silence to the sound
 def attributions(classifier: Classifier, image: Images, index: int, *, steps: int = STEPS) -> Floats:
     """What each pixel added to the log-probability of a class.
 
-    Args:
-        classifier: A loaded checkpoint.
-        image: uint8 RGB `(height, width, 3)`, as `spectrogram.render` renders it.
-        index: The class.
-        steps: Points of the path, at the middle of equal parts.
-
     Returns:
         float32 `(height, width)` in nats, summed over the channels; below 0 where sound spoke against the
         class.
-
-    Raises:
-        ModelError: The model is an export, which has no gradients.
     """
     import torch
 
@@ -57,9 +48,6 @@ def layer_map(classifier: Classifier, image: Images, index: int) -> Floats:
     Returns:
         float32 `(height, width)` in [0, 1], the mean of one map for each resolution of the network, each
         with a maximum of 1.
-
-    Raises:
-        ModelError: The model is an export, which has no gradients.
     """
     import torch
     import torch.nn.functional as nn

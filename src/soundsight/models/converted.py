@@ -45,11 +45,7 @@ class Converted(Classifier):
 
     @cached_property
     def slow(self) -> Classifier:
-        """The same model in PyTorch.
-
-        Raises:
-            ModelError: The file has changed since the fast one was made of it.
-        """
+        """The same model in PyTorch."""
         loaded = self.load()
         if loaded.model_hash != self.model_hash:
             raise ModelError("The model's file has changed since it was loaded; load it again.")
@@ -78,18 +74,7 @@ def load_fastest(
     trust: bool = False,
     threads: int | None = None,
 ) -> Classifier:
-    """Load a model to predict with.
-
-    Args:
-        path: See `load_classifier`.
-        runtime: For a checkpoint: "pytorch", "onnxruntime", or "auto", which takes ONNX Runtime where there is
-            no GPU and the packages for it are installed. Exported files have their own.
-        device, spectrogram, trust, threads: See `load_classifier`.
-
-    Raises:
-        ConfigError: There is no such runtime, or it does not run on the device.
-        ModelError: See `load_classifier`; also if ONNX Runtime was asked for and cannot be had.
-    """
+    """Load a model to predict with."""
     if runtime not in RUNTIMES:
         raise ConfigError(f"runtime={runtime!r} is not allowed; choose one of {', '.join(RUNTIMES)}.")
     checkpoint.require_file(path)

@@ -17,12 +17,7 @@ class Ensemble(Classifier):
     has_gradients = False
 
     def __init__(self, members: Sequence[Classifier]) -> None:
-        """Join two or more.
-
-        Raises:
-            ConfigError: One knows other classes than the first, or another number of labels per clip, or renders
-                other images.
-        """
+        """Join two or more."""
         first = members[0].preprocessing
         for number, member in enumerate(members[1:], 2):
             if member.preprocessing.names != first.names:

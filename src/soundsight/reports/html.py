@@ -57,11 +57,7 @@ class Material:
 
 
 def write_html(material: Material, path: str | Path) -> Path:
-    """Write the page, whole or not at all.
-
-    Raises:
-        ConfigError: The file cannot be written.
-    """
+    """Write the page, whole or not at all."""
     folds = material.metrics.get("folds") or {}
     charts = [fold_chart(folds, material.metrics["top1_over_folds"]["mean"])] if len(folds) > 1 else []
     charts.append(reliability_chart(reliability_bins(material.scores.targets, material.scores.probabilities)))

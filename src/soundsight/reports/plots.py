@@ -52,12 +52,6 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200, creator: str = "Soundsight") -> Path:
     """Write a figure whole or not at all; the same figure gives the same bytes.
 
-    Args:
-        figure: What to write.
-        path: Where to: .png, .pdf or .svg.
-        dpi: Pixels per inch of a PNG.
-        creator: Program that its metadata name; a command replaces figures of its own only.
-
     Raises:
         ConfigError: The path ends in something other than .png, .pdf or .svg, or cannot be written.
     """

@@ -114,11 +114,7 @@ def report(
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read what `val` or `crossval` wrote.
-
-    Raises:
-        ConfigError: There is no scored run, or a file of it is damaged.
-    """
+    """Read what `val` or `crossval` wrote."""
     folder = Path(folder)
     if not (folder / "metrics.json").is_file():
         raise ConfigError(

@@ -269,12 +269,7 @@ def _show_strips(
 
 
 def hertz_ticks(config: SpectrogramConfig, *, spacing: float = 0.0) -> list[float]:
-    """Frequencies in Hz to label: octaves from 125 Hz where four or more fit, else round numbers.
-
-    Args:
-        config: The settings.
-        spacing: Smallest distance of two labels, as a fraction of the axis; of two closer ones the lower goes.
-    """
+    """Frequencies in Hz to label: octaves from 125 Hz where four or more fit, else round numbers."""
     low, high = config.fmin_hz, config.fmax
     ticks = [hz for hz in (125.0 * 2**k for k in range(11)) if low <= hz <= high]
     if len(ticks) < 4:

@@ -38,11 +38,7 @@ class Table(NamedTuple):
 
 
 def write_page(found: Survey, path: str | Path) -> Path:
-    """Write a survey as one self-contained HTML page without a script, whole or not at all.
-
-    Raises:
-        ConfigError: The path cannot be written.
-    """
+    """Write a survey as one self-contained HTML page without a script, whole or not at all."""
     return write_text(path, render_template("survey.html", **_content(found)))
 
 

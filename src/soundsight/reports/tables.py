@@ -164,11 +164,7 @@ def write_scores(
 
 
 def read_results(results_csv: str | Path) -> dict[str, list[float]]:
-    """Columns of results.csv by name; cells that are no number, and rows cut short, become NaN.
-
-    Raises:
-        ConfigError: The file cannot be read, or holds no epochs.
-    """
+    """Columns of results.csv by name; cells that are no number, and rows cut short, become NaN."""
     try:
         text = Path(results_csv).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

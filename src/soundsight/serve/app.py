@@ -79,13 +79,7 @@ class Limits:
 
 
 def create_app(predictor: Predictor, limits: Limits | None = None, *, host: str = "127.0.0.1") -> FastAPI:
-    """The whole service as an ASGI application.
-
-    Args:
-        predictor: The model.
-        limits: Size, length and number of uploads.
-        host: The address it will be bound to; on loopback only local names are served.
-    """
+    """The whole service as an ASGI application."""
     limits = limits or Limits()
     jobs = Jobs(limits.queue)
 

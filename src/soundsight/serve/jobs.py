@@ -14,11 +14,7 @@ T = TypeVar("T")
 
 
 class Busy(SoundsightError):
-    """The queue is full.
-
-    Attributes:
-        retry_seconds: When to ask again.
-    """
+    """The queue is full."""
 
     def __init__(self, retry_seconds: int) -> None:
         super().__init__(f"Too many recordings are waiting; try again in {retry_seconds} seconds.")
@@ -40,11 +36,7 @@ class Jobs:
         return len(self._jobs)
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Queue some work; a future that is cancelled before it starts leaves the queue.
-
-        Raises:
-            Busy: The queue is full.
-        """
+        """Queue some work; a future that is cancelled before it starts leaves the queue."""
         if self.waiting > self._size:
             raise Busy(max(1, math.ceil(self._mean_seconds * self.waiting)))
         future = self._thread.submit(self._timed, work)

@@ -136,12 +136,7 @@ def predict(
     top_k: int = 5,
     image: bool = False,
 ) -> Result:
-    """Predict one upload.
-
-    Raises:
-        AudioError: It cannot be read, or is too long.
-        ConfigError: An option is not allowed.
-    """
+    """Predict one upload."""
     options = Options(hop_seconds=hop_seconds, top_k=top_k)
     hop = predictor.resolve(options).hop_seconds or predictor.clip_seconds
     info = check(upload, max_seconds)
@@ -197,13 +192,7 @@ def predict(
 def reason(
     predictor: Predictor, upload: Upload, *, max_seconds: float, start: float = 0.0, label: str | None = None
 ) -> Attribution:
-    """Explain a class in the segment that begins at `start`; see `explain` for the label.
-
-    Raises:
-        AudioError: The upload cannot be read, is over by then, or silent there.
-        ConfigError: There is no such class.
-        ModelError: The model is an export.
-    """
+    """Explain a class in the segment that begins at `start`; see `explain` for the label."""
     info, config = check(upload, max_seconds), predictor.spectrogram
     class_index(predictor.names, label)
     if start < 0 or (info.frames and start >= info.duration_seconds):

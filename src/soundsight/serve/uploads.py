@@ -37,15 +37,7 @@ class Upload:
 
 @asynccontextmanager
 async def received(request: Request, name: str) -> AsyncIterator[Upload]:
-    """Take in the body of a request: the bytes of a recording, or a form with a file in the field `file`.
-
-    Args:
-        request: The request; `guard` limits its size and its time.
-        name: What a body of bytes is called; a form says so itself.
-
-    Raises:
-        AudioError: There is no recording in it.
-    """
+    """Take in the body of a request: the bytes of a recording, or a form with a file in the field `file`."""
     place = getattr(request.app.state, "uploads", None)
     with tempfile.TemporaryDirectory(prefix="soundsight-", dir=place) as folder:
         path = Path(folder, "recording")
@@ -88,12 +80,7 @@ def plain_name(name: str) -> str:
 
 @contextmanager
 def opened(upload: Upload, max_seconds: float) -> Iterator[tuple[audio.AudioInfo, Iterator[audio.Waveform]]]:
-    """Open an upload as `audio.opened` does, and decode no more samples than `max_seconds` of ordinary sound have.
-
-    Raises:
-        AudioError: It is no recording.
-        TooLong: It holds more than this service takes.
-    """
+    """Open an upload as `audio.opened` does, and decode no more samples than `max_seconds` of ordinary sound have."""
     with audio.opened(upload.path, block_seconds=2.0) as (info, blocks):
         if info.channels > MAX_CHANNELS or info.sample_rate > MAX_RATE:
             raise AudioError(

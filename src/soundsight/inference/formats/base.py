@@ -82,15 +82,7 @@ def write_predictions(
     failed: Callable[[str, str], None],
     ended: Callable[[Summary], None] | None = None,
 ) -> None:
-    """Hand segments, or else summaries, to a writer, which is left open.
-
-    Args:
-        events: Windows, and a summary at the end of each recording.
-        writer: Takes them.
-        summary: Write one prediction per recording.
-        failed: Told (recording, reason) of what could not be read.
-        ended: Told of each recording's summary.
-    """
+    """Hand segments, or else summaries, to a writer, which is left open."""
     from soundsight.inference.results import Prediction
 
     for event in events:
@@ -109,11 +101,7 @@ def write_predictions(
 
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes its place when the block ends well, and vanishes if it does not.
-
-    Raises:
-        ConfigError: The place cannot be written.
-    """
+    """Open a file that takes its place when the block ends well, and vanishes if it does not."""
     if path.exists() and not path.is_file() and not path.is_dir():  # /dev/stdout, a named pipe
         with open(path, "wb") as stream:
             yield stream
@@ -135,11 +123,7 @@ def output(out: Path | None, stdout: TextIO) -> Iterator[IO[bytes]]:
 
 
 def load_pyarrow() -> tuple[Any, Any]:
-    """The modules pyarrow and pyarrow.parquet.
-
-    Raises:
-        ConfigError: They are not installed.
-    """
+    """The modules pyarrow and pyarrow.parquet."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -46,11 +46,7 @@ def read(
 
 
 def check_prediction(classifier: Classifier, path: Path, preprocessing: checkpoint.Preprocessing) -> Classifier:
-    """Ask for one black image, so that a file that lies about its network is found out.
-
-    Raises:
-        ModelError: The network fails, or its output is not one number per class.
-    """
+    """Ask for one black image, so that a file that lies about its network is found out."""
     size = preprocessing.spectrogram.image_size
     try:
         prediction = classifier.logits(np.zeros((1, size, size, 3), np.uint8))
