@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from soundsight.config import BACKGROUND, DatasetConfig
 from soundsight.errors import DatasetError
@@ -62,21 +63,17 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Kind:
-    """A layout of data sets; each registers itself in a file of `kinds/`."""
+    """A layout of data sets; each registers itself, or what has the same attributes, in a file of `kinds/`."""
 
-    read: Callable[[Path, DatasetConfig], Catalogue]
+    read: Callable[[Path, DatasetConfig], Catalogue]  # of the root
     shared_groups: frozenset[str] = frozenset()  # groups that its publisher put into several folds
 
 
-_KINDS: dict[str, Kind] = {}
+_KINDS: dict[str, Any] = {}
+register = _KINDS.__setitem__  # by name
 
 
-def register(name: str, kind: Kind) -> None:
-    """Add a kind of data set to those that are known."""
-    _KINDS[name] = kind
-
-
-def kinds() -> dict[str, Kind]:
+def kinds() -> dict[str, Any]:
     """All kinds of data sets by name."""
     import soundsight.datasets.kinds  # noqa: F401  (they register themselves, and import this module)
 

@@ -11,7 +11,7 @@ import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from soundsight.datasets.fetch import FullDisk, Progress, discard, fetch, md5_of
+from soundsight.datasets.fetch import FullDisk, Progress, check_md5, discard, fetch
 from soundsight.datasets.published import Published, check, datasets, notice, published
 from soundsight.datasets.unpack import unpack
 from soundsight.errors import ConfigError, DatasetError
@@ -55,46 +55,36 @@ def download(
         raise ConfigError(f"{place} is a file; set root=FOLDER.")
     if archive and not Path(archive).is_file():
         raise ConfigError(f"The archive {archive} does not exist; name a file downloaded from {record.url}.")
+    part, temporary = place.parent / f"{record.archive}.part", place.parent / f"{TEMP_PREFIX}{place.name}"
     if (place / record.table).is_file():
         _keep(place, record, checksums, progress)
-        _sweep(place, record)
+        if temporary.with_name(f"{temporary.name}.lock").exists() and os.access(place.parent, os.W_OK):
+            with _locked(place):  # a call was killed after its work was done
+                discard(part)
+                shutil.rmtree(temporary, ignore_errors=True)
         return place
+    size, md5 = (record.size, record.md5) if checksums else (None, None)
     with _locked(place):
-        if archive:
-            _check_archive(Path(archive), record, checksums, progress)
-            _install(Path(archive), place, record, checksums, progress)
-            return place
-        file = _part(place, record)
-        fetch(
-            archive_url(record, mirror),
-            file,
-            size=record.size if checksums else None,
-            md5=record.md5 if checksums else None,
-            limit=ARCHIVE_LIMIT,
-            progress=progress,
-        )
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed run
         try:
-            _install(file, place, record, checksums, progress)
-        except FullDisk:
+            if archive:
+                _check_brought(Path(archive), size, md5, progress)
+            else:
+                fetch(archive_url(record, mirror), part, size=size, md5=md5, limit=ARCHIVE_LIMIT, progress=progress)
+            temporary.mkdir()
+            source = Path(archive or part)
+            unpack(source, temporary, limit=record.unpacked_limit, progress=progress)
+            found = _find(temporary, record, source)
+            check(found, record, checksums=checksums, progress=progress)
+            _place(found, place, record)
+        except DatasetError as error:
+            if not isinstance(error, FullDisk) and not archive and temporary.exists():
+                discard(part)  # the same would happen again
             raise
-        except DatasetError:
-            discard(file)  # the same would happen again
-            raise
-        discard(file)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        discard(part)
     return place
-
-
-def _part(place: Path, record: Published) -> Path:
-    """Where an archive is fetched to."""
-    return place.parent / f"{record.archive}.part"
-
-
-def _sweep(place: Path, record: Published) -> None:
-    """Remove what a call left behind that was killed after its work was done, unless another one is at work."""
-    if (place.parent / _lock_name(place)).exists() and os.access(place.parent, os.W_OK):
-        with _locked(place):
-            discard(_part(place, record))
-            shutil.rmtree(_temporary(place), ignore_errors=True)
 
 
 def archive_url(record: Published, mirror: str | None) -> str:
@@ -117,35 +107,14 @@ def _keep(place: Path, record: Published, checksums: bool, progress: Progress | 
         ) from error
 
 
-def _check_archive(file: Path, record: Published, checksums: bool, progress: Progress | None) -> None:
+def _check_brought(file: Path, size: int | None, md5: str | None, progress: Progress | None) -> None:
     """Compare an archive that someone brought with what is known of it."""
-    if not checksums or record.md5 is None:
-        return
-    size = file.stat().st_size
-    if record.size is not None and size != record.size:
+    advice = "fetch it again, or go on with --no-checksums"
+    if size is not None and (found := file.stat().st_size) != size:
         raise DatasetError(
-            f"{file} has {size} bytes, but its publisher names {record.size}; it was cut or repacked, so "
-            "fetch it again, or go on with --no-checksums."
+            f"{file} has {found} bytes, but its publisher names {size}; it was cut or repacked, so {advice}."
         )
-    if (digest := md5_of(file, progress)) != record.md5:
-        raise DatasetError(
-            f"{file} was altered: its MD5 is {digest}, but its publisher names {record.md5}; fetch it again, "
-            "or go on with --no-checksums."
-        )
-
-
-def _install(archive: Path, place: Path, record: Published, checksums: bool, progress: Progress | None) -> None:
-    """Unpack beside the place, check there, and move."""
-    temporary = _temporary(place)
-    shutil.rmtree(temporary, ignore_errors=True)  # of a killed run
-    try:
-        temporary.mkdir()
-        unpack(archive, temporary, limit=record.unpacked_limit, progress=progress)
-        found = _find(temporary, record, archive)
-        check(found, record, checksums=checksums, progress=progress)
-        _place(found, place, record)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    check_md5(file, file, md5, progress, advice)
 
 
 def _find(folder: Path, record: Published, archive: Path) -> Path:
@@ -153,7 +122,7 @@ def _find(folder: Path, record: Published, archive: Path) -> Path:
     for candidate in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
         if (candidate / record.table).is_file():
             return candidate
-    raise DatasetError(f"{archive} holds no {record.table}, so it is not {record.title.partition(':')[0]}.")
+    raise DatasetError(f"{archive} holds no {record.table}, so it is not {record.name}.")
 
 
 def _place(found: Path, place: Path, record: Published) -> None:
@@ -162,17 +131,18 @@ def _place(found: Path, place: Path, record: Published) -> None:
     Raises:
         ConfigError: A file there would be overwritten by another one.
     """
-    if not place.exists() or not any(place.iterdir()):
-        if place.exists():
-            place.rmdir()
+    for path in place.rglob("*") if place.exists() else ():  # a broken-off call left the very same files
+        twin = found / path.relative_to(place)
+        ours = (found / path.relative_to(place).parts[0]).exists()
+        if ours and path.is_file() and not (twin.is_file() and filecmp.cmp(path, twin, shallow=False)):
+            raise ConfigError(
+                f"{path} is not part of the data set and would be lost; move it away, or set root=FOLDER."
+            )
+    if not place.exists():
         found.rename(place)
         return
-    # The folder of the table goes last: without it nothing takes the place for a data set.
-    last = Path(record.table).parts[0]
-    entries = sorted(found.iterdir(), key=lambda path: (path.name == last, path.name))
-    for entry in entries:
-        _refuse_strangers(place / entry.name, entry)
-    for entry in entries:
+    last = Path(record.table).parts[0]  # without the folder of the table nothing takes the place for a data set
+    for entry in sorted(found.iterdir(), key=lambda path: (path.name == last, path.name)):
         former = place / entry.name
         if former.is_dir() and not former.is_symlink():
             shutil.rmtree(former)
@@ -181,26 +151,7 @@ def _place(found: Path, place: Path, record: Published) -> None:
         entry.rename(former)
 
 
-def _refuse_strangers(former: Path, new: Path) -> None:
-    """Only what a broken-off call left may be replaced: the very same files, if not all of them."""
-    files = [former] if former.is_file() else [path for path in former.rglob("*") if path.is_file()]
-    for path in files:
-        twin = new / path.relative_to(former) if former.is_dir() else new
-        if not twin.is_file() or not filecmp.cmp(path, twin, shallow=False):
-            raise ConfigError(
-                f"{path} is not part of the data set and would be lost; move it away, or set root=FOLDER."
-            )
-
-
-def _temporary(place: Path) -> Path:
-    return place.parent / f"{TEMP_PREFIX}{place.name}"
-
-
-def _lock_name(place: Path) -> str:
-    return f"{TEMP_PREFIX}{place.name}.lock"
-
-
 def _locked(place: Path) -> AbstractContextManager[None]:
     """One download to a place at a time."""
     busy = f"Another download to {place} is running; wait until it ends."
-    return locked(place.parent, name=_lock_name(place), busy=busy)
+    return locked(place.parent, name=f"{TEMP_PREFIX}{place.name}.lock", busy=busy)

@@ -13,10 +13,11 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from soundsight.errors import ConfigError, DatasetError
@@ -31,20 +32,10 @@ TRIES = 5  # in a row without a byte more than before
 PAUSE_SECONDS = 1.0  # after the first break; doubled after each further one
 TIMEOUT_SECONDS = (10.0, 60.0)  # to connect, and between two pieces
 CHUNK = 256 * 1024
-FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FullDisk(DatasetError):
     """The disk is full; what has arrived is still of use."""
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """What the first response said of the file that is being fetched."""
-
-    url: str  # as `shown_url` gives it
-    validator: str  # strong ETag or date of the last change; empty: none
-    total: int | None  # bytes; None: not told
 
 
 class _Break(Exception):
@@ -75,25 +66,15 @@ def fetch(
         DatasetError: No connection, an error of the server, a broken, short, long or altered file, or a full
             disk. What arrived stays for the next call, unless it is of no use.
     """
-    if not _is_address(url):
-        raise ConfigError(f"{shown_url(url)!r} cannot be downloaded; an address begins with http:// or https://.")
     try:
-        transfer = _Transfer(url, file, size, md5, limit, progress)
-        transfer.run()
-        transfer.check()
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise FullDisk(
-                f"The disk that holds {file.parent} is full; free some space and run the command again."
-            ) from error
-        raise
-
-
-def _is_address(url: str) -> bool:
-    try:
-        return urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in ("http", "https") else None
     except ValueError:
-        return False
+        host = None
+    if not host:
+        raise ConfigError(f"{shown_url(url)!r} cannot be downloaded; an address begins with http:// or https://.")
+    with disk_of(file.parent):
+        _Transfer(url, file, size, md5, limit, progress, printable(host)).run()
 
 
 def shown_url(url: str) -> str:
@@ -105,23 +86,25 @@ def shown_url(url: str) -> str:
     return printable(f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}{asks}{names}")
 
 
-def _without_secrets(text: str) -> str:
-    """A library's words without what addresses in them may hold: passwords, and the values of queries."""
-    return printable(re.sub(r"\?[^\s'\")]+", "?...", re.sub(r"//[^/\s]*@", "//", text)))
-
-
 def discard(file: Path) -> None:
     """Delete a file that `fetch` made, and its record."""
     for path in (file, _record(file), _draft(file)):
         path.unlink(missing_ok=True)
 
 
-def check_space(folder: Path, wanted: int) -> None:
-    """Make sure that a disk has space for so many bytes.
+@contextmanager
+def disk_of(folder: Path) -> Iterator[None]:
+    """Raise `FullDisk` where the disk that holds a folder fills up."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise FullDisk(f"The disk that holds {folder} is full; free some space and run the command again.") from error
 
-    Raises:
-        FullDisk: It has not.
-    """
+
+def check_space(folder: Path, wanted: int) -> None:
+    """Raise `FullDisk` unless a disk has space for so many bytes."""
     free = shutil.disk_usage(folder).free
     if wanted > free:
         raise FullDisk(
@@ -130,8 +113,10 @@ def check_space(folder: Path, wanted: int) -> None:
         )
 
 
-def md5_of(path: Path, progress: Progress | None = None) -> str:
-    """MD5 of a file, in hexadecimal."""
+def check_md5(name: object, path: Path, md5: str | None, progress: Progress | None, otherwise: str) -> None:
+    """Raise `DatasetError`, which ends in `otherwise`, for a file (`name`, for people) that was altered."""
+    if md5 is None:
+        return
     digest, done, total = hashlib.md5(usedforsecurity=False), 0, path.stat().st_size
     with open(path, "rb") as file:
         while chunk := file.read(1 << 22):
@@ -139,31 +124,41 @@ def md5_of(path: Path, progress: Progress | None = None) -> str:
             done += len(chunk)
             if progress:
                 progress("check", done, total)
-    return digest.hexdigest()
+    if digest.hexdigest() != md5:
+        raise DatasetError(
+            f"{name} was altered: its MD5 is {digest.hexdigest()}, but its publisher names {md5}; {otherwise}."
+        )
 
 
+@dataclass
 class _Transfer:
     """One download with all its tries."""
 
-    def __init__(
-        self, url: str, file: Path, size: int | None, md5: str | None, limit: int, progress: Progress | None
-    ) -> None:
-        self.url, self.file, self.size, self.md5, self.limit = url, file, size, md5, limit
-        self.shown = shown_url(url)
-        self.progress = progress
-        self.host = printable(urlsplit(url).hostname or "")
-        self.answered = False
-        self.origin = self._former_origin()
+    url: str
+    file: Path
+    size: int | None
+    md5: str | None
+    limit: int
+    progress: Progress | None
+    host: str
+    answered: bool = False
+    # What the first response said: the shown address, a strong ETag or a date as `validator`, and bytes in all.
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.shown = shown_url(self.url)
+        with suppress(OSError, ValueError, TypeError):
+            self.origin = dict(read_json(_record(self.file)))
+        if self.origin.get("url") != self.shown or not self.file.is_file():  # a part of other origin is of no use
+            self._discard()
 
     def run(self) -> None:
-        """Try until all is there, or until several tries in a row brought nothing new."""
-        if self.origin is not None and self.origin.total == self._have():
-            return
+        """Try until all is there, or until several tries in a row brought nothing new, and check what came."""
         furthest, failed = self._have(), 0
-        while True:
+        while not self.origin or self.origin.get("total") != self._have():
             try:
                 self._attempt()
-                return
+                break
             except _Break as reason:
                 if self._have() > furthest:
                     furthest, failed = self._have(), 0
@@ -171,16 +166,12 @@ class _Transfer:
                 if failed >= TRIES:
                     raise DatasetError(self._gave_up(str(reason))) from reason.__cause__
             time.sleep(min(PAUSE_SECONDS * 2 ** (failed - 1), 30))
-
-    def check(self) -> None:
-        """Compare size and MD5 with what is known; a file that differs is of no use and goes."""
-        self._check_size(self._have())
-        if self.md5 is not None and (digest := md5_of(self.file, self.progress)) != self.md5:
-            discard(self.file)
-            raise DatasetError(
-                f"{self.shown} was altered: its MD5 is {digest}, but its publisher names {self.md5}; "
-                "try again, or name another mirror."
-            )
+        self._check_size(self._have(), whole=True)
+        try:
+            check_md5(self.shown, self.file, self.md5, self.progress, "try again, or name another mirror")
+        except DatasetError:
+            self._discard()
+            raise
 
     def _attempt(self) -> None:
         import requests
@@ -188,10 +179,9 @@ class _Transfer:
         try:
             with requests.get(self.url, headers=self._headers(), stream=True, timeout=TIMEOUT_SECONDS) as response:
                 self.answered = True
-                start, total = self._accept(response)
-                done = self._receive(response, start, total)
+                done, total = self._receive(response)
         except (requests.exceptions.RequestException, ValueError) as error:  # ValueError: a redirection to nonsense
-            reason = _without_secrets(_reason(error))
+            reason = _reason(error)
             if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
                 raise ConfigError(f"{self.shown!r} cannot be downloaded ({reason}).") from error
             if isinstance(error, requests.exceptions.SSLError) and "certificate" in reason:
@@ -201,119 +191,90 @@ class _Transfer:
             raise _Break(reason) from error
         if total is not None and done < total:
             raise _Break(f"it ended at byte {done} of {total}")
-        self._note(replace(self.origin or _Origin(self.shown, "", None), total=done))
+        self._note(total=done)
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity", "User-Agent": "soundsight"}
-        have = self._have()
+        have, validator = self._have(), self.origin.get("validator")
         # Without a version tag, a file could change under us: then only a checksum permits going on.
-        if have and self.origin and (self.origin.validator or self.md5):
+        if have and self.origin and (validator or self.md5):
             headers["Range"] = f"bytes={have}-"
-            if self.origin.validator:
-                headers["If-Range"] = self.origin.validator
+            if validator:
+                headers["If-Range"] = validator
         return headers
 
-    def _accept(self, response: requests.Response) -> tuple[int, int | None]:
-        """Judge a response.
-
-        Returns:
-            Where its body belongs in the file, and the size of the whole file if that is told.
-        """
-        status = response.status_code
-        if status == 206:
-            return self._accept_part(response.headers.get("Content-Range", ""))
-        if status == 416:
-            self._discard()
-            raise _Break("the server has no more of the file than is here")
-        if status in (408, 425, 429) or status >= 500:
-            raise _Break(f"the server replied HTTP {status}")
-        if status != 200:
-            raise DatasetError(
-                f"{self.shown} cannot be had (HTTP {status} {printable(response.reason)}); name a mirror=ADDRESS, or "
-                "fetch the file by other means and give it with --archive FILE."
-            )
-        length = response.headers.get("Content-Length", "")
-        total = int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else None
-        etag = response.headers.get("ETag", "")
-        validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
-        validator = validator if re.fullmatch(r"[ -~]{1,200}", validator) else ""  # it is sent back as a header
-        self._check_room(0, total)
-        self._discard()  # the server cannot go on, or has another version by now
-        self._note(_Origin(self.shown, validator, total))
-        return 0, total
-
-    def _accept_part(self, content_range: str) -> tuple[int, int | None]:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", content_range)
-        total = int(match[2]) if match and match[2] != "*" else None
-        known = self.origin.total if self.origin else None
-        if not match or int(match[1]) != self._have() or (known and total and total != known):
-            self._discard()
-            raise _Break("the server sent another part of the file than was asked for")
-        self._check_room(self._have(), total)
-        return self._have(), total or known
-
-    def _receive(self, response: requests.Response, start: int, total: int | None) -> int:
-        """Write the body; the size of the file afterwards."""
+    def _receive(self, response: requests.Response) -> tuple[int, int | None]:
+        """Write the body where it belongs; the size of the file afterwards, and of the whole if that is told."""
+        start, total = self._judge(response)
         with open(self.file, "r+b" if start else "wb") as file:
             file.seek(start)
             for chunk in response.iter_content(CHUNK):
                 start += len(chunk)
-                if start > (self.size or self.limit):
-                    raise DatasetError(self._too_long(start))
+                self._check_size(start)
                 file.write(chunk)
                 if self.progress:
                     self.progress("download", start, total or 0)
-        return start
+        return start, total
 
-    def _check_room(self, start: int, total: int | None) -> None:
-        """Refuse what is too long, or does not fit on the disk, before it is fetched."""
-        if total is not None:
-            self._check_size(total)
-            if total > self.limit:
-                raise DatasetError(self._too_long(total))
-            check_space(self.file.parent, total - start)
+    def _judge(self, response: requests.Response) -> tuple[int, int | None]:
+        """Where the body of a response belongs in the file, and the size of the whole file if that is told."""
+        status, headers = response.status_code, response.headers
+        if status in (408, 425, 429) or status >= 500:
+            raise _Break(f"the server replied HTTP {status}")
+        if status not in (200, 206, 416):
+            raise DatasetError(
+                f"{self.shown} cannot be had (HTTP {status} {printable(response.reason)}); name a mirror=ADDRESS, or "
+                "fetch the file by other means and give it with --archive FILE."
+            )
+        have = self._have() if status == 206 else 0
+        length = headers.get("Content-Length", "")
+        total = int(length) if length.isdecimal() and "Content-Encoding" not in headers else None
+        if status != 200:
+            part = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+            total, known = int(part[2]) if part and part[2] != "*" else None, self.origin.get("total")
+            if status == 416 or not part or int(part[1]) != have or (known and total and total != known):
+                self._discard()
+                raise _Break("the server has no such part of the file, or sent another one")
+            total = total or known
+        if total is not None:  # what is too long, or does not fit on the disk, is refused before it is fetched
+            self._check_size(total, whole=True)
+            check_space(self.file.parent, total - have)
+        if status == 200:
+            self._discard()  # the server cannot go on, or has another version by now
+            etag = headers.get("ETag", "")
+            validator = etag if etag.startswith('"') else headers.get("Last-Modified", "")
+            fit = re.fullmatch(r"[ -~]{1,200}", validator)  # it is sent back as a header
+            self._note(validator=validator if fit else "", total=total)
+        return have, total
 
-    def _check_size(self, found: int) -> None:
-        if self.size is not None and found != self.size:
+    def _check_size(self, found: int, *, whole: bool = False) -> None:
+        """Refuse, and delete, what is too long, or of the wrong size now that it is `whole`."""
+        if whole and self.size is not None and found != self.size:
             self._discard()
             raise DatasetError(
                 f"{self.shown} has {found} bytes, but its publisher names {self.size}; it was cut or replaced, "
                 "so try again later, or name another mirror."
             )
-
-    def _too_long(self, found: int) -> str:
-        self._discard()
-        return (
-            f"{self.shown} sends {found} bytes or more, but at most {self.size or self.limit} are expected; "
-            "it is not the data set, so name another mirror."
-        )
+        if found > (self.size or self.limit):
+            self._discard()
+            raise DatasetError(
+                f"{self.shown} sends {found} bytes or more, but at most {self.size or self.limit} are expected; "
+                "it is not the data set, so name another mirror."
+            )
 
     def _gave_up(self, reason: str) -> str:
-        have = self._have()
         if not self.answered:
             return (
                 f"There is no connection to {self.host} ({reason}); check the network, set HTTPS_PROXY or "
                 "mirror=ADDRESS, or give the file with --archive FILE."
             )
-        next_step = f"the {have / 1e6:.1f} MB so far are kept, so run the command again to go on"
-        if not have:
-            next_step = "try again later, or name another mirror"
-        return f"The download from {self.host} broke {TRIES} times in a row ({reason}); {next_step}."
+        kept = f"the {self._have() / 1e6:.1f} MB so far are kept, so run the command again to go on"
+        then = kept if self._have() else "try again later, or name another mirror"
+        return f"The download from {self.host} broke {TRIES} times in a row ({reason}); {then}."
 
-    def _former_origin(self) -> _Origin | None:
-        """Where the part that is here came from; a part of unknown or other origin is of no use."""
-        try:
-            origin = _Origin(**read_json(_record(self.file)))
-        except (OSError, ValueError, TypeError):
-            origin = None
-        if origin is None or origin.url != self.shown or not self.file.is_file():
-            discard(self.file)
-            return None
-        return origin
-
-    def _note(self, origin: _Origin) -> None:
-        self.origin = origin
-        _draft(self.file).write_text(json.dumps(asdict(origin)), encoding="utf-8")
+    def _note(self, **told: Any) -> None:
+        self.origin |= {"url": self.shown, **told}
+        _draft(self.file).write_text(json.dumps(self.origin), encoding="utf-8")
         _draft(self.file).replace(_record(self.file))
 
     def _have(self) -> int:
@@ -321,7 +282,7 @@ class _Transfer:
 
     def _discard(self) -> None:
         discard(self.file)
-        self.origin = None
+        self.origin = {}
 
 
 def _record(file: Path) -> Path:
@@ -333,14 +294,12 @@ def _draft(file: Path) -> Path:  # always the same, so that the next call finds 
 
 
 def _reason(error: BaseException) -> str:
-    """The system's own words at the root of a chain of wrapped errors."""
-    seen: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in seen:
-        seen.append(current)
-        if isinstance(current, OSError) and current.strerror:
-            return current.strerror
-        wrapped = (*current.args, getattr(current, "reason", None))
-        inner = [item for item in wrapped if isinstance(item, BaseException)]
-        current = inner[0] if inner else current.__cause__ or current.__context__
-    return (str(seen[-1]) or type(seen[-1]).__name__).strip().rstrip(".")
+    """The system's words at the root of wrapped errors, without the secrets of addresses in them."""
+    for _ in range(20):
+        wrapped = (*error.args, getattr(error, "reason", None), error.__cause__, error.__context__)
+        inner = next((found for found in wrapped if isinstance(found, BaseException)), None)
+        if inner is None or (isinstance(error, OSError) and error.strerror):
+            break
+        error = inner
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(re.sub(r"\?[^\s'\")]+", "?...", re.sub(r"//[^/\s]*@", "//", text.strip().rstrip("."))))

@@ -10,32 +10,36 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 from soundsight import audio
 from soundsight.config import DatasetConfig
-from soundsight.datasets.catalogue import Catalogue, Clip, Kind, kinds
+from soundsight.datasets.catalogue import Catalogue, Clip, kinds
 from soundsight.datasets.fetch import Progress
 from soundsight.datasets.tables.rows import read_rows
 from soundsight.errors import AudioError, ConfigError, DatasetError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published(Kind):
-    """A data set, and what its publisher says of it."""
+class Published:
+    """A data set, and what its publisher says of it; also how its official table, with a column `fold`, is read."""
 
-    title: str
-    files_of: str  # the kind that lists all files of the archive
+    title: str  # its name, a colon or comma, and what it is
     url: str
     archive: str  # file name of the archive, on a mirror and on this machine
     root: str  # where it goes
     licence: str
     citation: str
+    source: str  # who says so
     table: str  # below root; an archive's folder that holds it is the data set
-    clips: int
+    file: str  # where a recording lies, with the names of columns in braces
+    label: str  # column of classes
+    group: str  # column of original recordings
+    only: str = ""  # column that is true for the rows of this data set; empty: all are
+    shared_groups: frozenset[str] = frozenset()  # groups that its publisher put into several folds
+    clips: int  # of all rows, as are classes and folds
     classes: int
     folds: int
     unpacked_limit: int  # bytes that its files may take; a bomb takes more
@@ -45,7 +49,34 @@ class Published(Kind):
     size: int | None = None  # bytes of the archive; None: it is generated for each download
     md5: str | None = None  # of the archive, where its publisher fixes one
     checksums: str = ""  # file in `checksums/` with the MD5 of each recording
-    source: str = ""  # who says so
+
+    @property
+    def name(self) -> str:
+        """How people call it."""
+        return self.title.partition(":")[0]
+
+    def read(self, root: Path, _: DatasetConfig) -> Catalogue:
+        """All its clips, each a whole recording.
+
+        Raises:
+            DatasetError: The table is missing or malformed.
+        """
+        table, clips, failures = root / self.table, [], []
+        for line, row in read_rows(table, ("fold", self.label, self.group, *re.findall(r"{(\w+)}", self.file))):
+            if self.only and row.get(self.only, "").casefold() != "true":
+                continue
+            if not row["fold"].isdecimal() or not row[self.label]:
+                raise DatasetError(
+                    f"{table}, line {line}: fold={row['fold']!r} and {self.label}={row[self.label]!r} must be a whole "
+                    "number and a name; restore the official file."
+                )
+            name = self.file.format_map(row)
+            path = root / name
+            if os.path.isfile(path):
+                clips.append(Clip(path.absolute(), name, row[self.label], path.stem, row[self.group], int(row["fold"])))
+            else:
+                failures.append((name, f"listed in {self.table}, but the file is missing"))
+        return Catalogue(self.name, clips, self.shared_groups, failures)
 
 
 def datasets() -> dict[str, Published]:
@@ -54,11 +85,7 @@ def datasets() -> dict[str, Published]:
 
 
 def published(name: str) -> Published:
-    """The record of a data set.
-
-    Raises:
-        ConfigError: There is no such data set.
-    """
+    """The record of a data set; `ConfigError` if there is none."""
     known = datasets()
     if name not in known:
         raise ConfigError(f"The data set {name!r} cannot be downloaded; {', '.join(known)} can.")
@@ -70,50 +97,6 @@ def notice(name: str) -> str:
     record = published(name)
     size = f" ({record.size / 1e9:.1f} GB)" if record.size else ""
     return f"{record.title}\nFrom:    {record.url}{size}\nLicence: {record.licence}.\nCite:    {record.citation}"
-
-
-def read_official(
-    root: Path,
-    title: str,
-    table: str,
-    *,
-    file: str,
-    label: str,
-    group: str,
-    shared: frozenset[str] = frozenset(),
-    keep: Callable[[dict[str, str]], bool] = lambda row: True,
-) -> Catalogue:
-    """All clips of a table with a column `fold`, each a whole recording.
-
-    Args:
-        root: Folder of the data set.
-        title: Name of the data set.
-        table: The table, relative to root.
-        file: Where a recording lies, with the names of columns in braces.
-        label: Column of classes.
-        group: Column of original recordings.
-        shared: See `Kind`.
-        keep: Which rows are used.
-
-    Raises:
-        DatasetError: The table is missing or malformed.
-    """
-    clips, failures = [], []
-    for line, row in read_rows(root / table, ("fold", label, group, *re.findall(r"{(\w+)}", file))):
-        if not keep(row):
-            continue
-        if not row["fold"].isdecimal() or not row[label]:
-            raise DatasetError(
-                f"{root / table}, line {line}: fold={row['fold']!r} and {label}={row[label]!r} must be a whole number "
-                "and a name; restore the official file."
-            )
-        name = file.format_map(row)
-        path = root / name
-        if os.path.isfile(path):
-            clips.append(Clip(path.absolute(), name, row[label], path.stem, row[group], int(row["fold"])))
-        else:
-            failures.append((name, f"listed in {table}, but the file is missing"))
-    return Catalogue(title, clips, shared, failures)
 
 
 def check(root: Path, record: Published, *, checksums: bool = True, progress: Progress | None = None) -> None:
@@ -128,7 +111,7 @@ def check(root: Path, record: Published, *, checksums: bool = True, progress: Pr
     Raises:
         DatasetError: Something is missing or differs; the message names the first such file.
     """
-    catalogue = kinds()[record.files_of].read(root, DatasetConfig())
+    catalogue = replace(record, only="").read(root, DatasetConfig())
     if catalogue.failures:
         file, _ = catalogue.failures[0]
         raise DatasetError(

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
-from soundsight.config import DatasetConfig
-from soundsight.datasets.catalogue import Catalogue, register
-from soundsight.datasets.published import Published, read_official
+from soundsight.datasets.catalogue import register
+from soundsight.datasets.published import Published
 
 # Freesound clip numbers whose cuts lie in two of ESC-50's official folds, found in its meta/esc50.csv.
 SHARED_GROUPS = frozenset({"131943", "134049", "209698", "234879"})
-_TABLE = "meta/esc50.csv"
-
-
-def _read(root: Path, _: DatasetConfig, *, only_esc10: bool) -> Catalogue:
-    return read_official(
-        root,
-        "ESC-10" if only_esc10 else "ESC-50",
-        _TABLE,
-        file="audio/{filename}",
-        label="category",
-        group="src_file",
-        shared=frozenset() if only_esc10 else SHARED_GROUPS,
-        keep=lambda row: not only_esc10 or row.get("esc10", "").casefold() == "true",
-    )
-
-
 _ESC50 = Published(
-    read=partial(_read, only_esc10=False),
     shared_groups=SHARED_GROUPS,
-    files_of="esc50",
     title="ESC-50: 2,000 environmental sounds of 5 s in 50 classes",
     licence=(
         "Creative Commons Attribution-NonCommercial 3.0 (CC BY-NC 3.0); its LICENSE file names author "
@@ -44,7 +23,10 @@ _ESC50 = Published(
         "K. J. Piczak. ESC: Dataset for Environmental Sound Classification. Proceedings of the 23rd ACM "
         "Conference on Multimedia, Brisbane, 2015, pages 1015-1018. https://doi.org/10.1145/2733373.2806390"
     ),
-    table=_TABLE,
+    table="meta/esc50.csv",
+    file="audio/{filename}",
+    label="category",
+    group="src_file",
     clips=2000,
     classes=50,
     folds=5,
@@ -60,7 +42,7 @@ register(
     "esc10",
     replace(
         _ESC50,
-        read=partial(_read, only_esc10=True),
+        only="esc10",
         shared_groups=frozenset(),
         title="ESC-10: 400 environmental sounds of 5 s in 10 classes, published as a part of ESC-50",
         licence=(

@@ -6,29 +6,16 @@ The clips keep the rate, bit depth and channels that they had on Freesound; `aud
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from soundsight.config import DatasetConfig
-from soundsight.datasets.catalogue import Catalogue, register
-from soundsight.datasets.published import Published, read_official
+from soundsight.datasets.catalogue import register
+from soundsight.datasets.published import Published
 
 # Freesound recordings whose slices lie in two of the ten official folds, under another class in each; found
 # by comparing the fsID of all 8,732 slices with their fold.
 SHARED_GROUPS = frozenset({"77751", "106905", "132016", "176638", "180937"})
-_TABLE = "metadata/UrbanSound8K.csv"
-
-
-def _read(root: Path, _: DatasetConfig) -> Catalogue:
-    file = "audio/fold{fold}/{slice_file_name}"
-    return read_official(root, "UrbanSound8K", _TABLE, file=file, label="class", group="fsID", shared=SHARED_GROUPS)
-
-
 register(
     "urbansound8k",
     Published(
-        read=_read,
         shared_groups=SHARED_GROUPS,
-        files_of="urbansound8k",
         title="UrbanSound8K: 8,732 urban sounds of up to 4 s in 10 classes",
         url="https://zenodo.org/records/1203745/files/UrbanSound8K.tar.gz",
         archive="UrbanSound8K.tar.gz",
@@ -42,7 +29,10 @@ register(
             "ACM International Conference on Multimedia, Orlando, 2014, pages 1041-1044. "
             "https://doi.org/10.1145/2647868.2655045"
         ),
-        table=_TABLE,
+        table="metadata/UrbanSound8K.csv",
+        file="audio/fold{fold}/{slice_file_name}",
+        label="class",
+        group="fsID",
         clips=8732,
         classes=10,
         folds=10,
