@@ -13,7 +13,7 @@ links to a hundred of them, each rendered as if it were another recording.
 - growth: data sets of short clips and small images, chosen anew and then left alone in a second run; peak
   memory of the main process and of each worker; straight lines fitted to all but the largest data set.
 
-`python -m benchmarks.tables` puts the figures into docs/performance.md.
+Its digest is in docs/performance.md.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ median of the repetitions' ratios. Processor time and not wall time, so that oth
 little; both are in the results.
 
 Clips: synthesised ones (44.1 kHz, 16 bits, 5 s), and ESC-50 where it is found (dataset/ESC-50 or --esc50).
-`python -m benchmarks.tables` puts the figures into docs/performance.md.
+Its digest is in docs/performance.md.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _SUM_TOLERANCE = 0.01  # half-precision and quantised exports do not add up to 1
 
 KEPT_SHARE = 0.95  # of the right predictions, which must not become "unknown"
 FEWEST_RIGHT = 40  # right predictions without which no threshold is set
-FEWEST_CLIPS, FEWEST_WRONG = 50, 5  # without which no temperature is set; docs/predict.md has the measurement
+FEWEST_CLIPS, FEWEST_WRONG = 50, 5  # without which no temperature is set; benchmarks/results/temperature_clips.csv
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,17 +284,11 @@ def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike) -> Temperatur
 
     The prior on T is log-normal with median 1 and log-deviation `PRIOR_DEVIATION`: 19 of 20 such temperatures lie
     between 1/2 and 2. It decides where few clips, or none that is wrong, would send it to 0 or to infinity;
-    docs/predict.md has the measurement that it was chosen by. The interval is where the posterior's logarithm is within
-    1.92 of its peak, half the 95 % quantile of chi-squared with one degree of freedom (Wilks, 1938).
-
-    Fit it on validation clips, never on the clips that are scored with it.
-
-    Args:
-        logits: `(N, C)`, the model's outputs before softmax (log-probabilities serve as well).
-        targets: Whole numbers `(N,)`.
-
-    Raises:
-        ConfigError: Shapes do not fit together, or a logit is not finite.
+    benchmarks/results/temperature_clips.csv has the measurement that it was chosen by. The interval is where the
+    posterior's logarithm is within 1.92 of its peak, half the 95 % quantile of chi-squared with one degree of freedom
+    (Wilks, 1938). Fit it on validation clips, never on the clips that are scored with it. Args: logits: `(N, C)`, the
+    model's outputs before softmax (log-probabilities serve as well). targets: Whole numbers `(N,)`. Raises:
+    ConfigError: Shapes do not fit together, or a logit is not finite.
     """
     from scipy.optimize import brentq, minimize_scalar
     from scipy.special import logsumexp
