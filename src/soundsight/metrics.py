@@ -286,9 +286,16 @@ def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike) -> Temperatur
     between 1/2 and 2. It decides where few clips, or none that is wrong, would send it to 0 or to infinity;
     benchmarks/results/temperature_clips.csv has the measurement that it was chosen by. The interval is where the
     posterior's logarithm is within 1.92 of its peak, half the 95 % quantile of chi-squared with one degree of freedom
-    (Wilks, 1938). Fit it on validation clips, never on the clips that are scored with it. Args: logits: `(N, C)`, the
-    model's outputs before softmax (log-probabilities serve as well). targets: Whole numbers `(N,)`. Raises:
-    ConfigError: Shapes do not fit together, or a logit is not finite.
+    (Wilks, 1938).
+
+    Fit it on validation clips, never on the clips that are scored with it.
+
+    Args:
+        logits: `(N, C)`, the model's outputs before softmax (log-probabilities serve as well).
+        targets: Whole numbers `(N,)`.
+
+    Raises:
+        ConfigError: Shapes do not fit together, or a logit is not finite.
     """
     from scipy.optimize import brentq, minimize_scalar
     from scipy.special import logsumexp
