@@ -269,6 +269,53 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     assert 8 * RATE < heard < 12 * RATE
 
 
+CODECS = {
+    "a.ac3": ["-c:a", "ac3"], "a.eac3": ["-c:a", "eac3"], "a.wv": [], "a.aac": ["-c:a", "aac"], "a.ts": ["-c:a", "aac"],
+    "a.wma": [], "a.avi": ["-c:a", "pcm_s16le"], "a.flv": ["-c:a", "aac"],
+}  # fmt: skip
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", CODECS)
+def test_what_only_ffmpeg_decodes_is_whole_or_told(tmp_path: Path, name: str) -> None:
+    path = encoded(tmp_path / name, *CODECS[name])
+    data, (whole, failure) = path.read_bytes(), read(path)
+    assert not failure and len(whole) > 2.9 * audio.probe(path).sample_rate
+    for part in (0.4, 0.6, 0.8):
+        path.write_bytes(data[: round(part * len(data)) | 1])  # odd, so within a frame, a packet or a sample
+        assert read(path)[1], part
+    if name.endswith((".ac3", ".eac3", ".wv", ".aac")):
+        for after in (b"TAG" + b"x" * 125, bytes(100_000)):
+            path.write_bytes(data + after)
+            found, failure = read(path)
+            assert not failure and len(found) == len(whole)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("words", [["-b:a", "64k"], ["-b:a", "64k", "-write_xing", "0"], ["-q:a", "4"]])
+def test_an_mp3_from_a_pipe_has_the_samples_of_the_file(tmp_path: Path, words: list[str]) -> None:
+    path = encoded(tmp_path / "a.mp3", *words)
+    whole = read(path)[0]
+    for after in (b"", b"TAG" + b"x" * 125, bytes(5000)):
+        found, failure = from_pipe(path.read_bytes() + after)
+        assert not failure
+        np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "GSM610"), ("WAV", "IMA_ADPCM"), ("CAF", "ALAC_16")])
+def test_codecs_without_a_size(tmp_path: Path, kind: str, subtype: str) -> None:
+    data = written(kind, subtype)
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    whole = read(path)[0]
+    at, width = data.index(b"data") + 4, 8 if kind == "CAF" else 4
+    for unknown in (b"\xff" * width, bytes(width)):
+        path.write_bytes(data[:at] + unknown + data[at + width :])
+        found, failure = read(path)
+        assert not failure
+        np.testing.assert_array_equal(found, whole)
+
+
 # -- B. The decoder is chosen by the content -------------------------------------------------------------------------
 
 
@@ -594,7 +641,7 @@ def test_prepare_decodes_a_recording_once_for_all_its_clips(tmp_path: Path, monk
     assert sum(".wav" in chunk for chunk in told) > 1
 
 
-@pytest.mark.parametrize("kind", ["FLAC", "W64", "VOC"])
+@pytest.mark.parametrize("kind", ["FLAC", "W64", "VOC", "NIST"])
 def test_what_players_and_recorders_hang_on_is_no_sound_and_no_damage(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a"
     for after in (b"TAG" + b"x" * 125, bytes(5000)):

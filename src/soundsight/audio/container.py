@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
-from soundsight.audio.packed import HEAD, TAGS, Contents, Part, flac, frames, is_adts, is_frame, pages
+from soundsight.audio.packed import HEAD, TAGS, Contents, Part, flac, framed, frames, is_adts, is_frame, pages
 
 # What a recording begins with: those that libsndfile knows, and those that only ffmpeg does (MP4 after four bytes).
 _MARKS = (
@@ -35,6 +35,8 @@ _OTHERS = (
     *(b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11", b"#!AMR", b"FLV\x01", b"\x0bw", b"wvpk", b"MAC ", b"TTA1", b"DSD "),
     *(b"FRM8", b".RMF", b"\0\0\x01\xba", b"tBaK", b"MP+", b"MPCK", b"qoaf", b"\x7f\xfe\x80\x01"),
 )
+_FRAMED = (b"\x0bw", b"wvpk", b"FLV\x01")  # AC3, WavPack
+_CUT = "is cut off: a part of it is missing at its end"
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free")
 # Chunks: where the first begins, its name and size, what they are filled up to, and what of them the size counts.
 _CHUNKED = {
@@ -113,13 +115,27 @@ def look(file: IO[bytes]) -> Contents:
         return flac(file, size)
     if streams(head):
         return frames(file, size)
-    if _is_other(head):
-        return Contents(other=True)
+    if head.startswith(_FRAMED) or is_adts(head):
+        return framed(file, size)
+    if _is_other(head) or head[8:11] == b"AVI":
+        return Contents(damage=_CUT if _lacks(file, size, head) else "", other=True)
     try:
         found = samples(file)
     except (struct.error, OverflowError, ValueError):
         found = None
     return _compare(file, size, found, head) if found else Contents()
+
+
+def _lacks(file: IO[bytes], size: int, head: bytes) -> bool:
+    """Whether a file ends before its container says, where ffmpeg would not tell: MPEG-TS, ASF, AVI."""
+    if head[:1] == head[188:189] == b"G":
+        return size % 188 > 0
+    at = int.from_bytes(head[16:24], "little")
+    if head.startswith(b"0&\xb2u"):  # the data after the header; 0: a live stream
+        file.seek(at + 16)
+        return at + int.from_bytes(file.read(8), "little") > size
+    announced = int.from_bytes(head[4:8], "little")
+    return head[8:11] == b"AVI" and not _unknown(announced) and announced + 8 > size
 
 
 # -- Samples in chunks: WAV and its kin, AIFF, CAF; AU, VOC and NIST -------------------------------------------------
@@ -152,7 +168,7 @@ def samples(file: Readable) -> Samples | None:
     if kind not in _CHUNKED or (kind == b"FORM" and head[8:] not in (b"AIFF", b"AIFC")):
         return None
     if kind not in (b"FORM", b"caff", b"riff") and head[8:] != b"WAVE":
-        return None  # AVI
+        return None
     form: tuple[dict[str, Any], float] = ({}, 0.0)
     long_size = None
     for name, at, size in _chunks(file, *_CHUNKED[kind]):
@@ -266,7 +282,7 @@ def _voc(file: Readable) -> Samples | None:
 
 
 def _nist(head: bytes) -> Samples | None:
-    """Its samples may be packed, so that only libsndfile reads them; what is announced can be compared all the same."""
+    """Samples that are packed have a length to compare all the same."""
     words = {line.split()[0]: line.split()[-1] for line in head.split(b"\n") if len(line.split()) == 3}
     try:
         count, channels, size, rate = (
@@ -277,7 +293,10 @@ def _nist(head: bytes) -> Samples | None:
         return None
     if b"shorten" in head or b"wavpack" in head:
         return None
-    return Samples(start, count * channels * size or None, {}, float(channels * size * rate))
+    names = {b"ulaw": "ULAW", b"mu-law": "ULAW", b"alaw": "ALAW", b"pcm": _WHOLE.get(8 * size)}
+    endian = "LITTLE" if words.get(b"sample_byte_format") == b"01" else "BIG"
+    raw = _raw(rate, channels, names.get(words.get(b"sample_coding", b"pcm")), endian)
+    return Samples(start, count * channels * size or None, raw, float(channels * size * rate))
 
 
 def _compare(file: IO[bytes], size: int, found: Samples, head: bytes) -> Contents:
@@ -286,7 +305,9 @@ def _compare(file: IO[bytes], size: int, found: Samples, head: bytes) -> Content
     if found.announced is None:
         if found.raw and held >= width(found.raw) and not _closes(file, found.start, size, head):
             return Contents((Part(found.start, size, raw=found.raw),))
-        return Contents(other=held > 0 and not found.raw and not head.startswith(b"NIST"))
+        if not found.raw and held >> 31 == 0 < held and head[:4] in (b"RIFF", b"caff") and found.start < 1 << 20:
+            return Contents((Part(found.start, size, _sized(file, found.start, held, head)),))
+        return Contents(other=held > 0 and not found.raw)
     end = found.start + found.announced
     if end > size:
         damage = (
@@ -298,7 +319,11 @@ def _compare(file: IO[bytes], size: int, found: Samples, head: bytes) -> Content
     for whole in (wrapped, end):  # a file of silence, too, may be longer than its size can tell
         if _closes(file, whole, size, head):
             # What libsndfile does not know, or reads up to the end of the file.
-            own = whole != end or head.startswith(b"BW64") or (whole < size and head.startswith((b"riff", b"Crea")))
+            own = (
+                whole != end
+                or head.startswith(b"BW64")
+                or (whole < size and head.startswith((b"riff", b"Crea", b"NIST")))
+            )
             return Contents(
                 (Part(found.start, whole, raw=found.raw),) if own and found.raw else (), other=own and not found.raw
             )
@@ -306,6 +331,15 @@ def _compare(file: IO[bytes], size: int, found: Samples, head: bytes) -> Content
     if head.startswith(b"Crea") and not found.raw:
         return Contents(other=True)
     return Contents((Part(found.start, size, raw=found.raw),) if found.raw else (), damage)
+
+
+def _sized(file: IO[bytes], start: int, held: int, head: bytes) -> bytes:
+    """A header with the size of its samples filled in."""
+    file.seek(0)
+    header = file.read(start)
+    if head.startswith(b"caff"):  # which counts its edits, too
+        return header[:-12] + (held + 4).to_bytes(8, "big") + header[-4:]
+    return header[:-4] + held.to_bytes(4, "little")
 
 
 def _seconds(count: int, found: Samples) -> str:
@@ -337,4 +371,4 @@ def _closes(file: IO[bytes], at: int, size: int, head: bytes) -> bool:
     if kind == b"Crea" and rest[:1] == b"\0":  # the terminator
         return True
     file.seek(max(at, size - (1 << 16)))
-    return rest.startswith(TAGS) or not (rest.strip(b"\0") or file.read(1 << 16).strip(b"\0"))
+    return rest.lstrip(b"\0").startswith(TAGS) or not (rest.strip(b"\0") or file.read(1 << 16).strip(b"\0"))

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import soundfile
 
 from soundsight.audio import container, ffmpeg
-from soundsight.audio.packed import HEAD, TAGS, Contents, Part
+from soundsight.audio.packed import HEAD, TAGS, Contents, Part, uncounted
 from soundsight.errors import AudioError
 
 Waveform = npt.NDArray[np.float32]
@@ -38,6 +38,7 @@ MAX_FRAMES_PER_BYTE = 8192
 MAX_SPOOL = 8 << 30  # bytes of standard input that are kept on disk, where the format has to be sought in
 _UNKNOWN = 1 << 62  # frames that libsndfile reports where it does not know
 _NO_MORE = 39  # libsndfile's number for the end of a FLAC of unknown length
+_MOST_ZEROS, _LAST_ZEROS = 1 << 20, 1000  # of a pipe that are passed on within it, and at its end
 _MP3_PADDING = 2304  # samples that a decoder of MP3 may leave out at the end
 _GOES_ON = "goes on with another recording, which is not read from a pipe; name the file"
 _MORE = "holds more than its header announces, which is not read from a pipe; name the file"
@@ -62,6 +63,14 @@ class AudioInfo:
     def duration_seconds(self) -> float:
         """Length in seconds."""
         return self.frames / self.sample_rate
+
+
+class Sounds(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is read straight on: `soundfile` seeks after each read, which loses samples of MP3 in a pipe."""
+
+    def seekable(self) -> bool:
+        """Never, as far as `soundfile` need know; `seek` works all the same where the format allows it."""
+        return False
 
 
 @dataclass
@@ -205,21 +214,22 @@ def _open_file(file: IO[bytes], name: str | Path, path: Path | None) -> Iterator
             file.seek(0)
             shutil.copyfileobj(file, spool)
             spool.seek(0)
-        decoded, lost = stack.enter_context(ffmpeg.streaming(name, None if path else spool))
+        end = contents.parts[0].end if contents.parts else None
+        decoded, lost = stack.enter_context(ffmpeg.streaming(name, None if path else spool, end))
         info = _check(AudioInfo(decoded.samplerate, decoded.channels, 0, f"{decoded.format}/{decoded.subtype}"), name)
         yield Stream(name, [lambda: decoded], info, _told(name, contents), lost=lost)
 
 
 def _part(file: IO[bytes], path: Path | None, part: Part | None) -> soundfile.SoundFile:
     if part is not None:
-        return soundfile.SoundFile(container.View(file, part), **part.raw)
+        return Sounds(container.View(file, part), **part.raw)
     if path is None:  # seen through what takes a damaged file's impossible places, too
-        return soundfile.SoundFile(container.View(file, Part(0, file.seek(0, os.SEEK_END))))
+        return Sounds(container.View(file, Part(0, file.seek(0, os.SEEK_END))))
     file.seek(0)
     if os.name != "posix":
-        return soundfile.SoundFile(path)
+        return Sounds(path)
     # Without a name, libsndfile guesses nothing from the ending, and takes no `._a.mp3` of macOS for a part of `a.mp3`.
-    return soundfile.SoundFile(os.open(path, os.O_RDONLY))
+    return Sounds(os.open(path, os.O_RDONLY))
 
 
 def _stream(
@@ -239,7 +249,7 @@ def _stream(
     damage = _told(name, contents)
     if not frames:
         raise AudioError(damage or f"{name} holds no samples; replace it or leave it out.")
-    exact = len(parts) == 1 and first.subtype in _EXACT and first.format not in _PACKED and first.seekable()
+    exact = len(parts) == 1 and first.subtype in _EXACT and first.format not in _PACKED
     return Stream(name, [lambda: first, *parts[1:]], _check(info, name, size), damage, exact)
 
 
@@ -280,7 +290,7 @@ def _open_pipe(descriptor: int, raw_rate: int | None) -> Iterator[Stream]:
         if found is not None and found.raw:
             pipe.seek(len(pipe.data))
             pipe.read(max(0, found.start - len(pipe.data)))
-            file = stack.enter_context(soundfile.SoundFile(descriptor, closefd=False, **found.raw))
+            file = stack.enter_context(Sounds(descriptor, closefd=False, **found.raw))
             most = None if found.announced is None else found.announced // container.width(found.raw)
             info = AudioInfo(file.samplerate, file.channels, 0, f"{file.format}/{file.subtype}")
             lost = str if most is None else partial(_beyond, descriptor)
@@ -288,9 +298,10 @@ def _open_pipe(descriptor: int, raw_rate: int | None) -> Iterator[Stream]:
             return
         if pipe.data.startswith(b"OggS") or container.streams(pipe.data):
             spool: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
-            file, drain = stack.enter_context(_replayed(pipe, name, spool))
+            begin = b"" if pipe.data.startswith(b"OggS") else uncounted(pipe)
+            file, drain = stack.enter_context(_replayed(pipe, name, spool, begin))
             info = AudioInfo(file.samplerate, file.channels, 0, f"{file.format}/{file.subtype}")
-            most, damage = None if file.frames >= _UNKNOWN else file.frames, list[str]()
+            most, damage = None if begin or file.frames >= _UNKNOWN else file.frames, list[str]()
 
             def parts() -> Iterator[Callable[[], soundfile.SoundFile]]:
                 yield lambda: file
@@ -332,8 +343,12 @@ def _beyond(descriptor: int) -> str:
 
 
 @contextmanager
-def _replayed(pipe: _Pipe, name: str, spool: IO[bytes]) -> Iterator[tuple[soundfile.SoundFile, Callable[[], None]]]:
+def _replayed(
+    pipe: _Pipe, name: str, spool: IO[bytes], begin: bytes
+) -> Iterator[tuple[soundfile.SoundFile, Callable[[], None]]]:
     """A pipe with what was read of it already, all of which is also kept in `spool`, up to `MAX_SPOOL`.
+
+    `begin` is sent first; zeros, once something else follows: those at the end a decoder of MP3 takes for damage.
 
     Yields:
         The recording as it comes, and a function that waits for the end of the pipe.
@@ -341,12 +356,17 @@ def _replayed(pipe: _Pipe, name: str, spool: IO[bytes]) -> Iterator[tuple[soundf
     reader, writer = os.pipe()
 
     def pump() -> None:
-        more = pipe.data
-        with suppress(OSError), open(writer, "wb", buffering=0) as target:
+        more, zeros = pipe.data, 0
+        with suppress(OSError), open(writer, "wb") as target:
+            target.write(begin)
             while more:
                 spool.write(more if spool.tell() < MAX_SPOOL else b"")
-                target.write(more)
+                if body := more.rstrip(b"\0"):
+                    target.write(bytes(min(zeros, _MOST_ZEROS)) + body)
+                    target.flush()
+                zeros = len(more) - len(body) + (0 if body else zeros)
                 more = os.read(pipe.descriptor, 1 << 16)
+            target.write(bytes(min(zeros, _LAST_ZEROS)))
 
     thread = threading.Thread(target=pump, name="soundsight-pipe", daemon=True)
     thread.start()
@@ -358,7 +378,7 @@ def _replayed(pipe: _Pipe, name: str, spool: IO[bytes]) -> Iterator[tuple[soundf
 
     try:
         try:
-            file = soundfile.SoundFile(reader, closefd=False)
+            file = Sounds(reader, closefd=False)
         except _OPENING_ERRORS as error:
             raise _unreadable(name, None, error) from error
         with file:

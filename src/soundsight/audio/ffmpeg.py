@@ -50,13 +50,14 @@ def installed() -> bool:
 
 @contextmanager
 def streaming(
-    path: Path | str, file: IO[bytes] | None = None
+    path: Path | str, file: IO[bytes] | None = None, end: int | None = None
 ) -> Iterator[tuple[soundfile.SoundFile, Callable[[], str]]]:
     """Decode from start to end.
 
     Args:
         path: The recording.
         file: Open it instead; `path` is its name in messages.
+        end: The byte where its sound ends, if something else follows.
 
     Yields:
         A file that can be read but not sought, of unknown length, and a function for its end that says what was
@@ -67,7 +68,7 @@ def streaming(
     """
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(
-            _command(path, "/dev/stdin" if file else Path(path).resolve()),
+            _command(path, "/dev/stdin" if file else Path(path).resolve(), end),
             stdin=file or subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
@@ -90,7 +91,7 @@ def streaming(
             process.wait()
 
 
-def _command(name: Path | str, path: Path | str) -> list[Any]:
+def _command(name: Path | str, path: Path | str, end: int | None) -> list[Any]:
     """The first sound track of one local file and nothing else, no network."""
     program = shutil.which("ffmpeg")
     if program is None:
@@ -98,8 +99,9 @@ def _command(name: Path | str, path: Path | str) -> list[Any]:
             f"{name} needs the program ffmpeg, which is not installed; install it, or convert the file to FLAC."
         )
     tied = [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid())] if os.name == "posix" and sys.executable else []
-    words = [*tied, program, "-nostdin", "-v", "level+warning", "-protocol_whitelist", "file,pipe"]
-    words += ["-format_whitelist", _DEMUXERS, "-i", f"file:{path}", "-vn", "-sn", "-dn", "-map", "0:a:0"]
+    words = [*tied, program, "-nostdin", "-v", "level+warning", "-protocol_whitelist", "file,pipe,subfile"]
+    part = "" if end is None else f"subfile,,start,0,end,{end},,:"
+    words += ["-format_whitelist", _DEMUXERS, "-i", f"{part}file:{path}", "-vn", "-sn", "-dn", "-map", "0:a:0"]
     return [*words, "-c:a", "pcm_s16be", "-f", "au", "pipe:1"]
 
 

@@ -140,7 +140,7 @@ def frames(file: IO[bytes], size: int) -> Contents:
     """Count the frames of an MP3 (or of layer 1 and 2), of which libsndfile guesses the number."""
     at, tracks, damage = _after_tags(file, 0), list[_Track](), ""
     if is_adts(_peek(file, at)):
-        return Contents(other=True)
+        return framed(file, size)
     first = at
     while at < size:
         file.seek(at)
@@ -254,6 +254,58 @@ def _counted(track: _Track) -> bytes:
     return (header + bytes(side) + b"Xing\0\0\0\1" + number).ljust(_frame_bytes(header), b"\0")
 
 
+def uncounted(file: Any) -> bytes:
+    """The frame that has an MP3 of unknown length decoded as if it were counted; empty if it has one of its own."""
+    at = _after_tags(file, 0)
+    header, body = _peek(file, at)[:4], _peek(file, at)[4:]
+    if not is_frame(header) or b"Xing" in body or b"Info" in body or body[32:36] == b"VBRI":
+        return b""
+    return _counted(_Track(at, header, frames=(1 << 31) - 1))
+
+
+def framed(file: IO[bytes], size: int) -> Contents:
+    """Walk frames that announce no total, for ffmpeg takes tags and zeros behind them for damage, and no cut."""
+    at = _after_tags(file, 0)
+    while at < size and (length := _other_frame_bytes(_peek(file, at))):
+        at += length
+    file.seek(_after_tags(file, at))
+    while (rest := file.read(1 << 16)) and not (rest := rest.lstrip(b"\0")):
+        pass
+    if at > size or 0 < len(rest) < 8:
+        return Contents(damage="is cut off in the middle of a frame: what follows is missing", other=True)
+    return Contents((Part(0, at),) if at < size and not rest else (), other=True)
+
+
+def _other_frame_bytes(head: bytes) -> int:
+    """Length of a frame of AC3 (ETSI TS 102 366), WavPack or AAC (ADTS), or of a tag of FLV; 0 if none begins here."""
+    if len(head) < 8:
+        return 0
+    if head.startswith(b"FLV"):
+        return 13
+    if head[0] in (8, 9, 18) and not any(head[8:11]):
+        return 15 + int.from_bytes(head[1:4], "big")
+    if head.startswith(b"wvpk"):
+        return int.from_bytes(head[4:8], "little") + 8
+    if is_adts(head):
+        return (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+    if not head.startswith(b"\x0bw"):
+        return 0
+    if head[5] >> 3 > 10:  # E-AC3
+        return 2 * ((head[2] & 7) << 8 | head[3]) + 2
+    code, kbits = head[4] & 63, (*_KBITS[True, 3], 384, 448, 512, 576, 640)
+    if code >= 2 * len(kbits):
+        return 0
+    rate = kbits[code >> 1]
+    return {0: 4 * rate, 1: 2 * (320 * rate // 147 + (code & 1)), 2: 6 * rate}.get(head[4] >> 6, 0)
+
+
+def _without_tail(tail: bytes) -> bytes:
+    """Without a tag and what a recorder fills up with; of a frame, few bytes are 0 at its end."""
+    if tail[-128:-125] == b"TAG":
+        tail = tail[:-128]
+    return kept if len(kept := tail.rstrip(b"\0")) < len(tail) - 16 else tail
+
+
 # -- FLAC: the last frame --------------------------------------------------------------------------------------------
 
 _FLAC_FRAME = re.compile(rb"\xff[\xf8\xf9][\x10-\xff][\x00-\xaf]", re.DOTALL)
@@ -275,13 +327,8 @@ def flac(file: IO[bytes], size: int) -> Contents:
     rate, announced = int.from_bytes(head[18:21], "big") >> 4, int.from_bytes(head[21:26], "big") & (1 << 36) - 1
     largest = int.from_bytes(head[15:18], "big") or 1 << 20  # bytes of a frame
     file.seek(max(0, size - 2 * largest - (1 << 16)))
-    whole = tail = file.read()
-    if tail[-128:-125] == b"TAG":
-        tail = tail[:-128]
-    zeros = len(tail) - len(tail.rstrip(b"\0"))
-    tail = (
-        tail[:-zeros] if zeros > 16 else tail
-    )  # what a recorder fills up with; of a frame, few bytes are 0 at its end
+    whole = file.read()
+    tail = _without_tail(whole)
     for found in reversed(list(_FLAC_FRAME.finditer(tail)) if announced and rate else []):
         end = _flac_frame_end(tail[found.start() :], int.from_bytes(head[8:10], "big"))
         if end == announced:
