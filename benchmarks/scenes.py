@@ -78,12 +78,17 @@ def read(path: Path) -> Floats:
     return samples.mean(axis=1)
 
 
-def sounding(sound: Floats, below_db: float = 40.0) -> Floats:
-    """The part of a clip from its first to its last 20 ms that lie less than `below_db` under its loudest ones."""
+def extent(sound: Floats, below_db: float = 40.0) -> tuple[int, int]:
+    """Where a clip sounds, in samples: its first to its last 20 ms that lie less than `below_db` under its loudest."""
     frame = RATE // 50
     power = np.mean(sound[: len(sound) // frame * frame].reshape(-1, frame) ** 2, axis=1)
     loud = np.flatnonzero(power > power.max() * 10 ** (-below_db / 10)) if power.max() > 0 else []
-    return sound[loud[0] * frame : (loud[-1] + 1) * frame].copy() if len(loud) else sound[:0]
+    return (int(loud[0]) * frame, int(loud[-1] + 1) * frame) if len(loud) else (0, 0)
+
+
+def sounding(sound: Floats) -> Floats:
+    """A copy of the part of a clip that sounds."""
+    return sound[slice(*extent(sound))].copy()
 
 
 def scene(

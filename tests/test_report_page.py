@@ -301,7 +301,7 @@ def test_charts_survive_gaps_and_single_points():
 def test_charts_have_the_colours_and_the_font_of_their_page():
     charts = [
         line_chart("Loss", [("a", "train", [1, 2], [1.0, 2.0], 0), ("b", "val", [1, 2], [2.0, 1.0], 1)]),
-        fold_chart({"1": {"top1": 0.8}, "2": {"top1": 0.9}}, 0.85),
+        fold_chart({"1": {"top1": 0.8}, "2": {"top1": 0.9}}, "top1", "Top-1"),
         histogram("Peak", "dBFS", [-3.0, -2.0, -2.0]),
     ]
     for chart in charts:

@@ -37,7 +37,8 @@ class Preprocessing:
     threshold: float = 0.0  # below it a probability counts as "unknown", unless the user says otherwise; 0: none
     labels: str = "single"  # or "multi": a clip has any number of the classes, and each its own sigmoid
     temperatures: Mapping[str, float] = field(default_factory=dict)  # of classes that have their own
-    thresholds: Mapping[str, float] = field(default_factory=dict)  # of classes that have their own
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # of classes that have their own ...
+    fitted: Any = None  # ... and what each rests on, see `calibrate_checkpoint`
     seen: Any = None  # hashes of the clips of its training, see `experiment.seen`; None: it does not say
     supplied: bool = False  # given by the user for a model that carries none
 
@@ -84,6 +85,7 @@ def read_preprocessing(
                 for k, of in (found.get("thresholds") or {}).items()
                 if of["value"] is not None
             },
+            found.get("thresholds"),
             found.get("seen"),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -104,6 +104,7 @@ def val(
         thresholds=thresholds(None, classifier.preprocessing),
         extra={
             **_origin(classifier, model),
+            **({"thresholds": classifier.preprocessing.fitted} if classifier.multi else {}),
             **{"data": str(data), "split": split, "seen": asdict(seen) if seen else None},
             "classes_without_clips": [
                 name for name, clips in zip(scores.names, scores.support, strict=True) if not clips
@@ -140,9 +141,14 @@ def write_results(
     """Tables and images of a set of scores; `metrics.json` last. `thresholds` are those of several labels per clip."""
     if isinstance(scores, DetectionScores):
         columns = zip(clips, sources, folds, starts, ends, strict=True)
-        report.write_predictions(folder / "predictions.csv", _rows(scores, thresholds, columns))
+        rows = list(_rows(scores, thresholds, columns))
+        report.write_predictions(folder / "predictions.csv", rows)
+        report.write_probabilities(folder / "probabilities.csv", rows, scores)
         report.plot_precision_recall(scores, folder / "precision_recall.png")
-        report.write_scores(scores, folder, extra={**extra, **_one_each(scores)})
+        counts = scores.at(thresholds)
+        decided = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
+        decided["threshold"] = np.broadcast_to(thresholds, len(scores.names))
+        report.write_scores(scores, folder, extra={**extra, **_one_each(scores)}, columns=decided)
         return
     rows = report.prediction_rows(scores, clips, sources=sources, folds=folds, starts=starts, ends=ends)
     report.write_predictions(folder / "predictions.csv", rows)

@@ -20,12 +20,18 @@ if TYPE_CHECKING:
         plot_training_curves,
     )
     from soundsight.reports.spectrograms import plot_gallery, plot_spectrogram, plot_timeline
-    from soundsight.reports.tables import PredictionRow, prediction_rows, write_predictions, write_scores
+    from soundsight.reports.tables import (
+        PredictionRow,
+        prediction_rows,
+        write_predictions,
+        write_probabilities,
+        write_scores,
+    )
 
 _HOMES = {
     "spectrograms": ("plot_gallery", "plot_spectrogram", "plot_timeline"),
     "plots": ("plot_confusion", "plot_per_class", "plot_precision_recall", "plot_reliability", "plot_training_curves"),
-    "tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_scores"),
+    "tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_probabilities", "write_scores"),
 }  # fmt: skip
 
 __all__ = [
@@ -40,6 +46,7 @@ __all__ = [
     "plot_training_curves",
     "prediction_rows",
     "write_predictions",
+    "write_probabilities",
     "write_scores",
 ]
 

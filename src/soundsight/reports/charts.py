@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from soundsight.backend import compat
+from soundsight.detection import DetectionScores, precision_recall_curve
 from soundsight.metrics import ReliabilityBins
 from soundsight.reports.plots import axes_at, literal, new_figure
 
@@ -106,18 +107,35 @@ def reliability_chart(bins: ReliabilityBins) -> Chart:
     return Chart("Accuracy by confidence", svg_text(axes, "Accuracy by confidence"))
 
 
-def fold_chart(folds: Mapping[str, Mapping[str, float]], mean: float) -> Chart:
-    """Top-1 of each fold as a bar, and their mean as a line."""
+def precision_recall_chart(scores: DetectionScores) -> Chart:
+    """Precision by recall, of all pairs of clip and class together and, pale, of each class that has clips."""
+    axes, title = _axes(share=True), "Precision by recall"
+    for c in np.flatnonzero(scores.support):
+        curve = precision_recall_curve(scores.targets[:, c], scores.probabilities[:, c])
+        (line,) = axes.plot(curve.recall, curve.precision, color=LINE, linewidth=1.4)
+        _tooltip(line, f"{scores.names[c]}: {scores.average_precision[c]:.3f}")
+    if scores.targets.any():
+        curve = precision_recall_curve(scores.targets.ravel(), scores.probabilities.ravel())
+        axes.plot(curve.recall, curve.precision, color=SERIES[0], linewidth=1.8)
+    axes.set(xlim=(0, 1), xlabel="recall")
+    axes.xaxis.set_major_locator(MaxNLocator(2))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return Chart(title, svg_text(axes, title), "of all classes together; pale: of each class")
+
+
+def fold_chart(folds: Mapping[str, Mapping[str, float]], key: str, name: str) -> Chart:
+    """A figure of each fold as a bar, and their mean as a line."""
     axes = _axes(share=True)
-    top1 = [scores["top1"] for scores in folds.values()]
+    top1 = [scores[key] for scores in folds.values()]
+    mean, title = float(np.mean(top1)), f"{name} of each fold"
     bars = axes.bar(list(map(literal, folds)), top1, 0.64, color=SERIES[0])
     for bar, (fold, scores) in zip(bars, folds.items(), strict=True):
-        _tooltip(bar, f"fold {fold}: {scores['top1']:.2%}")
+        _tooltip(bar, f"fold {fold}: {scores[key]:.2%}")
     if len(folds) <= 10:
         axes.bar_label(bars, [f"{share:.1%}" for share in top1], fontsize=11, color=SOFT, padding=2)
     _tooltip(axes.axhline(mean, color=SOFT, linestyle=(0, (4, 4)), linewidth=1), f"mean {mean:.2%}")
     axes.set_xlabel("fold")
-    return Chart("Top-1 of each fold", svg_text(axes, "Top-1 of each fold"))
+    return Chart(title, svg_text(axes, title))
 
 
 def histogram(title: str, unit: str, values: Sequence[float], note: str = "") -> Chart:

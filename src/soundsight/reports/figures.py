@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from soundsight import reports as figure
+from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError
 from soundsight.files import write_text
-from soundsight.reports.html import Material
+from soundsight.reports.html import Material, shown
 from soundsight.reports.run_report import Run, curve_files
 from soundsight.reports.saliency import plot_saliency
 
-TABLES = ("metrics.json", "predictions.csv", "per_class.csv", "confused_pairs.csv", "folds.csv")
+TABLES = ("metrics.json", "predictions.csv", "probabilities.csv", "per_class.csv", "confused_pairs.csv", "folds.csv")
 FORMATS = ("png", "pdf", "svg")
 
 
@@ -48,13 +49,16 @@ def write_figures(run: Run, material: Material, folder: str | Path, *, formats: 
 
 def _draw(run: Run, material: Material, folder: Path, kind: str) -> list[Path]:
     scores = run.scores
-    counts, names = scores.confusion, scores.names
-    done = [
-        figure.plot_confusion(counts, names, folder / f"confusion_matrix.{kind}", normalize=False),
-        figure.plot_confusion(counts, names, folder / f"confusion_matrix_normalized.{kind}", normalize=True),
-        figure.plot_reliability(scores, folder / f"reliability.{kind}"),
-        figure.plot_per_class(scores, folder / f"per_class.{kind}"),
-    ]
+    if isinstance(scores, DetectionScores):
+        done = [figure.plot_precision_recall(scores, folder / f"precision_recall.{kind}")]
+    else:
+        counts, names = scores.confusion, scores.names
+        done = [
+            figure.plot_confusion(counts, names, folder / f"confusion_matrix.{kind}", normalize=False),
+            figure.plot_confusion(counts, names, folder / f"confusion_matrix_normalized.{kind}", normalize=True),
+            figure.plot_reliability(scores, folder / f"reliability.{kind}"),
+            figure.plot_per_class(scores, folder / f"per_class.{kind}"),
+        ]
     files = curve_files(run)
     for name in material.curves:
         target = folder / f"training_curves{'-' + name if name else ''}.{kind}"
@@ -63,7 +67,7 @@ def _draw(run: Run, material: Material, folder: Path, kind: str) -> list[Path]:
         clip = material.clips[index]
         if clip.image is not None and material.spectrogram is not None:
             row = clip.row
-            title = f"{row.target} taken for {row.predicted}, {row.probability:.1%}".replace("_", " ")
+            title = shown(f"{row.target} taken for {row.predicted}, {row.probability:.1%}")
             target = folder / f"mistake-{rank:02}.{kind}"
             done.append(plot_saliency(clip.image, clip.saliency, material.spectrogram, target, title=title))
     return done

@@ -11,7 +11,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ import numpy as np
 
 from soundsight import audio
 from soundsight.backend.compat import RESULTS, weights_of
-from soundsight.config import SpectrogramConfig, from_dict
+from soundsight.config import BACKGROUND, SpectrogramConfig, from_dict
 from soundsight.datasets import manifest
+from soundsight.detection import DetectionScores
 from soundsight.errors import AudioError, ConfigError, ModelError
 from soundsight.files import read_json
 from soundsight.inference.explain import explain
 from soundsight.metrics import Scores, confused_pairs, score
 from soundsight.reports.html import AUDIO_BYTES, Clip, Material, write_html
-from soundsight.reports.tables import PredictionRow, read_results
+from soundsight.reports.tables import PredictionRow, read_probabilities, read_results
 from soundsight.reports.wording import seen_message
 from soundsight.spectrogram import render
 
@@ -40,7 +41,8 @@ class Run:
     folder: Path
     metrics: Mapping[str, Any]
     rows: list[PredictionRow]
-    scores: Scores  # counts and confidences are true; the other probabilities are spread evenly
+    # Of one label per clip counts and confidences are true; the other probabilities are spread evenly.
+    scores: Scores | DetectionScores
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -123,14 +125,11 @@ def read_run(folder: str | Path) -> Run:
         )
     try:
         metrics = read_json(folder / "metrics.json")
-        if "top1_interval_95" not in metrics:
-            raise ConfigError(
-                f"{folder} is of a model of several labels per clip, whose page is not made yet; its figures are in "
-                "metrics.json, per_class.csv, predictions.csv and precision_recall.png there."
-            )
         names = [item["class"] for item in metrics["per_class"]]
         rows = _read_predictions(folder / "predictions.csv")
-        return Run(folder, metrics, rows, _scores(rows, names))
+        if "top1_interval_95" in metrics:
+            return Run(folder, metrics, rows, _scores(rows, names))
+        return Run(folder, metrics, rows, read_probabilities(folder / "probabilities.csv", rows, names))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"metrics.json or predictions.csv in {folder} is damaged ({error}); score the model again."
@@ -168,16 +167,23 @@ def collect(
     run: Run, *, root: str | Path | None = None, saliency: bool = True, device: str | None = None, trust: bool = False
 ) -> Material:
     """All that the page shows; the notes of `run` say what could not be had."""
-    wrong = sorted((i for i, row in enumerate(run.rows) if not row.correct), key=lambda i: -run.rows[i].probability)
+    labels = [row.predicted for row in run.rows]  # to explain
+    surety = [row.probability for row in run.rows]
+    pairs, best = [], []
+    if isinstance(run.scores, DetectionScores):
+        labels, surety = _decisive(run.scores, run.rows)
+        right = (i for i, row in enumerate(run.rows) if row.correct and row.target != BACKGROUND)
+        best = sorted(right, key=lambda i: surety[i])[:MISTAKES]
+    wrong = sorted((i for i, row in enumerate(run.rows) if not row.correct), key=lambda i: -surety[i])
     mistakes = wrong[:MISTAKES]
-    pairs = []
-    for pair in confused_pairs(run.scores.confusion, run.scores.names, PAIRS):
+    for pair in confused_pairs(run.scores.confusion, run.scores.names, PAIRS) if isinstance(run.scores, Scores) else ():
         key = (pair.true, pair.predicted)
         shown = [i for i in wrong if (run.rows[i].target, run.rows[i].predicted) == key][:CLIPS_A_PAIR]
         pairs.append((pair, shown))
-    needed = sorted({*mistakes, *(i for _, shown in pairs for i in shown)})
+    needed = dict.fromkeys([*mistakes, *best, *(i for _, shown in pairs for i in shown)])
     config = _spectrogram(run, device, trust)
-    clips = _clips(run, needed, config, root, saliency=saliency, device=device, trust=trust)
+    chosen = {i: labels[i] for i in sorted(needed)}
+    clips = _clips(run, chosen, config, root, saliency=saliency, device=device, trust=trust)
     place = run.training.absolute()
     name = place.name if run.crossed else f"{place.parent.name}/{place.name}"
     return Material(
@@ -189,10 +195,24 @@ def collect(
         clips=clips,
         mistakes=mistakes,
         pairs=pairs,
+        best=best,
         curves=curves(run),
         spectrogram=config,
         notes=run.notes,
     )
+
+
+def _decisive(scores: DetectionScores, rows: Sequence[PredictionRow]) -> tuple[list[str], list[float]]:
+    """Of each clip the class whose probability is the most wrong, and by how much; of a wrong clip a wrong class."""
+    labels, amounts = [], []
+    for row, truth, values in zip(rows, scores.targets, scores.probabilities, strict=True):
+        off = np.abs(truth - values)
+        true, named = set(row.target.split(";")), set(row.predicted.split(";"))
+        judged = [c for c, name in enumerate(scores.names) if row.correct or (name in true) != (name in named)]
+        worst = max(judged, key=lambda c: off[c])
+        labels.append(scores.names[worst if not row.correct else int((truth * values).argmax())])
+        amounts.append(float(off[worst]))
+    return labels, amounts
 
 
 def curve_files(run: Run) -> dict[str, Path]:
@@ -236,7 +256,7 @@ def _spectrogram(run: Run, device: str | None, trust: bool) -> SpectrogramConfig
 
 def _clips(
     run: Run,
-    needed: Sequence[int],
+    labels: Mapping[int, str],
     config: SpectrogramConfig | None,
     root: str | Path | None,
     *,
@@ -254,10 +274,10 @@ def _clips(
         recordings = None
     models = _Models(run, device, trust, wanted=saliency)
     budget, clips = AUDIO_BYTES, {}
-    for index in needed:
-        clip = _clip(run.rows[index], recordings, config, models, budget)
+    for index, label in labels.items():
+        clip = _clip(run.rows[index], label, recordings, config, models, budget)
         budget -= len(clip.audio)
-        clips[index] = clip
+        clips[index] = replace(clip, label=label)
     silent = sum(bool(clip.image is not None and not clip.audio) for clip in clips.values())
     if silent:
         run.notes.append(f"{silent} clips have no sound: together they would make the page too large.")
@@ -273,6 +293,7 @@ def _root(metrics: Mapping[str, Any]) -> str | None:
 
 def _clip(
     row: PredictionRow,
+    label: str,
     root: Path | None,
     config: SpectrogramConfig | None,
     models: _Models,
@@ -295,7 +316,7 @@ def _clip(
         return Clip(row, 0.0, note=str(error))
     image = render(waveform, config)
     classifier = models.of(str(row.fold))
-    saliency = explain(classifier, image, row.predicted).saliency if classifier else None
+    saliency = explain(classifier, image, label).saliency if classifier else None
     sound = io.BytesIO()
     import soundfile
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from soundsight.detection import DetectionScores
+from soundsight.detection import DetectionScores, score_detections
 from soundsight.errors import ConfigError
 from soundsight.files import write_text
 from soundsight.metrics import Scores, confused_pairs
@@ -115,8 +115,34 @@ def write_predictions(path: str | Path, rows: Iterable[PredictionRow]) -> Path:
     return write_text(path, _csv((*header, "correct"), lines))
 
 
+def write_probabilities(path: Path, rows: Sequence[PredictionRow], scores: DetectionScores) -> Path:
+    """Write the probability of each class, one line per clip as in predictions.csv."""
+    places = [[row.clip, _figure(row.start_seconds)] for row in rows]
+    values = scores.probabilities.tolist()
+    lines = [[*place, *map(_figure, line)] for place, line in zip(places, values, strict=True)]
+    return write_text(path, _csv(("clip", "start_seconds", *scores.names), lines))
+
+
+def read_probabilities(path: Path, rows: Sequence[PredictionRow], names: Sequence[str]) -> DetectionScores:
+    """What `write_probabilities` wrote, with the true classes of `rows`.
+
+    Raises:
+        ValueError: The file does not fit the rows or the names.
+    """
+    with open(path, encoding="utf-8", newline="") as file:
+        (_, _, *header), *lines = csv.reader(file)
+    if header != list(names) or [line[0] for line in lines] != [row.clip for row in rows]:
+        raise ValueError("probabilities.csv is of other clips or classes")
+    values = np.array([line[2:] for line in lines], np.float32)
+    return score_detections([[name in row.target.split(";") for name in names] for row in rows], values, names)
+
+
 def write_scores(
-    scores: Scores | DetectionScores, folder: str | Path, *, extra: Mapping[str, Any] | None = None
+    scores: Scores | DetectionScores,
+    folder: str | Path,
+    *,
+    extra: Mapping[str, Any] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write per_class.csv, of one label per clip also confused_pairs.csv, and, last, metrics.json into `folder`.
 
@@ -124,6 +150,7 @@ def write_scores(
         scores: What `score` returned, or with several labels per clip `score_detections`.
         folder: Made if it does not exist; older files of these names are replaced.
         extra: Further entries of metrics.json, such as the model or the split.
+        columns: Further columns of per_class.csv, a value per class each.
 
     Raises:
         ConfigError: A key of `extra` is already a figure, or the folder cannot be written.
@@ -131,7 +158,7 @@ def write_scores(
     folder = Path(folder)
     detection = scores.one_vs_rest if isinstance(scores, Scores) else scores
     figures: dict[str, Any] = {"clips": scores.count, "classes": len(scores.names)}
-    columns: dict[str, Any] = {"class": scores.names, "support": scores.support}
+    columns = {"class": scores.names, "support": scores.support, **(columns or {})}
     if isinstance(scores, Scores):
         figures |= {
             "top1": scores.top1,

@@ -25,6 +25,7 @@ let layout = null; // {left, top, side, order}
 let chosen = null; // [row, column] on the canvas
 
 function drawMatrix() {
+  if (!matrix) return; // with several labels per clip there is none
   const order = orders[byId("order").value];
   const size = order.length;
   const font = size > 30 ? 11 : 13;
@@ -131,16 +132,16 @@ function cellAt(event) {
   return place.every((p) => p >= 0 && p < layout.order.length) ? place : null;
 }
 
-matrix.addEventListener("mousemove", (event) => choose(cellAt(event), false));
-matrix.addEventListener("click", (event) => choose(cellAt(event), true));
-matrix.addEventListener("keydown", (event) => {
+matrix?.addEventListener("mousemove", (event) => choose(cellAt(event), false));
+matrix?.addEventListener("click", (event) => choose(cellAt(event), true));
+matrix?.addEventListener("keydown", (event) => {
   const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
   if (!step) return;
   event.preventDefault();
   const clamp = (p) => Math.max(0, Math.min(layout.order.length - 1, p));
   choose(chosen ? [clamp(chosen[0] + step[0]), clamp(chosen[1] + step[1])] : [0, 0], true);
 });
-for (const id of ["order", "share", "errors"]) byId(id).addEventListener("change", () => choose(null, false));
+for (const id of ["order", "share", "errors"]) byId(id)?.addEventListener("change", () => choose(null, false));
 
 // Table
 
@@ -167,8 +168,10 @@ const painters = [];
 
 function card(index) {
   const clip = data.clips[index];
-  const title = element("h4", {}, clip.true, " taken for ", element("em", { textContent: clip.predicted }), `, ${inPercent(clip.probability)}`);
-  const where = [clip.name, clip.fold && `fold ${clip.fold}`, `true class on rank ${clip.rank}`].filter(Boolean).join(" · ");
+  const truth = clip.rank === 1 ? [] : [clip.true, " taken for "];
+  const title = element("h4", {}, ...truth, element("em", { textContent: clip.predicted }), `, ${inPercent(clip.probability)}`);
+  const rank = data.multi ? clip.rank > 1 && `${clip.rank - 1} wrong, ${clip.label} the most` : `true class on rank ${clip.rank}`;
+  const where = [clip.name, clip.fold && `fold ${clip.fold}`, rank].filter(Boolean).join(" · ");
   const made = element("article", { className: "card" }, title, element("p", { className: "soft", textContent: where }));
   if (clip.note) made.append(element("p", { className: "soft", textContent: clip.note }));
   if (clip.picture) made.append(...pictured(clip));
@@ -193,7 +196,7 @@ function pictured(clip) {
   } });
   if (clip.audio) row.append(player(clip, stage, head, gutter));
   if (clip.heat) {
-    const why = element("button", { type: "button", textContent: `Why ${clip.predicted}?` });
+    const why = element("button", { type: "button", textContent: `Why ${clip.label}?` });
     why.setAttribute("aria-pressed", "false");
     why.addEventListener("click", () => {
       state.hot = !state.hot;
@@ -223,8 +226,11 @@ function player(clip, stage, head, gutter) {
 }
 
 function showClips() {
-  byId("mistakes").append(...data.mistakes.map(card));
-  if (!data.mistakes.length) byId("mistakes").append(element("p", { textContent: "There are none." }));
+  for (const place of ["mistakes", "best"]) {
+    const cards = data[place].map(card);
+    byId(place)?.append(...(cards.length ? cards : [element("p", { textContent: "There are none." })]));
+  }
+  if (data.multi) return;
   for (const pair of data.pairs) {
     const [right, wrong] = [pair.true, pair.predicted].map((name) => name.replaceAll("_", " "));
     const count = element("span", { textContent: ` ${pair.clips} clips, ${inPercent(pair.share, 0)} of ${right}` });
