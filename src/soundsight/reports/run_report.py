@@ -132,7 +132,7 @@ def read_run(folder: str | Path) -> Run:
         return Run(folder, metrics, rows, read_probabilities(folder / "probabilities.csv", rows, names))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"metrics.json or predictions.csv in {folder} is damaged ({error}); score the model again."
+            f"metrics.json or a table in {folder} is damaged ({error}); score the model again."
         ) from error
 
 
