@@ -11,9 +11,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "soundsight"
 
 # From top to bottom: each package may import those below it, and no other (docs: CONTRIBUTING.md, "Code map").
 ORDER = (
-    "cli", "serve", "cluster", "evaluation", "reports", "inference", "models", "backend", "datasets", "synthesis",
-    "augment", "metrics", "detection", "frontend", "spectrogram", "audio", "parallel", "checks", "config", "files",
-    "interrupts", "deprecation", "logs", "errors",
+    "cli", "serve", "cluster", "review", "evaluation", "reports", "inference", "models", "backend", "datasets",
+    "synthesis", "augment", "metrics", "detection", "frontend", "spectrogram", "audio", "parallel", "checks", "config",
+    "files", "interrupts", "deprecation", "logs", "errors",
 )  # fmt: skip
 
 

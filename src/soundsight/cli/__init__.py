@@ -32,6 +32,7 @@ COMMANDS = {
     "crossval": "train and score all folds: the true score",
     "tune": "search for better training settings, on a cluster or here",
     "predict": "predict what is in recordings, and when",
+    "clips": "cut what was detected out of recordings, as sound files",
     "score": "score predictions against annotated recordings",
     "listen": "classify a microphone, live",
     "embed": "write one vector per segment, for search and clustering",

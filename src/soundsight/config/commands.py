@@ -367,6 +367,36 @@ class ScoreOptions:
 
 
 @command
+class DetectionOptions:
+    """A table of predictions, and which of its detections."""
+
+    predictions: Text = option(..., "a table with probabilities that `predict` wrote", positional=True)
+    root: Text | None = option(None, "where the recordings are, if they have moved", metavar="DIR")
+    threshold: Thresholds = ScoreOptions.__pydantic_fields__["threshold"]  # type: ignore[attr-defined]
+
+
+@command
+class SampleOptions(DetectionOptions):
+    """Which detections of each class."""
+
+    sample: Literal["spread", "best", "uncertain", "random"] = option(
+        "spread", "from ten bands of the score in turn, the highest scores, those nearest to 0.5, or any"
+    )
+    seed: Whole = option(0, "of what is random", 0, 2**31)
+
+
+@command
+class ClipsOptions(SampleOptions):
+    """Options of `soundsight clips`."""
+
+    out: Text = option(..., "a new folder, or one that `clips` made", metavar="FOLDER")
+    number: Whole | None = option(None, "clips of each class, at most (default: all)", 1, 10**7)
+    padding_seconds: Real = option(0.0, "more sound before and after", 0, 600, metavar="S", short="padding")
+    format: Literal["wav", "flac"] = option("wav", "of the clips")
+    overwrite: Flag = option(False, "write into a folder with other files")
+
+
+@command
 class EmbedOptions(ClusterFile, SourceOptions):
     """Options of `soundsight embed`."""
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,78 @@ class Annotations:
     named: bool
 
 
+class Row(NamedTuple):
+    """One row of a table of predictions: a class in a stretch of a recording."""
+
+    recording: str
+    start: float  # seconds
+    end: float
+    label: str
+    probability: float
+    rank: int  # 0: not ranked
+    model: str = ""  # hash of the model file, where the table says so
+    begin_time: str = ""  # ISO 8601, likewise
+
+
+def read_rows(path: Path) -> list[Row] | None:
+    """The rows of a file of `soundsight predict` that holds probabilities; `None` if it is something else.
+
+    Raises:
+        ConfigError: It cannot be read, or is damaged.
+    """
+    try:
+        with open(path, "rb") if not path.is_dir() else open(os.devnull, "rb") as stream:
+            start = stream.read(256).removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); name a file that `predict` wrote.") from error
+    writer = next((writer for writer in FORMATS.values() if writer.head and start.startswith(writer.head)), None)
+    if writer is None:
+        return None
+    try:
+        return [
+            Row(
+                str(row["recording"]), float(row["start"]), float(row["end"]), str(row["label"]),
+                float(row["probability"]), int(row["rank"]), str(row.get("model", "")), row.get("begin_time") or "",
+            )
+            for row in writer.read(path)
+        ]  # fmt: skip
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ConfigError(f"{path} is damaged ({str(error)[:200]}); predict again.") from error
+
+
+def read_detections(path: Path, thresholds: Mapping[str, float]) -> tuple[list[Row], list[Row]]:
+    """The rows of a table of predictions that report a class, in the order of the file; and all of its rows.
+
+    Args:
+        path: A file with probabilities that `predict` wrote.
+        thresholds: See `read_predictions`.
+
+    Raises:
+        ConfigError: It is in another format, or reports nothing.
+    """
+    if (rows := read_rows(path)) is None:
+        names = ", ".join(name for name, writer in FORMATS.items() if writer.head)
+        raise ConfigError(f"{path} is no table of predictions with probabilities; use `predict --format` {names}.")
+    segments = [found for spans in _by_segment(rows).values() for found in spans.values()]
+    least, _ = _least(path, segments, thresholds)
+    found = [row for row in rows if _reports(row, least)]
+    if not found:
+        raise ConfigError(f"{path} reports no class in {len(rows)} rows; predict with a lower --threshold.")
+    return found, rows
+
+
+def _reports(row: Row, least: Mapping[str, float]) -> bool:
+    reached = row.probability >= least.get(row.label, least.get("", 0.0)) and row.rank <= least["rank"]
+    return row.label not in NO_SOUNDS and reached
+
+
+def _by_segment(rows: Iterable[Row]) -> dict[str, dict[Span, list[Row]]]:
+    segments: dict[str, dict[Span, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        segments[row.recording][row.start, row.end].append(row)
+    return segments
+
+
 def read_predictions(path: Path, thresholds: Mapping[str, float]) -> Predictions:
     """Read a file that `soundsight predict` wrote, or a folder of label tracks or selection tables.
 
@@ -55,17 +128,8 @@ def read_predictions(path: Path, thresholds: Mapping[str, float]) -> Predictions
         path: File or folder.
         thresholds: Least probability by class, "" for all others; without any a file tells by itself what was reported.
     """
-    try:
-        with open(path, "rb") if not path.is_dir() else open(os.devnull, "rb") as stream:
-            start = stream.read(256).removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); name a file that `predict` wrote.") from error
-    for writer in FORMATS.values():
-        if writer.head and start.startswith(writer.head):
-            try:
-                return _from_rows(path, writer.read(path), thresholds)
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                raise ConfigError(f"{path} is damaged ({str(error)[:200]}); predict again.") from error
+    if (rows := read_rows(path)) is not None:
+        return _from_rows(path, rows, thresholds)
     if thresholds:
         raise ConfigError(f"{path} holds no probabilities, so --threshold has no effect; leave it out.")
     found = read_annotations(path, None)
@@ -79,25 +143,21 @@ def read_predictions(path: Path, thresholds: Mapping[str, float]) -> Predictions
     return Predictions(found.events, ends, named=found.named)
 
 
-def _from_rows(path: Path, rows: Iterable[Mapping[str, object]], thresholds: Mapping[str, float]) -> Predictions:
-    segments: dict[str, dict[Span, list[tuple[str, float, int]]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        span = float(row["start"]), float(row["end"])  # type: ignore[arg-type]
-        values = str(row["label"]), float(row["probability"]), int(row["rank"])  # type: ignore[arg-type, call-overload]
-        segments[str(row["recording"])][span].append(values)
+def _from_rows(path: Path, rows: list[Row], thresholds: Mapping[str, float]) -> Predictions:
+    segments = _by_segment(rows)
     everything = [found for spans in segments.values() for found in spans.values()]
     least, notes = _least(path, everything, thresholds)
     events = {
         recording: [
-            Event(*place, label)
+            Event(*place, row.label)
             for place, found in zip(_places(list(spans)), spans.values(), strict=True)
-            for label, probability, rank in found
-            if label not in NO_SOUNDS and probability >= least.get(label, least.get("", 0.0)) and rank <= least["rank"]
+            for row in found
+            if _reports(row, least)
         ]
         for recording, spans in segments.items()
     }
     ends = {recording: max(end for _, end in spans) for recording, spans in segments.items()}
-    names = tuple(sorted({label for found in everything for label, _, _ in found} - NO_SOUNDS))
+    names = tuple(sorted({row.label for found in everything for row in found} - NO_SOUNDS))
     spans, probabilities = _matrices(segments, names)
     return Predictions(events, ends, names if spans else (), spans, probabilities, notes=notes)
 
@@ -116,18 +176,18 @@ def _places(spans: list[Span]) -> list[Span]:
 
 
 def _least(
-    path: Path, segments: list[list[tuple[str, float, int]]], thresholds: Mapping[str, float]
+    path: Path, segments: list[list[Row]], thresholds: Mapping[str, float]
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """From which probability on rows count as reported, by class, "" for others; under "rank" up to which rank."""
     for name in thresholds:
-        if name and not any(label == name for found in segments for label, _, _ in found):
+        if name and not any(row.label == name for found in segments for row in found):
             raise ConfigError(f"{path} has no class {name!r}, so --threshold {name}=... has no effect; leave it out.")
     if thresholds:
         return {"": 0.0, **thresholds, "rank": np.inf}, ()
-    if any(rank == 0 for found in segments for _, _, rank in found):
+    if any(row.rank == 0 for found in segments for row in found):
         note = f"Classes count as reported from a probability of {DEFAULT_THRESHOLD:g} on; --threshold changes that."
         return {"": DEFAULT_THRESHOLD, "rank": np.inf}, (note,)
-    rows = [len(found) for found in segments if found[0][0] != "silence"]
+    rows = [len(found) for found in segments if found[0].label != "silence"]
     if rows and min(rows) > 1:
         raise ConfigError(
             f"{path} has {min(rows)} or more rows for every segment, so it does not say which of them were reported; "
@@ -137,7 +197,7 @@ def _least(
 
 
 def _matrices(
-    segments: Mapping[str, Mapping[Span, list[tuple[str, float, int]]]], names: tuple[str, ...]
+    segments: Mapping[str, Mapping[Span, list[Row]]], names: tuple[str, ...]
 ) -> tuple[dict[str, list[Span]], dict[str, npt.NDArray[np.float32]]]:
     """All probabilities by recording; nothing where a segment lacks a class, unless it is silence."""
     spans: dict[str, list[Span]] = {}
@@ -146,7 +206,7 @@ def _matrices(
         spans[recording] = list(found)
         rows = []
         for several in found.values():
-            known = {label: probability for label, probability, _ in several}
+            known = {row.label: row.probability for row in several}
             if not set(names) <= set(known) and set(known) != {"silence"}:
                 return {}, {}
             rows.append([known.get(name, 0.0) for name in names])

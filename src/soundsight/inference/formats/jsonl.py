@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soundsight.inference.formats.base import COLUMNS, Writer, json_line
+from soundsight.inference.formats.base import Writer, json_line
 
 if TYPE_CHECKING:
     from soundsight.inference.results import Prediction
@@ -30,8 +30,7 @@ class JsonLines(Writer):
         """See `Writer`."""
         with path.open(encoding="utf-8") as lines:
             for line in lines:
-                row = json.loads(line)
-                yield {name: row[name] for name in COLUMNS[:6]}
+                yield json.loads(line)
 
     def write(self, segment: Prediction) -> None:
         """See `Writer`."""

@@ -31,7 +31,7 @@ class Parquet(Writer):
     def read(cls, path: Path) -> Iterator[dict[str, Any]]:
         """See `Writer`."""
         _, parquet = load_pyarrow()
-        for batch in parquet.ParquetFile(path).iter_batches(columns=list(COLUMNS[:6])):
+        for batch in parquet.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
 
     @classmethod
