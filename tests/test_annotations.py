@@ -132,8 +132,8 @@ def test_overlaps_by_hand() -> None:
     # 0.2 s of 4.7 s of owl in the first segment are too little to count and too much for none.
     assert found(done.row_of) == [(5.0, 10.0, ("fox", "owl")), (10.0, 15.0, ("bat",)), (15.0, 20.0, ("bat",))]
     assert done.multi and done.notes == [
-        "Segments of 5 s every 5 s, labelled by overlap (cut=rows: one clip per row); 1 that a label overlaps too "
-        "little to count are left out; 1 labels overlap another of their class and are joined with it.",
+        "Segments of 5 s every 5 s, labelled by overlap (cut=rows: one clip per row); left out where a label "
+        "overlaps too little to count: 1; labels joined with another of their class that they overlap: 1.",
         "Multi-label data: 1 of 3 clips have several classes.",
     ]
     assert [clip.name for clip in done.row_of] == ["a@5.0", "a@10.0", "a@15.0"]
@@ -150,7 +150,7 @@ def test_background_is_what_is_declared_to_be() -> None:
         ("b.wav", 0.0, 5.0, ()),  # its table is empty
         ("b.wav", 5.0, 9.0, ()),
     ]
-    assert "4 are background; 1 without label are left out (annotated=complete makes them" in labelled.notes[0]
+    assert "background: 4; left out without label: 1 (annotated=complete makes them" in labelled.notes[0]
     complete = cut_segments(rows, DatasetConfig(kind="table", annotated="complete"), 5.0, lengths)
     assert found(complete.row_of)[1] == (5.0, 10.0, (BACKGROUND,)) and not complete.multi
 
@@ -160,7 +160,7 @@ def test_labels_that_end_or_begin_after_the_recording() -> None:
     done = cut_segments(rows, DatasetConfig(kind="table"), 5.0, DURATION)
     assert found(done.row_of) == [(15.0, 20.0, ("owl",))]
     assert done.failures == [("a.wav", "the label 'fox' begins at 20 s, after the end at 20 s")]
-    assert "1 labels end after their recording and count up to its end" in done.notes[0]
+    assert "labels that count up to the end of their recording only: 1." in done.notes[0]
     assert done.notes[1] == "Classes that no segment is left of: fox."
 
 
@@ -192,7 +192,7 @@ def test_one_class_per_clip_where_several_are_there() -> None:
     one_after_the_other = [row("owl", 1, 2), row("fox", 3, 4), row("owl", 6, 7)]
     done = cut_segments(one_after_the_other, single, 5.0, DURATION)
     assert found(done.row_of) == [(5.0, 10.0, ("owl",))]
-    assert "1 with two classes one after the other are left out (labels=multi keeps them)" in done.notes[0]
+    assert "left out with two classes one after the other: 1 (labels=multi keeps them)" in done.notes[0]
 
 
 def test_one_clip_per_row_has_the_classes_of_all_that_overlap() -> None:
@@ -202,7 +202,7 @@ def test_one_clip_per_row_has_the_classes_of_all_that_overlap() -> None:
     assert same.notes == ["Multi-label data: 1 of 2 clips have several classes."]
     former = cut_rows([row("owl", 1, 4), row("fox", 3.9, 5), row("", file="b.wav")], rules, 5.0)
     assert found(former.row_of) == [(1, 4, ("owl",)), (3.9, 5, ("fox",))] and not former.multi
-    assert former.notes == ["1 recordings without any label are left out (cut=segments makes them background)."]
+    assert former.notes == ["Recordings without any label, left out: 1 (cut=segments makes them background)."]
 
 
 def table(root: Path, text: str, **more: object) -> DatasetConfig:

@@ -274,7 +274,7 @@ def test_bad_rows_are_listed_with_line_and_reason(tmp_path: Path) -> None:
         ("file,label,label\n", "has more than one column 'label'"),
         ("file,label\na.wav\n", "line 2: the row has fewer fields than the header"),
         ("file,label\n", "No clips were found for clips"),
-        ("file,label\nb.wav,x\n", r"No clips .*: 1 entries cannot be used, first b.wav \(clips.csv, line 2"),
+        ("file,label\nb.wav,x\n", r"No clips .*: one entry cannot be used, first b.wav \(clips.csv, line 2"),
     ],
 )
 def test_structural_faults(tmp_path: Path, text: str, message: str) -> None:

@@ -138,7 +138,9 @@ def test_one_recording_gives_no_val_and_train_says_so_too(here: Path, capsys) ->
     day(here / "sounds")
     assert prepare("sounds", "table=day.txt") == 2
     err = capsys.readouterr().err
-    assert "soundsight: data is no data to train on: there are no clips in val: the 12 clips belong to 1 groups" in err
+    assert (
+        "soundsight: data is no data to train on: there are no clips in val: the 12 clips belong to one group " in err
+    )
     assert "Add recordings" in err and "split.strategy=random" in err
     assert len(manifest.read_rows(here / "data" / manifest.MANIFEST)) == 12  # what was rendered is kept
     assert main(["train", "data=data", "model=yolov8n-cls.yaml", "epochs=1"]) == 2

@@ -358,9 +358,11 @@ def test_what_is_no_recording_is_not_taken_for_one(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_bytes(content)
         assert not audio.is_audio(tmp_path / name)
-    (tmp_path / "e.wav").write_bytes(b"some text")
-    with pytest.raises(AudioError, match="no recording that can be read"):
-        audio.probe(tmp_path / "e.wav")
+    for name in ("e.wav", "f.wac", "g.ds2"):  # by name, so listed; of the last two, nothing decodes the content either
+        (tmp_path / name).write_bytes(b"some text")
+        assert audio.is_audio(tmp_path / name)
+        with pytest.raises(AudioError, match="no recording that can be read"):
+            audio.probe(tmp_path / name)
 
 
 # -- C. `prepare` and `predict` alike --------------------------------------------------------------------------------

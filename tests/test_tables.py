@@ -64,6 +64,9 @@ PEERS = {
     "seconds.csv": "Filename,Start (s),End (s),Species\na.wav,1.5,4.0,owl\nb.wav,20,22,fox\n",
     "milliseconds.csv": "path,onset_ms,stop_ms,class\na.wav,1500,4000,owl\nb.wav,20000,22000,fox\n",
     "lengths.csv": "file_name,start,duration,category\na.wav,1.5,2.5,owl\nb.wav,20,2,fox\n",
+    "camel.csv": "fileName,startMs,endMs,className\na.wav,1500,4000,owl\nb.wav,20000,22000,fox\n",
+    "clock.csv": "file,start,end,label\na.wav,00:00:01.5,0:00:04,owl\nb.wav,00:00:20,00:00:22,fox\n",
+    "events.csv": "filename,onset,offset,labels\na.wav,1.5,4,owl\nb.wav,20,22,fox\n",
     "r_write_table.txt": '"file" "start" "end" "label"\n"1" "a.wav" 1.5 4 "owl"\n"2" "b.wav" 20 22 "fox"\n',
     "r_tabs.txt": '"file"\t"start"\t"end"\t"label"\n"1"\t"a.wav"\t1.5\t4\t"owl"\n"7"\t"b.wav"\t20\t22\t"fox"\n',
     "r_names.csv": '"","Begin.File","Begin.Time..s.","End.Time..s.","File.Offset..s.","Species"\n'
@@ -124,15 +127,14 @@ def test_one_column_per_class(root: Path) -> None:
         ("a.wav", ("owl",), 0.0),
         ("a.wav", ("fox", "owl"), 5.0),
     ]
-    unmarked = "1 rows mark no class and are left out; annotated=complete makes them background"
-    assert catalogue.failures == [("labels.csv", unmarked)]
+    unmarked = "Rows that mark no class and are left out: 1 (annotated=complete makes them background)."
+    assert unmarked in catalogue.notes and not catalogue.failures
     complete = read(root, "labels.csv", text, annotated="complete", cut="rows")
     assert [c.labels for c in complete.clips] == [("owl",), ("fox", "owl"), ()] and not complete.failures
     single = read(root, "labels.csv", text, labels="single")
     assert clips(single) == [("a.wav", "owl", 0.0, 5.0)]
     assert [reason for _, reason in single.failures] == [
-        "labels.csv, line 3: the clip has several labels (owl, fox), but labels=single allows one",
-        unmarked,
+        "labels.csv, line 3: the clip has several labels (owl, fox), but labels=single allows one"
     ]
     with pytest.raises(DatasetError, match="lacks the column 'label'; it has: file, start_time, end_time, owl, fox"):
         read(root, "scores.csv", "file,start_time,end_time,owl,fox\na.wav,0,5,0.93,0.02\n")
@@ -155,6 +157,10 @@ def test_settings_win_over_the_layout(root: Path) -> None:
         ("recording,species,x1,x2,y1,y2\na.wav,owl,1.5,4,100,900\n", "x1, x2"),
         ("Tier,Begin Time - ss.msec,End Time - ss.msec,label,file\nt,1.5,4,owl,a.wav\n", "Begin Time"),
         ("file,label,start,stop_frame\na.wav,owl,1.5,99\n", "stop_frame"),
+        ("file,label,anfang (s),ende (s)\na.wav,owl,1.5,4\n", "anfang (s), ende (s)"),
+        ("file,début,fin,label\na.wav,1.5,4,owl\na.wav,20,22,fox\n", "début, fin"),
+        ("File Name,start (hh:mm:ss),end (hh:mm:ss),species\na.wav,00:01,00:04,owl\n", "start (hh:mm:ss), end ("),
+        ("file,start_min,start_sec,end_min,end_sec,label\na.wav,1,1.5,1,4,owl\n", "start_min, end_min"),
     ],
 )
 def test_times_that_are_not_understood_are_refused(root: Path, text: str, strange: str) -> None:
@@ -241,7 +247,10 @@ def test_esc10_survives_excel(tmp_path: Path) -> None:
 def test_excel_of_western_europe(root: Path) -> None:
     record(root / "l’étang.wav")
     text = "file;label\r\na.wav;Grünspecht – Ruf\r\nl’étang.wav;Œdicnème\r\n"
-    assert [c.label for c in read(root, "l.csv", text.encode("cp1252")).clips] == ["Grünspecht – Ruf", "Œdicnème"]
+    catalogue = read(root, "l.csv", text.encode("cp1252"))
+    assert [c.label for c in catalogue.clips] == ["Grünspecht – Ruf", "Œdicnème"]
+    assert "read as Windows code page 1252: 1; if words such as 'Grünspecht' look wrong" in catalogue.notes[-1]
+    assert len(read(root, "l.csv", text).notes) == 1  # UTF-8
 
 
 def workbook(path: Path, rows: list[list[object]]) -> None:

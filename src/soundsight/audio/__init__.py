@@ -40,7 +40,7 @@ MOST_COLUMNS = 16
 _KEPT_SAMPLES = 1 << 22  # of a recording of unknown length that are kept while it is measured: 16 MB
 
 _SEEKABLE = frozenset(".wav .wave .bwf .amb .rf64 .w64 .aif .aiff .aifc .au .snd .caf .voc .sph .nist".split())
-EXTENSIONS = _SEEKABLE | frozenset(".flac .ogg .oga .opus .mp3".split())
+EXTENSIONS = _SEEKABLE | frozenset(".flac .ogg .oga .opus .mp3 .wac .w4v .dss .ds2".split())  # the last: to be told
 # What lies beside recordings: never opened to see whether it is one.
 _BESIDE = frozenset(
     ".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .html .htm .pdf .png .jpg .jpeg .gif .tif .tiff .bmp .svg .npy "

@@ -17,19 +17,8 @@ from soundsight.audio.packed import HEAD, TAGS, Contents, Part, flac, framed, fr
 
 # What a recording begins with: those that libsndfile knows, and those that only ffmpeg does (MP4 after four bytes).
 _MARKS = (
-    *(
-        b"RIFF",
-        b"RIFX",
-        b"RF64",
-        b"BW64",
-        b"riff.\x91\xcf\x11",
-        b"FORM",
-        b"caff",
-        b".snd",
-        b"dns.",
-        b"Creative Voice File",
-    ),
-    *(b"NIST_1A", b"fLaC", b"OggS", b"ID3"),
+    *b"RIFF RIFX RF64 BW64 FORM caff .snd dns. NIST_1A fLaC OggS ID3".split(),
+    *(b"riff.\x91\xcf\x11", b"Creative Voice File"),
 )
 _OTHERS = (
     *(b"\x1aE\xdf\xa3", b"0&\xb2u\x8ef\xcf\x11", b"#!AMR", b"FLV\x01", b"\x0bw", b"wvpk", b"MAC ", b"TTA1", b"DSD "),

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def switch_on_tensorboard() -> None:
         return
     if wanted and importlib.util.find_spec("tensorboard") is None:
         print("TensorBoard is switched on, but not installed; run pip install tensorboard.", file=sys.stderr)
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.")  # by which the graph for TensorBoard is traced
     dict.update(SETTINGS, tensorboard=wanted)  # here only: the file stays as it is
 
 

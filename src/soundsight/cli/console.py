@@ -100,7 +100,7 @@ def list_failures(failures: list[tuple[str, str]], where: Path, limit: int = 10)
     for file, reason in failures[:limit]:
         status(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
     more = f" (the first {limit} are above)" if len(failures) > limit else ""
-    status(f"soundsight: {len(failures)} clips failed{more}; all are listed in {where}.")
+    status(f"soundsight: {len(failures)} clip{'s' * (len(failures) > 1)} failed{more}; all are listed in {where}.")
     return 1
 
 

@@ -123,8 +123,8 @@ def cut_rows(rows: Sequence[Clip], config: DatasetConfig, clip_seconds: float) -
                 else:
                     tally["several"] += 1
     notes = [
-        (tally["empty"], "{} recordings without any label are left out (cut=segments makes them background)"),
-        (tally["several"], "{} clips of two classes are left out (labels=multi keeps them)"),
+        (tally["empty"], "Recordings without any label, left out: {} (cut=segments makes them background)"),
+        (tally["several"], "Clips of two classes, left out: {} (labels=multi keeps them)"),
     ]
     told = [text.format(number) + "." for number, text in notes if number]
     return _settled(dict(found.values()), config, told, [])
@@ -198,12 +198,12 @@ def _told(tally: Counter[str], clips: Iterable[Clip], clip_seconds: float, hop_s
     empty = sum(not set(clip.labels) - {BACKGROUND} for clip in clips)
     text = f"Segments of {clip_seconds:g} s every {hop_seconds:g} s, labelled by overlap (cut=rows: one clip per row)"
     parts = [
-        (empty, "{} are background"),
-        (tally["unlabelled"], "{} without label are left out (annotated=complete makes them background)"),
-        (tally["little"], "{} that a label overlaps too little to count are left out"),
-        (tally["several"], "{} with two classes one after the other are left out (labels=multi keeps them)"),
-        (tally["joined"], "{} labels overlap another of their class and are joined with it"),
-        (tally["past"], "{} labels end after their recording and count up to its end"),
+        (empty, "background: {}"),
+        (tally["unlabelled"], "left out without label: {} (annotated=complete makes them background)"),
+        (tally["little"], "left out where a label overlaps too little to count: {}"),
+        (tally["several"], "left out with two classes one after the other: {} (labels=multi keeps them)"),
+        (tally["joined"], "labels joined with another of their class that they overlap: {}"),
+        (tally["past"], "labels that count up to the end of their recording only: {}"),
     ]
     return "; ".join([text, *(words.format(number) for number, words in parts if number)]) + "."
 

@@ -96,7 +96,8 @@ def read_catalogue(config: DatasetConfig) -> Catalogue:
         why = ""
         if catalogue.failures:
             file, reason = catalogue.failures[0]
-            why = f": {len(catalogue.failures)} entries cannot be used, first {file} ({reason})"
+            number = "one entry" if len(catalogue.failures) == 1 else f"{len(catalogue.failures)} entries"
+            why = f": {number} cannot be used, first {file} ({reason})"
         raise DatasetError(f"No clips were found for {catalogue.name} in {config.root}{why}.")
     if catalogue.cutting:
         return catalogue

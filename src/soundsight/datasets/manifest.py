@@ -198,11 +198,11 @@ def problem(rows: Iterable[Row], strategy: str = "", *, val: bool = True, multi:
         return f"{found}; add a folder {empty[0]} (or rows of that split), or use split.strategy=group"
     if strategy == "fold":
         return f"{found}; name folds that have clips with split.train, split.val and split.test"
+    number = "one group" if len(groups) == 1 else f"{len(groups)} groups"
     return (
-        f"{found}: the {len(used)} clips belong to {len(groups)} groups (recordings, or what group_pattern and "
-        "group_column name), and a group stays in one split. Add recordings, name smaller groups, or change "
-        "split.fractions; to try things out, cut=rows split.strategy=random divides labelled recordings, but its "
-        "scores flatter"
+        f"{found}: the {len(used)} clips belong to {number} (recordings, or what group_pattern and group_column "
+        "name), and a group stays in one split. Add recordings, name smaller groups, or change split.fractions; to "
+        "try things out, cut=rows split.strategy=random divides labelled recordings, but its scores flatter"
     )
 
 

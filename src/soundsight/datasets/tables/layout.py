@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from soundsight.config import DatasetConfig
 from soundsight.datasets.tables.rows import MISSING, Row, Sheet
@@ -32,6 +33,8 @@ SPLIT = ("split", "subset")
 SEVERAL = frozenset({"labels", "event_labels", "tags", "annotations", "positive_labels"})  # in one field: a,b or a;b
 
 _UNITS = {**dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0), **dict.fromkeys(("ms", "msec"), 0.001)}
+_CLOCK = re.compile(r"(\d+):([0-5]\d):([0-5]\d(?:[.,]\d+)?)").fullmatch
+_OTHER_UNITS = frozenset({"min", "minute", "minutes", "h", "hour", "hours"})
 _TIMES = frozenset(
     "start onset offset begin end stop from to tmin tmax xmin xmax x1 x2 t0 t1 t2 begintime endtime starttime "
     "timestamp time seconds second sec secs ms msec milliseconds sample samples frame frames".split()
@@ -106,8 +109,9 @@ def _known() -> frozenset[str]:
 
 
 def normal(name: str) -> str:
-    """A column's name without case and punctuation: `Begin Time (s)` is `begin_time_s`."""
-    return re.sub(r"[\W_]+", "_", name.casefold()).strip("_")
+    """A column's name without case and punctuation: `Begin Time (s)` is `begin_time_s`, and `beginTimeMs` its like."""
+    parted = re.sub(r"(?<=[a-z][a-z])(?=[A-Z])", "_", name)
+    return re.sub(r"[\W_]+", "_", parted.casefold()).strip("_")
 
 
 def _base(name: str) -> str:
@@ -122,7 +126,9 @@ def scale_of(name: str) -> float:
 
 
 def number(text: str, delimiter: str = "\t") -> float | None:
-    """A finite number; where the comma does not part columns, it may be the decimal point."""
+    """A finite number, or h:mm:ss in seconds; where the comma does not part columns, it may be the decimal point."""
+    if clock := _CLOCK(text):
+        return 3600 * int(clock[1]) + 60 * int(clock[2]) + float(clock[3].replace(",", "."))
     try:
         value = float(text.replace(",", ".") if delimiter != "," else text)
     except ValueError:
@@ -171,8 +177,11 @@ def resolve(sheet: Sheet, config: DatasetConfig, layout: Layout, *, beside: bool
             raise _lacks(sheet, config.label_column if default else "label", "label_column")
     if not files and not beside and not layout.header:
         raise _lacks(sheet, config.file_column, "file_column")
-    if start is None or (end is None and duration is None):
-        _refuse_strange_times(sheet, used | {fold, group, *classes}, explicit=explicit)
+    if not explicit:
+        complete = start is not None and (end is not None or duration is not None)
+        _refuse_strange_times(
+            sheet, used | {fold, group, *classes}, files[-1][-1] if files else None, complete=complete
+        )
     several = label is not None and default and normal(sheet.header[label]) in SEVERAL
     return Columns(layout, label, several, files, fold, group, split, start, end, duration, offset, classes)
 
@@ -231,18 +240,36 @@ def marked(text: str | None) -> bool | None:
     return {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}.get(text.casefold())
 
 
-def _refuse_strange_times(sheet: Sheet, used: set[int | None], *, explicit: bool) -> None:
-    """Raise `DatasetError` for columns of numbers whose names speak of times: their rows are no whole recordings."""
-    strange = [
-        name
-        for i, name in enumerate(sheet.header)
-        if i not in used
-        and _TIMES & set(normal(name).split("_"))
-        and any(number(row[i] or "", sheet.delimiter) is not None for _, row in sheet.rows)
-    ]
-    if strange and not explicit:
+def _refuse_strange_times(sheet: Sheet, used: set[int | None], file: int | None, *, complete: bool) -> None:
+    """Raise `DatasetError` for columns that seem to be times and are not understood.
+
+    Their names speak of times, or name a unit of time; or two columns beside each other hold a lower and a higher
+    number in each row, and others for the same file. Where start and end are known, only minutes and hours are more.
+    """
+    rest = [i for i, name in enumerate(sheet.header) if name and i not in used]
+    values = {i: [number(row[i] or "", sheet.delimiter) for _, row in sheet.rows] for i in rest}
+    strange = []
+    for i in rest:
+        words, clock = set(normal(sheet.header[i]).split("_")), any(":" in (row[i] or "") for _, row in sheet.rows)
+        speaks = words & (_TIMES - {"time", "timestamp"} if clock else _TIMES)
+        if complete:
+            speaks &= words if words & _OTHER_UNITS else set()
+        elif _base(sheet.header[i]) not in (normal(sheet.header[i]), *DURATION):
+            speaks = words
+        if speaks and (clock or any(value is not None for value in values[i])):
+            strange.append(i)
+    for one, other in () if complete or strange else pairwise(rest):
+        pairs = list(zip(values[one], values[other], strict=True))
+        if other == one + 1 and all(a is not None and b is not None and 0 <= a < b for a, b in pairs):
+            of_file = {
+                (None if file is None else row[file], pair) for (_, row), pair in zip(sheet.rows, pairs, strict=True)
+            }
+            if len(of_file) > len({name for name, _ in of_file}):
+                strange = [one, other]
+    if strange:
+        names = ", ".join(sheet.header[i] for i in strange)
         raise DatasetError(
-            f"The table {sheet.path} has columns that look like times ({', '.join(strange)}), and how they are meant "
+            f"The table {sheet.path} has columns that look like times ({names}), and how they are meant "
             f"is not known; it has: {sheet.columns()}. Name the columns of seconds with start_column=NAME and "
             "end_column=NAME, or take these out of the table if each row is a whole recording."
         )

@@ -34,6 +34,7 @@ class _Table:
     sheet: Sheet
     columns: Columns
     beside: Recording | None  # what it describes where it names no files
+    guessed: str = ""  # a word that depends on the guess of the encoding
 
 
 def read_table(root: Path, config: DatasetConfig) -> Catalogue:
@@ -73,8 +74,18 @@ def read_table(root: Path, config: DatasetConfig) -> Catalogue:
     clips: list[Clip] = []
     for reader in readers:
         reader.read(clips, failures)
+    unmarked = sum(reader.unmarked for reader in readers)
     name = paths[0].stem if len(paths) == 1 and paths[0] == root / config.table else root.name
     notes = list(dict.fromkeys(_describe(table) for table in tables))[:5]
+    if unmarked:
+        notes.append(
+            f"Rows that mark no class and are left out: {unmarked} (annotated=complete makes them background)."
+        )
+    if guessed := [table.guessed for table in tables if table.guessed]:
+        notes.append(
+            f"Tables that are not UTF-8, read as Windows code page 1252: {len(guessed)}; if words such as "
+            f"{guessed[0]!r} look wrong, save them as UTF-8."
+        )
     if timed:
         if clips and not any(clip.labels for clip in clips):
             raise DatasetError(
@@ -168,11 +179,12 @@ def _understand(path: Path, config: DatasetConfig, recordings: Recordings) -> _T
         BadRow: It names no recordings, and none lies beside it.
         DatasetError: It cannot be read or is not understood.
     """
-    text = text_of(path)
+    text, guessed = text_of(path)
     for layout in LAYOUTS:
         if text is not None and layout.parse and (parsed := layout.parse(text, path.suffix.lower())):
             sheet = Sheet(path, list(layout.header), *parsed, "\t")
-            return _Table(sheet, resolve(sheet, DatasetConfig(), layout, beside=True), recordings.beside(path))
+            columns = resolve(sheet, DatasetConfig(), layout, beside=True)
+            return _Table(sheet, columns, recordings.beside(path), guessed)
     wanted = {value for key, value in vars(config).items() if key.endswith("_column")}
     sheet = read_workbook(path) if text is None else parse_text(path, text, lambda name: name in wanted or known(name))
     layout, beside = choose(sheet.header), None
@@ -186,7 +198,7 @@ def _understand(path: Path, config: DatasetConfig, recordings: Recordings) -> _T
     files = {names[-1] for _, row in sheet.rows if (names := _names(columns, row))}
     if layout.sequence and columns.offset is None and not config.start_column and len(files) > 1:
         raise DatasetError(f"The table {path} {layout.sequence}.")
-    return _Table(sheet, columns, beside)
+    return _Table(sheet, columns, beside, guessed)
 
 
 def _describe(table: _Table) -> str:
@@ -250,6 +262,7 @@ class _Reader:
         # Without any of these a row says, as opensoundscape's do, that its recording holds nothing.
         told = (columns.label, columns.start, columns.end, columns.duration, columns.offset)
         self.telling = [i for i in told if i is not None]
+        self.unmarked = 0
         self.timed = timed and columns.timed and columns.label is not None
         self.located: dict[tuple[str | None, ...], Recording | BadRow] = {}
         self.scales = [scale_of(name) for name in self.sheet.header]
@@ -259,12 +272,11 @@ class _Reader:
         seen: set[tuple[str | float | None, ...]] = set()
         file = self.beside.file if self.beside else self.sheet.path.name
         failed = [(line, file, reason) for line, reason in self.sheet.bad]
-        unmarked = 0
         for line, row in self.sheet.rows:
             try:
                 clip = self._clip(row, line)
                 if clip is None:
-                    unmarked += 1
+                    self.unmarked += 1
                     continue
                 key = (clip.file, clip.label, *clip.further_labels, clip.start_seconds, clip.end_seconds)
                 if key not in seen:
@@ -275,9 +287,6 @@ class _Reader:
             except BadRow as reason:
                 failed.append((line, next(iter(_names(self.columns, row)), file), str(reason)))
         failures += [(name, f"{self.sheet.path.name}, line {line}: {reason}") for line, name, reason in sorted(failed)]
-        if unmarked:
-            what = "rows mark no class and are left out; annotated=complete makes them background"
-            failures.append((self.sheet.path.name, f"{unmarked} {what}"))
         if self.beside and not self.sheet.rows and not self.sheet.bad:
             clips.append(_clip(self.beside))
 

@@ -51,7 +51,7 @@ def read_rows(table: Path, required: Sequence[str], *, delimiter: str = ",") -> 
     Raises:
         DatasetError: The table is missing, has no such columns, or a row has another number of fields.
     """
-    sheet = _parse(table, text_of(table) or "", delimiter)
+    sheet = _parse(table, text_of(table)[0] or "", delimiter)
     needed = [sheet.index(name) for name in required]
     short = [(line, SHORT) for line, row in sheet.rows if any(row[i] is None for i in needed)]
     for line, reason in sheet.bad + short:
@@ -158,10 +158,11 @@ def _text(value: Any) -> str:
     return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
-def text_of(table: Path) -> str | None:
+def text_of(table: Path) -> tuple[str | None, str]:
     """Text of a table: UTF-8 or UTF-16 with a byte order mark, UTF-8 without, or else the Windows code page 1252.
 
-    `None` for a workbook, whatever its name.
+    Returns:
+        The text, or `None` for a workbook, whatever its name; and if the code page is a guess, a word that shows it.
 
     Raises:
         DatasetError: The table cannot be read.
@@ -171,11 +172,10 @@ def text_of(table: Path) -> str | None:
     except OSError as error:
         raise DatasetError(f"The table {table} cannot be read ({error.strerror}).") from error
     if data.startswith(_WORKBOOKS):
-        return None
+        return None, ""
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    for attempt in (encoding, "cp1252"):
-        try:
-            return data.decode(attempt)
-        except UnicodeDecodeError:
-            continue
-    return data.decode("latin-1")
+    try:
+        return data.decode(encoding), ""
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", errors="replace")
+    return text, next(iter(re.findall(r"\w*[^\x00-\x7f]\w*", text)), "")
