@@ -38,7 +38,7 @@ def rows(data: str = "data") -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "names", [("train", "valid", "test"), ("Training", "validation", "eval"), ("train", "dev", "test")]
+    "names", [("train", "valid", "test"), ("Training", "validation", "eval"), ("Development", "dev", "evaluation")]
 )
 @pytest.mark.parametrize("wrapper", ["", "MyDataset", "a/b"])
 def test_split_folders_are_the_split(here: Path, capsys, names: tuple[str, ...], wrapper: str) -> None:

@@ -455,6 +455,10 @@ def test_linked_folders_are_followed_and_litter_is_left_alone(tmp_path: Path) ->
     for folder in (field, tmp_path / "nas", field / "__MACOSX", field / "$RECYCLE.BIN", field / ".hidden"):
         folder.mkdir(parents=True)
         soundfile.write(folder / "x.wav", sound(1), RATE)
+    for name in ("x.wav~", "y.wav.crdownload", "p_data/e00/d00/e0000a1b.au"):  # a backup, a download, Audacity's blocks
+        (field / name).parent.mkdir(parents=True, exist_ok=True)
+        (field / name).write_bytes((field / "x.wav").read_bytes())
+    (field / "p.aup").write_text("<project/>")
     (field / "day").symlink_to(tmp_path / "nas")
     (field / "day" / "loop").symlink_to(tmp_path / "field")
     assert [path.relative_to(field).as_posix() for path in expand([field])] == ["x.wav", "day/x.wav"]

@@ -45,7 +45,7 @@ EXTENSIONS = _SEEKABLE | frozenset(".flac .ogg .oga .opus .mp3 .wac .w4v .dss .d
 _BESIDE = frozenset(
     ".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .html .htm .pdf .png .jpg .jpeg .gif .tif .tiff .bmp .svg .npy "
     ".npz .zip .gz .tar .7z .rar .py .ipynb .db .sqlite .parquet .log .ini .cfg .lock .cache .pt .onnx .xlsx .xls .doc "
-    ".docx .part .tmp .bak .wamd .textgrid .kml .gpx .exe .dll .pk .reapeaks .asd".split()
+    ".docx .part .partial .crdownload .tmp .bak .wamd .textgrid .kml .gpx .exe .dll .pk .reapeaks .asd".split()
 )
 # Folders that operating systems and storage servers make.
 LITTER = frozenset({"__macosx", "system volume information", "$recycle.bin", "lost+found", "@eadir", "#recycle"})
@@ -77,14 +77,14 @@ def decoded_once(path: Path) -> str:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder is hidden, or made by an operating system beside what people keep."""
-    return name.startswith(".") or name.lower() in LITTER
+    """Whether a file or folder is hidden, a backup, or made by an operating system beside what people keep."""
+    return name.startswith(".") or name.endswith("~") or name.lower() in LITTER
 
 
 def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
     """All files below a folder, in a fixed order, and places with the reason why they cannot be read.
 
-    Links to folders are followed, each folder once. What `is_litter` is left alone.
+    Links to folders are followed, each folder once. What `is_litter` is left alone, and so are blocks of Audacity.
     """
     seen: set[str] = set()
     refused: list[OSError] = []
@@ -94,7 +94,7 @@ def files_below(folder: Path) -> Iterator[tuple[Path, str]]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not is_litter(name))
+        folders[:] = sorted(x for x in folders if not is_litter(x) and f"{x.removesuffix('_data')}.aup" not in names)
         if not names and not folders and is_audio(Path(parent)):
             yield Path(parent), "is an empty folder, not a recording"
         yield from ((Path(parent, name), "") for name in sorted(names) if not is_litter(name))

@@ -188,8 +188,9 @@ def problem(rows: Iterable[Row], strategy: str = "", *, val: bool = True, multi:
     if kinds == {()}:
         return "no clip has a class; add recordings that hold a sound of some class"
     if len(kinds) == 1:
-        found = " and ".join(map(repr, kinds.pop()))
-        return f"there is only one class, {found}; add recordings of another, such as background sounds"
+        labels = kinds.pop()
+        found = "there is only one class" if len(labels) == 1 else "all clips have the same classes"
+        return f"{found}, {' and '.join(map(repr, labels))}; add recordings of another, such as background sounds"
     empty = [split for split in ("train", "val")[: 1 + val] if not any(row.split == split for row in used)]
     if not empty:
         return ""

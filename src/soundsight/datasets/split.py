@@ -15,7 +15,7 @@ from soundsight.datasets.copies import overlapping
 from soundsight.errors import ConfigError, DatasetError
 
 SPLITS = ("train", "val", "test")
-_OTHER_NAMES = {"training": "train", "valid": "val", "validation": "val", "dev": "val"}
+_OTHER_NAMES = {"training": "train", "development": "train", "valid": "val", "validation": "val", "dev": "val"}
 _OTHER_NAMES |= dict.fromkeys(("testing", "eval", "evaluation"), "test")
 
 
