@@ -200,5 +200,5 @@ def require(package: str, source: str) -> Any:
         return __import__(package)
     except ImportError as error:
         raise ModelError(
-            f'This needs the package {package}, which is not installed; run pip install "{source}".'
+            f'This needs the package {package.split(".")[0]}, which is not installed; run pip install "{source}".'
         ) from error

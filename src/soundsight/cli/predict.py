@@ -196,7 +196,7 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
     """
     from soundsight.audio import MAX_RATE, MIN_RATE
     from soundsight.inference.segments import file_source, pipe_source
-    from soundsight.inference.sources import expand_arguments
+    from soundsight.inference.sources import expand
 
     if "-" in words and (sys.stdin is None or sys.stdin.isatty()):
         raise ConfigError("Standard input is a terminal; pipe a WAV into it, or name a file instead of -.")
@@ -204,7 +204,7 @@ def list_sources(words: list[str], raw: int | None) -> list[Source]:
         raise ConfigError("--raw describes standard input; add - to the sources.")
     if raw is not None:
         check_range("--raw", raw, MIN_RATE, MAX_RATE, " Hz")
-    files = [file_source(path) for path in expand_arguments(word for word in words if word != "-")]
+    files = [file_source(path) for path in expand((word for word in words if word != "-"), lists=True)]
     if not files and "-" not in words:
         raise ConfigError(f"{', '.join(words)[:200]} lists no recordings; write the name of one on each line.")
     return [pipe_source(sys.stdin.buffer, raw_rate=raw), *files] if "-" in words else files

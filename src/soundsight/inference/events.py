@@ -7,16 +7,16 @@ up to midway to its neighbours' centres, so that times are as exact as the hop.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from soundsight.config import BACKGROUND
 from soundsight.inference.options import UNKNOWN
-from soundsight.inference.results import Floats, Prediction, Summary, border, merge_labels
+from soundsight.inference.results import Floats, Prediction, Summary
 
 
 @dataclass
@@ -26,19 +26,18 @@ class _Open:
     first: Prediction
     start: float
     end: float
-    total: Floats  # weighted sum of the probabilities of its segments
-    weight: float
+    probabilities: npt.NDArray[np.float64]  # weighted sum over its segments
+    probability: float = 0.0  # likewise, of what the event is
+    weight: float = 0.0
     active: bool = True  # whether the newest segment belongs to it
 
 
 def merge(segments: Iterable[Prediction | Summary]) -> Iterator[Prediction | Summary]:
-    """Join neighbouring segments of one label; with several labels per clip into one event for each class."""
-    stream = iter(segments)
-    first = next(stream, None)
-    if first is None:
-        return iter(())
-    join = detect if first.model.multi else merge_labels
-    return join(chain([first], stream))
+    """Join neighbouring segments of one label, be it silence; with several labels per clip, those of each class.
+
+    Of two overlapping segments with different labels, one event ends and the next begins midway between their centres.
+    """
+    return _events(segments, lambda: _Detector(every_label=True))
 
 
 def detect(
@@ -60,10 +59,16 @@ def detect(
         min_event_seconds: Shorter events are left out ...
         min_gap_seconds: ... after those of a class that are less than this apart became one.
     """
-    new = partial(_Detector, off_thresholds, min_event_seconds, min_gap_seconds)
+    return _events(segments, lambda: _Detector(off_thresholds, min_event_seconds, min_gap_seconds))
+
+
+def _events(segments: Iterable[Prediction | Summary], new: Callable[[], _Detector]) -> Iterator[Prediction | Summary]:
     detector = new()
     for item in segments:
         if isinstance(item, Prediction):
+            if detector.last is not None and detector.last.recording != item.recording:
+                yield from detector.end()
+                detector = new()
             yield from detector.add(item)
             continue
         yield from detector.end()
@@ -73,72 +78,78 @@ def detect(
             yield nothing if nothing.silent else replace(nothing, label=label, labels=())
         yield item
         detector = new()
+    yield from detector.end()
 
 
+@dataclass
 class _Detector:
     """The open events of one recording."""
 
-    def __init__(self, off_thresholds: Floats | None, min_event_seconds: float, min_gap_seconds: float) -> None:
-        self.off_thresholds = off_thresholds
-        self.min_event_seconds, self.min_gap_seconds = min_event_seconds, min_gap_seconds
-        self.last: Prediction | None = None  # the newest segment, which ends where the next begins to count
-        self.start = 0.0  # where `last` begins to count
-        self.open: dict[int, _Open] = {}  # by class
-        self.closed: list[tuple[float, int, Prediction]] = []  # a heap: they wait for open ones that began earlier
-        self.found = 0
+    off_thresholds: Floats | None = None
+    min_event_seconds: float = 0.0
+    min_gap_seconds: float = 0.0
+    every_label: bool = False  # of one label per clip: what is no sound makes events, too
+    last: Prediction | None = None  # the newest segment, which ends where the next begins to count
+    start: float = 0.0  # where `last` begins to count
+    open: dict[Any, _Open] = field(default_factory=dict)  # by index of the class; else by label and what it means
+    closed: list[tuple[float, int, Prediction]] = field(default_factory=list)  # a heap: waiting for earlier, open ones
+    found: int = 0
 
     def add(self, segment: Prediction) -> Iterator[Prediction]:
         """Take the next segment; events that are certain now."""
-        if self.last is not None:
-            overlap = segment.start_seconds < self.last.end_seconds
-            end = border(self.last, segment) if overlap else self.last.end_seconds
-            self._count(self.last, self.start, end)
-            self.start = end if overlap else segment.start_seconds
-        else:
-            self.start = segment.start_seconds
-        self.last = segment
+        self.last, last = segment, self.last
+        start = segment.start_seconds
+        if last is not None:
+            overlap = start < last.end_seconds
+            end = border(last, segment) if overlap else last.end_seconds
+            self._count(last, self.start, end)
+            start = end if overlap else start
+        self.start = start
         yield from self._ready()
 
     def end(self) -> Iterator[Prediction]:
         """No more segments; all events that are left."""
         if self.last is not None:
             self._count(self.last, self.start, self.last.end_seconds)
-        for index in list(self.open):
-            self._close(index)
+        for key in list(self.open):
+            self._close(key)
         yield from self._ready()
 
     def _count(self, segment: Prediction, start: float, end: float) -> None:
-        names = segment.model.names
-        reported = {names.index(label) for label, _ in segment.sounds}
-        for index in list(self.open):
-            event = self.open[index]
-            goes_on = self.off_thresholds is not None and segment.probabilities[index] >= self.off_thresholds[index]
-            event.active = index in reported or (event.active and bool(goes_on) and not segment.silent)
+        if self.every_label and not segment.model.multi:
+            reported: set[Any] = {(segment.label, segment.silent, segment.named)}
+        else:
+            reported = {segment.model.names.index(label) for label, _ in segment.sounds}
+        for key, event in list(self.open.items()):
+            goes_on = self.off_thresholds is not None and segment.probabilities[key] >= self.off_thresholds[key]
+            event.active = key in reported or (event.active and bool(goes_on) and not segment.silent)
             gap = (start if event.active else end) - event.end
             if gap >= max(self.min_gap_seconds, 1e-6):
-                self._close(index)
-        for index in reported - set(self.open):
-            self.open[index] = _Open(segment, start, end, np.zeros_like(segment.probabilities), 0.0)
-        for event in self.open.values():
+                self._close(key)
+        for key in reported - set(self.open):
+            self.open[key] = _Open(segment, start, end, np.zeros(len(segment.probabilities)))
+        for key, event in self.open.items():
             if event.active:
                 event.end = end
-                event.total = event.total + segment.weight * segment.probabilities
+                event.probabilities += segment.weight * segment.probabilities
+                own = segment.probabilities[key] if isinstance(key, int) else segment.probability
+                event.probability += segment.weight * float(own)
                 event.weight += segment.weight
 
-    def _close(self, index: int) -> None:
-        event = self.open.pop(index)
+    def _close(self, key: Any) -> None:
+        event = self.open.pop(key)
         if event.end - event.start < self.min_event_seconds - 1e-6:
             return
-        mean = (event.total / event.weight).astype(np.float32)
-        label = event.first.model.names[index]
+        index = key if isinstance(key, int) else 0
+        label = event.first.model.names[key] if isinstance(key, int) else event.first.label
         made = replace(
             event.first,
             start_seconds=round(event.start, 6),
             end_seconds=round(event.end, 6),
             label=label,
-            labels=(label,),
-            probability=float(mean[index]),
-            probabilities=mean,
+            labels=(label,) if isinstance(key, int) else event.first.labels,
+            probability=event.probability / event.weight,
+            probabilities=(event.probabilities / event.weight).astype(np.float32),
         )
         self.found += 1
         heapq.heappush(self.closed, (made.start_seconds, index, made))
@@ -147,3 +158,15 @@ class _Detector:
         earliest = min((event.start for event in self.open.values()), default=np.inf)
         while self.closed and self.closed[0][0] <= earliest:
             yield heapq.heappop(self.closed)[2]
+
+
+def border(earlier: Prediction, later: Prediction) -> float:
+    """Where one of two overlapping segments ends and the next begins, in seconds: midway between their centres.
+
+    A rest that is seen by a whole segment up to the recording's end is what no earlier segment has seen.
+    """
+    seconds = later.end_seconds - later.start_seconds
+    if later.weight < 1 and abs(seconds - earlier.end_seconds + earlier.start_seconds) < 1e-5:
+        return earlier.end_seconds
+    spans = earlier.start_seconds + earlier.end_seconds + later.start_seconds + later.end_seconds
+    return round(spans / 4, 6)

@@ -11,6 +11,7 @@ import math
 import queue
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight.audio import Waveform
+from soundsight.checks import require
 from soundsight.errors import AudioError, ConfigError, check_range
 from soundsight.inference.options import Options, decide, thresholds
 from soundsight.inference.predictor import Predictor
@@ -140,34 +142,26 @@ class Microphone:
             self.overruns += 1
 
     def _finish(self) -> None:
-        try:
+        with suppress(queue.Full):
             self._queue.put_nowait(None)
-        except queue.Full:
-            return
 
 
 class Ring:
     """The last samples of an endless stream."""
 
     def __init__(self, samples: int) -> None:
-        self.data = np.zeros(samples, np.float32)
+        self.samples = samples
+        self.kept = np.zeros(0, np.float32)
         self.total = 0  # samples ever taken
 
     def add(self, block: Waveform) -> None:
         """Take a block `(samples,)`."""
         self.total += len(block)
-        block = block[-len(self.data) :]
-        place = (self.total - len(block)) % len(self.data)
-        first = block[: len(self.data) - place]
-        self.data[place : place + len(first)] = first
-        self.data[: len(block) - len(first)] = block[len(first) :]
+        self.kept = np.concatenate([self.kept, block])[-self.samples :]
 
     def last(self) -> Waveform:
         """All that is kept, oldest first: fewer samples at the start of the stream."""
-        place = self.total % len(self.data)
-        if self.total < len(self.data):
-            return self.data[: self.total].copy()
-        return np.concatenate([self.data[place:], self.data[:place]])
+        return self.kept
 
 
 def listen(
@@ -246,11 +240,8 @@ def find_device(wanted: int | str | None) -> Device:
 def load_sounddevice() -> Any:
     """The module sounddevice."""
     try:
-        import sounddevice
-    except ImportError as error:
-        raise ConfigError('Live sound needs the package sounddevice; run pip install "soundsight[live]".') from error
+        return require("sounddevice", "soundsight[live]")
     except OSError as error:
         raise ConfigError(
             "Live sound needs the PortAudio library; install libportaudio2 with your system's package manager."
         ) from error
-    return sounddevice

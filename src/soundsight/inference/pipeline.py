@@ -27,7 +27,6 @@ from soundsight.inference.segments import Segment, Source, cut, render_segment
 from soundsight.spectrogram import Image
 
 Floats = npt.NDArray[np.float32]
-Rendering = Callable[[Segment], tuple[list[Image], bool, float]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Rendered:
     silent: bool
     reference_db: float  # what is 0 dB in `image`, re full scale; -inf in silence
     weight: float = 1.0  # in the mean of its recording
+    live: bool = False  # its prediction must not wait for later segments
 
     @property
     def image(self) -> Image:
@@ -57,20 +57,7 @@ class Ended:
     failure: str = ""
 
 
-@dataclass(frozen=True)
-class _Cut:
-    source: Source
-    segment: Segment
-
-
-@dataclass(frozen=True)
-class _Job:
-    recording: str
-    start_seconds: float
-    end_seconds: float
-    weight: float
-    live: bool
-    rendering: Future[tuple[list[Image], bool, float]]  # the samples are let go as soon as they are rendered
+Cut = tuple[Source, Segment]
 
 
 def compute(
@@ -100,13 +87,9 @@ def compute(
         steady: Fill up batches that are not full: networks round differently in small ones.
     """
     held: list[Rendered | Ended] = []
-    events = _rendered(
-        _cut_all(sources, config, window_seconds, hop_seconds),
-        partial(render_segment, config=config, speeds=speeds),
-        depth=2 * batch,
-        workers=workers,
-    )
-    for event, hurry in events:
+    rendering = partial(_render, config=config, speeds=speeds)
+    events = _cut_all(sources, config, window_seconds, hop_seconds)
+    for event, hurry in _rendered(events, rendering, depth=2 * batch, workers=workers):
         held.append(event)
         if hurry or sum(isinstance(item, Rendered) for item in held) == batch:
             yield from _flush(held, network, batch if steady and not hurry else 0)
@@ -124,8 +107,43 @@ def _flush(
         yield (item, next(rows)) if isinstance(item, Rendered) else item
 
 
+def _render(cut: Cut, config: SpectrogramConfig, speeds: Sequence[float]) -> Rendered:
+    source, segment = cut
+    rendered = render_segment(segment, config, speeds)
+    return Rendered(source.name, segment.start_seconds, segment.end_seconds, *rendered, segment.weight, source.live)
+
+
+def _cut_all(
+    sources: Iterable[Source], config: SpectrogramConfig, window_seconds: float, hop_seconds: float
+) -> Generator[Cut | Ended, None, None]:
+    for source in sources:
+        failure, read = "", [0]  # samples
+        rate = 1
+        try:
+            with source.open() as (info, blocks):
+                rate = info.sample_rate
+                counted = _counted(blocks, read)
+                for segment in cut(counted, rate, config, window_seconds=window_seconds, hop_seconds=hop_seconds):
+                    yield source, segment
+        except AudioError as error:
+            failure = str(error)
+        except OSError as error:
+            failure = f"{source.name} cannot be read ({error.strerror or error})."
+        yield Ended(source.name, round(read[0] / rate, 6), failure)
+
+
+def _counted(blocks: Iterable[Any], read: list[int]) -> Iterator[Any]:
+    for block in blocks:
+        read[0] += len(block)
+        yield block
+
+
 def _rendered(
-    events: Generator[_Cut | Ended, None, None], rendering: Rendering, *, depth: int, workers: int
+    events: Generator[Cut | Ended, None, None],
+    rendering: Callable[[Cut], Rendered],
+    *,
+    depth: int,
+    workers: int,
 ) -> Iterator[tuple[Rendered | Ended, bool]]:
     """Images and ends in order, each with whether it should not wait for a full batch."""
     rendered = threads = False
@@ -135,36 +153,27 @@ def _rendered(
                 yield event, False
             elif not rendered:
                 rendered = True
-                segment, name = event.segment, event.source.name
-                found = Rendered(name, segment.start_seconds, segment.end_seconds, *rendering(segment), segment.weight)
-                yield found, event.source.live
+                yield rendering(event), event[0].live
             else:
                 threads = True
-                yield from _rendered_by_threads(event, events, rendering, depth=depth, workers=workers)
+                yield from _rendered_by_threads(event, events, rendering, depth, workers)
     finally:
         if not threads:  # which close what they read
             events.close()
 
 
-def _cut_all(
-    sources: Iterable[Source], config: SpectrogramConfig, window_seconds: float, hop_seconds: float
-) -> Generator[_Cut | Ended, None, None]:
-    for source in sources:
-        reader = _Reader(source, config)
-        with closing(reader.segments(window_seconds, hop_seconds)) as segments:
-            for segment in segments:
-                yield _Cut(source, segment)
-        yield Ended(source.name, reader.seconds, reader.failure)
-
-
 def _rendered_by_threads(
-    first: _Cut, events: Generator[_Cut | Ended, None, None], rendering: Rendering, *, depth: int, workers: int
+    first: Cut,
+    events: Generator[Cut | Ended, None, None],
+    rendering: Callable[[Cut], Rendered],
+    depth: int,
+    workers: int,
 ) -> Iterator[tuple[Rendered | Ended, bool]]:
-    """See `_rendered`."""
-    waiting: queue.Queue[_Job | Ended | BaseException | None] = queue.Queue(depth)
+    """See `_rendered`. Of a segment in the queue the samples are let go as soon as they are rendered."""
+    waiting: queue.Queue[Future[Rendered] | Ended | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
-    def put(item: _Job | Ended | BaseException | None) -> None:
+    def put(item: Future[Rendered] | Ended | BaseException | None) -> None:
         while not stop.is_set():
             try:
                 return waiting.put(item, timeout=0.2)
@@ -176,12 +185,7 @@ def _rendered_by_threads(
         try:
             with closing(events):
                 for event in chain([first], events):
-                    if isinstance(event, Ended):
-                        put(event)
-                    else:
-                        cut, source = event.segment, event.source
-                        job = pool.submit(rendering, cut)
-                        put(_Job(source.name, cut.start_seconds, cut.end_seconds, cut.weight, source.live, job))
+                    put(event if isinstance(event, Ended) else pool.submit(rendering, event))
             put(None)
         except _Stopped:
             pass
@@ -197,19 +201,17 @@ def _rendered_by_threads(
                 raise item
             if isinstance(item, Ended):
                 yield item, False
-                continue
-            rendered = Rendered(
-                item.recording, item.start_seconds, item.end_seconds, *item.rendering.result(), item.weight
-            )
-            yield rendered, item.live and waiting.empty()
+            else:
+                rendered = item.result()
+                yield rendered, rendered.live and waiting.empty()
     finally:
         stop.set()
         if thread is not threading.current_thread():  # which may collect what others dropped
             thread.join(timeout=2)  # it may be waiting for a pipe; then it ends with the process
         with suppress(queue.Empty):
             while True:
-                if isinstance(item := waiting.get_nowait(), _Job):
-                    item.rendering.cancel()
+                if isinstance(item := waiting.get_nowait(), Future):
+                    item.cancel()
 
 
 @cache
@@ -224,39 +226,3 @@ if hasattr(os, "register_at_fork"):
 
 class _Stopped(Exception):
     """The caller wants no more."""
-
-
-class _Reader:
-    """Cuts one recording, and remembers how far it came."""
-
-    def __init__(self, source: Source, config: SpectrogramConfig) -> None:
-        self.source = source
-        self.config = config
-        self.samples = 0
-        self.rate = 1
-        self.failure = ""
-
-    @property
-    def seconds(self) -> float:
-        return round(self.samples / self.rate, 6)
-
-    def segments(self, window_seconds: float, hop_seconds: float) -> Generator[Segment, None, None]:
-        try:
-            with self.source.open() as (info, blocks):
-                self.rate = info.sample_rate
-                yield from cut(
-                    self._counted(blocks),
-                    self.rate,
-                    self.config,
-                    window_seconds=window_seconds,
-                    hop_seconds=hop_seconds,
-                )
-        except AudioError as error:
-            self.failure = str(error)
-        except OSError as error:
-            self.failure = f"{self.source.name} cannot be read ({error.strerror or error})."
-
-    def _counted(self, blocks: Iterable[Any]) -> Iterator[Any]:
-        for block in blocks:
-            self.samples += len(block)
-            yield block

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from soundsight.models.classifier import Classifier
 
 Floats = npt.NDArray[np.float32]
+T = TypeVar("T", Prediction, Vector)
 Callback = Callable[[Prediction, Rendered], None]
 
 _MAX_RENDERING_THREADS = 8
@@ -111,19 +112,11 @@ class Predictor:
         self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any
     ) -> Iterator[Prediction]:
         """Predict one recording segment by segment, in constant memory however long it is."""
-        for event in self.stream([_source(source, rate)], _options(how)):
-            if isinstance(event, Prediction):
-                yield event
-            elif event.failure:
-                raise AudioError(event.failure)
+        yield from _only(Prediction, self.stream([_source(source, rate)], _options(how)))
 
     def embed(self, source: str | Path | npt.ArrayLike, rate: int | None = None, **how: Any) -> Iterator[Vector]:
         """The network's features of each segment: pooled, before the classes."""
-        for event in self.vectors([_source(source, rate)], _options(how)):
-            if isinstance(event, Vector):
-                yield event
-            elif event.failure:
-                raise AudioError(event.failure)
+        yield from _only(Vector, self.vectors([_source(source, rate)], _options(how)))
 
     def resolve(self, options: Options) -> Options:
         """Options with this model's own values filled in."""
@@ -145,12 +138,8 @@ class Predictor:
     ) -> Iterator[Prediction | Summary]:
         """Segments, or events, of many recordings as they are predicted, and a summary at the end of each.
 
-        Nothing is kept, so ten hours need no more memory than a minute.
-
-        Args:
-            sources: The recordings, in the order of the predictions.
-            options: How to predict.
-            watch: Called with each segment and how it was rendered.
+        Nothing is kept, so ten hours need no more memory than a minute. `callback` is told each segment and how it was
+        rendered.
         """
         how = self.resolve(options)
         segments = self._segments(sources, how, callback)
@@ -179,10 +168,25 @@ class Predictor:
                 yield tally.summary(event.duration_seconds, event.failure, of_summary)
                 tally = None
                 continue
-            segment = self._prediction(*event, of_segment)
+            rendered, row = event
+            if rendered.silent:
+                row = np.zeros_like(row)
+            label, probability, labels = decide(row, rendered.silent, self.names, of_segment, multi=self.model.multi)
+            segment = Prediction(
+                recording,
+                rendered.start_seconds,
+                rendered.end_seconds,
+                label,
+                probability,
+                row,
+                rendered.silent,
+                self.model,
+                rendered.weight,
+                labels,
+            )
             tally.add(segment)
             if callback:
-                callback(segment, event[0])
+                callback(segment, rendered)
             yield segment
 
     def vectors(self, sources: Iterable[Source], options: Options) -> Iterator[Vector | Ended]:
@@ -213,25 +217,6 @@ class Predictor:
             workers=self._workers,
             speeds=speeds,
             steady=how.steady,
-        )
-
-    def _prediction(self, rendered: Rendered, probabilities: Floats, thresholds: Floats) -> Prediction:
-        if rendered.silent:
-            probabilities = np.zeros_like(probabilities)
-        label, probability, labels = decide(
-            probabilities, rendered.silent, self.names, thresholds, multi=self.model.multi
-        )
-        return Prediction(
-            rendered.recording,
-            rendered.start_seconds,
-            rendered.end_seconds,
-            label,
-            probability,
-            probabilities,
-            rendered.silent,
-            self.model,
-            rendered.weight,
-            labels,
         )
 
 
@@ -309,6 +294,14 @@ def predict(
     words = [sources] if isinstance(sources, str | Path) else sources
     predictor.resolve(options)  # complain now, not at the first prediction
     return predictor.results((file_source(path) for path in expand(words)), options)
+
+
+def _only(kind: type[T], events: Iterable[T | Summary | Ended]) -> Iterator[T]:
+    for event in events:
+        if isinstance(event, kind):
+            yield event
+        elif failure := getattr(event, "failure", ""):
+            raise AudioError(failure)
 
 
 def _options(how: dict[str, Any]) -> Options:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from soundsight.checks import require
 from soundsight.config import BACKGROUND
 from soundsight.deprecation import Former
-from soundsight.errors import ConfigError
 from soundsight.files import printable
 from soundsight.inference.formats.base import COLUMNS
 from soundsight.inference.options import SHOWN_CLASSES, SILENCE, UNKNOWN, decide
@@ -77,7 +77,8 @@ class Prediction:
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The k best classes with their probabilities; none in silence."""
-        return [] if self.silent else _top(self.probabilities, self.model.names, k)
+        order = () if self.silent else np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.model.names[i], float(self.probabilities[i])) for i in order]
 
     def rows(self, top_k: int = 1) -> list[dict[str, Any]]:
         """One plain row per rank: the labels first, then the next best classes up to `top_k`."""
@@ -176,12 +177,7 @@ class Result:
 
     def top(self, k: int | None = None) -> list[tuple[str, float]]:
         """The best classes of the recording as a whole with their probabilities; none if all is silence."""
-        summary = self.summary
-        return (
-            _top(summary.probabilities, summary.model.names, k or self.top_k or SHOWN_CLASSES)
-            if summary.probabilities.any()
-            else []
-        )
+        return self.summary.as_prediction().top(k or self.top_k or SHOWN_CLASSES)
 
     def to_rows(self, top_k: int | None = None) -> list[dict[str, Any]]:
         """Plain rows: recording, start, end (s), label, probability, rank, model, settings.
@@ -192,32 +188,29 @@ class Result:
 
     def to_pandas(self, top_k: int | None = None) -> pandas.DataFrame:
         """The rows as a pandas frame."""
-        pandas = _package("pandas")
-        return pandas.DataFrame(self.to_rows(top_k), columns=list(COLUMNS))
+        return require("pandas", "pandas").DataFrame(self.to_rows(top_k), columns=list(COLUMNS))
 
     def to_polars(self, top_k: int | None = None) -> polars.DataFrame:
         """The rows as a polars frame."""
-        polars = _package("polars")
-        return polars.DataFrame(self.to_rows(top_k), schema=list(COLUMNS))
+        return require("polars", "polars").DataFrame(self.to_rows(top_k), schema=list(COLUMNS))
 
     def __repr__(self) -> str:
-        lines = [
-            printable(f"{self.recording}, {self.duration_seconds:.2f} s: {_percent(self.label, self.probability)}")
-        ]
-        lines += [f"  {start:9.2f} {end:9.2f} s  {text}" for start, end, text in self._lines()]
-        return "\n".join([*lines, *self._rest()])
+        lines = [f"  {start:9.2f} {end:9.2f} s  {text}" for start, end, text in self._lines()]
+        return "\n".join([self._title(), *lines, *self._rest()])
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{start:.2f}</td><td>{end:.2f}</td><td>{_escape(text)}</td></tr>"
+            f"<tr><td>{start:.2f}</td><td>{end:.2f}</td><td>{html.escape(text)}</td></tr>"
             for start, end, text in self._lines()
         )
-        title = f"{self.recording}, {self.duration_seconds:.2f} s: {_percent(self.label, self.probability)}"
-        rest = "".join(f"<p>{_escape(line.strip())}</p>" for line in self._rest())
+        rest = "".join(f"<p>{html.escape(line.strip())}</p>" for line in self._rest())
         return (
-            f"<p><b>{_escape(title)}</b></p><table><thead><tr><th>start (s)</th><th>end (s)</th>"
+            f"<p><b>{html.escape(self._title())}</b></p><table><thead><tr><th>start (s)</th><th>end (s)</th>"
             f"<th>prediction</th></tr></thead><tbody>{rows}</tbody></table>{rest}"
         )
+
+    def _title(self) -> str:
+        return printable(f"{self.recording}, {self.duration_seconds:.2f} s: {_percent(self.label, self.probability)}")
 
     def _lines(self) -> Iterator[tuple[float, float, str]]:
         shown = self.top_k or SHOWN_CLASSES
@@ -227,9 +220,7 @@ class Result:
 
     def _rest(self) -> list[str]:
         more = len(self.predictions) - _SHOWN
-        return ([f"  ... and {more} more segments"] if more > 0 else []) + (
-            [printable(self.failure)] if self.failure else []
-        )
+        return [f"  ... and {more} more segments"] * (more > 0) + [printable(self.failure)] * bool(self.failure)
 
 
 class Tally:
@@ -268,84 +259,5 @@ class Tally:
         )
 
 
-def merge_labels(events: Iterable[Prediction | Summary]) -> Iterator[Prediction | Summary]:
-    """Join neighbouring segments of one label into events that do not overlap; probabilities become weighted means.
-
-    Of two overlapping segments with different labels, one event ends and the next begins midway between their centres.
-    A rest that is seen by a whole segment up to the recording's end is an event of what no earlier segment has seen.
-    """
-    run: Prediction | None = None
-    last: Prediction | None = None  # the newest segment of the run, as it was
-    total = 0.0  # weights of the run's segments
-    for event in events:
-        if isinstance(event, Prediction) and run is not None and last is not None and _continues(last, event):
-            total += event.weight
-            run, last = _join(run, event, event.weight / total), event
-            continue
-        if run is not None and last is not None and isinstance(event, Prediction):
-            start, end = event.start_seconds, run.end_seconds
-            if start < end and event.recording == run.recording:
-                start = end = border(last, event)
-            yield replace(run, end_seconds=end)
-            run, last, total = replace(event, start_seconds=start), event, event.weight
-            continue
-        if run is not None:
-            yield run
-        run = last = event if isinstance(event, Prediction) else None
-        if isinstance(event, Prediction):
-            total = event.weight
-        else:
-            yield event
-    if run is not None:
-        yield run
-
-
-def border(earlier: Prediction, later: Prediction) -> float:
-    """Where one of two overlapping segments ends and the next begins, in seconds: midway between their centres.
-
-    A rest that is seen by a whole segment up to the recording's end is what no earlier segment has seen.
-    """
-    if later.weight < 1 and abs(_seconds(later) - _seconds(earlier)) < 1e-5:
-        return earlier.end_seconds
-    spans = earlier.start_seconds + earlier.end_seconds + later.start_seconds + later.end_seconds
-    return round(spans / 4, 6)
-
-
-def _seconds(segment: Prediction) -> float:
-    return segment.end_seconds - segment.start_seconds
-
-
-def _continues(last: Prediction, segment: Prediction) -> bool:
-    same = segment.recording == last.recording and segment.label == last.label
-    same &= (segment.silent, segment.named) == (last.silent, last.named)
-    return same and segment.start_seconds <= last.end_seconds + 1e-6
-
-
-def _join(run: Prediction, segment: Prediction, share: float) -> Prediction:
-    """A run with one more segment, which has this share of the weight."""
-    return replace(
-        run,
-        end_seconds=max(run.end_seconds, segment.end_seconds),
-        probability=run.probability + share * (segment.probability - run.probability),
-        probabilities=run.probabilities + np.float32(share) * (segment.probabilities - run.probabilities),
-    )
-
-
-def _top(probabilities: Floats, names: tuple[str, ...], k: int) -> list[tuple[str, float]]:
-    order = np.argsort(-probabilities, kind="stable")[:k]
-    return [(names[i], float(probabilities[i])) for i in order]
-
-
-def _escape(text: str) -> str:
-    return html.escape(printable(text))
-
-
 def _percent(label: str, probability: float) -> str:
     return label if label == SILENCE else f"{label} {probability:.3f}"
-
-
-def _package(name: str) -> Any:
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise ConfigError(f"This needs the package {name}, which is not installed; run pip install {name}.") from error

@@ -13,24 +13,15 @@ from soundsight.errors import ConfigError
 LONGEST_LINE = 1 << 16  # bytes of a name in a list
 
 
-def expand(words: Iterable[str | Path]) -> list[Path]:
-    """List the recordings that words name, each once.
+def expand(words: Iterable[str | Path], *, lists: bool = False) -> list[Path]:
+    """List the recordings that words name, each once; with `lists`, `@FILE` is a list, each meant as it stands there.
 
     A folder means all recordings below it, hidden files aside. A word that names nothing is kept as it is,
     so that reading it tells what is wrong.
     """
     found: dict[str, Path] = {}
-    for word in words:
-        for path in _expand(Path(word)):
-            found.setdefault(os.path.abspath(path), path)
-    return list(found.values())
-
-
-def expand_arguments(words: Iterable[str]) -> list[Path]:
-    """As `expand`; `@FILE` is a list of recordings, each meant as it stands there."""
-    found: dict[str, Path] = {}
-    for word in words:
-        for path in map(Path, read_list(word[1:])) if word.startswith("@") else _expand(Path(word)):
+    for word in map(str, words):
+        for path in map(Path, read_list(word[1:])) if lists and word.startswith("@") else _expand(Path(word)):
             found.setdefault(os.path.abspath(path), path)
     return list(found.values())
 

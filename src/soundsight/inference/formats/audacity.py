@@ -22,7 +22,6 @@ class Audacity(Writer):
     per_recording = ".txt"
 
     def write(self, segment: Prediction) -> None:
-        """See `Writer`."""
         for label, _ in segment.sounds:
             line = f"{segment.start_seconds:.6f}\t{segment.end_seconds:.6f}\t{plain(label)}\n"
             self.stream.write(line.encode())

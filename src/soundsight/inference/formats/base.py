@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TextIO
 
-from soundsight.errors import ConfigError
 from soundsight.files import CONTROL, replacing
 
 if TYPE_CHECKING:
@@ -124,13 +123,9 @@ def output(out: Path | None, stdout: TextIO) -> Iterator[IO[bytes]]:
 
 def load_pyarrow() -> tuple[Any, Any]:
     """The modules pyarrow and pyarrow.parquet."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConfigError(
-            'Parquet needs the package pyarrow, which is not installed; run pip install "soundsight[tables]".'
-        ) from error
+    from soundsight.checks import require
+
+    pyarrow = require("pyarrow.parquet", "soundsight[tables]")
     return pyarrow, pyarrow.parquet
 
 

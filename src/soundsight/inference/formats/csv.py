@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -31,7 +31,6 @@ class Csv(Writer):
 
     @classmethod
     def read(cls, path: Path) -> Iterator[dict[str, Any]]:
-        """See `Writer`."""
         with path.open(encoding="utf-8", newline="") as lines:
             for row in csv.DictReader(lines, strict=True):
                 numbers = {name: float(row[name]) for name in ("start", "end", "probability")}
@@ -39,23 +38,19 @@ class Csv(Writer):
 
     def __init__(self, stream: IO[bytes], context: Context) -> None:
         super().__init__(stream, context)
-        self._line(COLUMNS)
+        stream.write(line(COLUMNS))
 
     def write(self, segment: Prediction) -> None:
-        """See `Writer`."""
         for row in segment.rows(self.context.top_k):
             row |= {"recording": cell(row["recording"], "./"), "label": cell(row["label"], "'")}
-            self._line([f"{value:.6f}" if key == "probability" else value for key, value in row.items()])
+            row["probability"] = f"{row['probability']:.6f}"
+            self.stream.write(line(row.values()))
 
     def end(self, recording: str) -> None:
-        """See `Writer`."""
         self.stream.flush()
 
-    def _line(self, values: Sequence[Any]) -> None:
-        self.stream.write(line(values))
 
-
-def line(values: Sequence[Any]) -> bytes:
+def line(values: Iterable[Any]) -> bytes:
     """One line of CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(values)

@@ -27,13 +27,11 @@ class JsonLines(Writer):
 
     @classmethod
     def read(cls, path: Path) -> Iterator[dict[str, Any]]:
-        """See `Writer`."""
         with path.open(encoding="utf-8") as lines:
             for line in lines:
                 yield json.loads(line)
 
     def write(self, segment: Prediction) -> None:
-        """See `Writer`."""
         for row in segment.rows(self.context.top_k):
             self.stream.write(json_line(row).encode() + b"\n")
         self.stream.flush()

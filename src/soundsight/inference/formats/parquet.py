@@ -29,14 +29,12 @@ class Parquet(Writer):
 
     @classmethod
     def read(cls, path: Path) -> Iterator[dict[str, Any]]:
-        """See `Writer`."""
         _, parquet = load_pyarrow()
         for batch in parquet.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
 
     @classmethod
     def check(cls) -> None:
-        """See `Writer`."""
         load_pyarrow()
 
     def __init__(self, stream: IO[bytes], context: Context) -> None:
@@ -51,7 +49,6 @@ class Parquet(Writer):
         self.count = 0  # of all rows
 
     def write(self, segment: Prediction) -> None:
-        """See `Writer`."""
         rows = segment.rows(self.context.top_k)
         self.rows += rows
         self.count += len(rows)

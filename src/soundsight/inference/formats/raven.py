@@ -35,7 +35,6 @@ class Raven(Writer):
         self._line(self.COLUMNS)
 
     def write(self, segment: Prediction) -> None:
-        """See `Writer`."""
         start, end = f"{segment.start_seconds:.6f}", f"{segment.end_seconds:.6f}"
         path = plain(os.path.abspath(segment.recording))
         file = plain(Path(segment.recording).name)

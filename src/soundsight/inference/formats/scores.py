@@ -27,7 +27,6 @@ class Scores(Writer):
 
     @classmethod
     def read(cls, path: Path) -> Iterator[dict[str, Any]]:
-        """See `Writer`."""
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.reader(lines, strict=True)
             names = [plain_cell(name) for name in next(reader)[3:]]
@@ -41,11 +40,9 @@ class Scores(Writer):
         stream.write(line([*COLUMNS, *(cell(name, "'") for name in context.names)]))
 
     def write(self, segment: Prediction) -> None:
-        """See `Writer`."""
         values = (f"{value:.6f}" for value in segment.probabilities)
         place = cell(segment.recording, "./"), segment.start_seconds, segment.end_seconds
         self.stream.write(line([*place, *values]))
 
     def end(self, recording: str) -> None:
-        """See `Writer`."""
         self.stream.flush()

@@ -27,7 +27,6 @@ class Table(Writer):
         self._line("recording", "start s", "end s", "label", "prob.", "then" if context.top_k > 1 else "")
 
     def write(self, segment: Prediction) -> None:
-        """See `Writer`."""
         first, *others = segment.rows(self.context.top_k)
         then = ", ".join(f"{row['label']} {row['probability']:.3f}" for row in others)
         label = ", ".join(name for name, _ in segment.sounds) or segment.label
@@ -36,7 +35,6 @@ class Table(Writer):
         self._line(shorten(segment.recording, self.recording), start, end, label, probability, then)
 
     def end(self, recording: str) -> None:
-        """See `Writer`."""
         self.stream.flush()
 
     def _line(self, recording: str, start: str, end: str, label: str, probability: str, then: str) -> None:
