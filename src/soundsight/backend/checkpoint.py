@@ -10,9 +10,12 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
 from soundsight import checks
@@ -27,17 +30,22 @@ FORMAT = 3
 _MAX_BYTES = 1 << 32
 
 
+Name = Annotated[str, Field(min_length=1)]
+Temperature = Annotated[float, Field(ge=0.01, le=100, strict=True, allow_inf_nan=False)]
+Probability = Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)]
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What travels with a model: how to render clips, and what its outputs mean."""
 
-    names: tuple[str, ...]  # classes in the order of the model's outputs
+    names: Annotated[tuple[Name, ...], Field(min_length=1)]  # classes in the order of the model's outputs
     spectrogram: SpectrogramConfig
-    temperature: float = 1.0  # logits are divided by it before the softmax or sigmoid
-    threshold: float = 0.0  # below it a probability counts as "unknown", unless the user says otherwise; 0: none
-    labels: str = "single"  # or "multi": a clip has any number of the classes, and each its own sigmoid
-    temperatures: Mapping[str, float] = field(default_factory=dict)  # of classes that have their own
-    thresholds: Mapping[str, float] = field(default_factory=dict)  # of classes that have their own ...
+    temperature: Temperature = 1.0  # logits are divided by it before the softmax or sigmoid
+    threshold: Probability = 0.0  # below it a probability counts as "unknown", unless the user says otherwise; 0: none
+    labels: Literal["single", "multi"] = "single"  # multi: a clip has any number of the classes, each its own sigmoid
+    temperatures: Mapping[str, Temperature] = field(default_factory=dict)  # of classes that have their own
+    thresholds: Mapping[str, Probability] = field(default_factory=dict)  # of classes that have their own ...
     fitted: Any = None  # ... and what each rests on, see `calibrate_checkpoint`
     seen: Any = None  # hashes of the clips of its training, see `experiment.seen`; None: it does not say
     supplied: bool = False  # given by the user for a model that carries none
@@ -71,32 +79,22 @@ def read_preprocessing(
                 "train`); supply the settings with --spectrogram FILE.yaml."
             )
         return Preprocessing(names, supplied, supplied=True)
+    keys = ("temperature", "threshold", "labels", "temperatures", "seen")
+    own = {key: found[key] for key in keys if found.get(key) is not None}
     try:
-        temperature, threshold = float(found.get("temperature", 1.0)), float(found.get("threshold", 0.0))
-        preprocessing = Preprocessing(
-            tuple(map(str, found["names"])),
-            config,
-            temperature,
-            threshold,
-            str(found.get("labels", "single")),
-            {str(name): float(value) for name, value in (found.get("temperatures") or {}).items()},
-            {
-                str(k): float(of["value"])
-                for k, of in (found.get("thresholds") or {}).items()
-                if of["value"] is not None
-            },
-            found.get("thresholds"),
-            found.get("seen"),
+        thresholds = {name: of["value"] for name, of in (found.get("thresholds") or {}).items()}
+        own["thresholds"] = {name: value for name, value in thresholds.items() if value is not None}
+        preprocessing = Preprocessing(found["names"], config, fitted=found.get("thresholds"), **own)
+    except (KeyError, TypeError, AttributeError, RecursionError, ValidationError) as error:
+        what = (
+            f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}"
+            if isinstance(error, ValidationError)
+            else error
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise ModelError(f"The spectrogram settings inside {path} are damaged ({str(error)[:300]}).") from error
-    for temperature in (preprocessing.temperature, *preprocessing.temperatures.values()):
-        if not 0.01 <= temperature <= 100:
-            raise ModelError(f"The temperature inside {path} is {temperature:g}; 0.01 to 100 is allowed.")
-    possible = all(0 <= value <= 1 for value in preprocessing.thresholds.values())
-    if preprocessing.labels not in ("single", "multi") or not possible:
-        raise ModelError(f"The labels or thresholds inside {path} are damaged; train or export the model again.")
-    if len(preprocessing.names) != len(names) or not 0 <= preprocessing.threshold <= 1:
+        raise ModelError(
+            f"The settings inside {path} are damaged ({str(what)[:300]}); train or export the model again."
+        ) from error
+    if len(preprocessing.names) != len(names):
         raise ModelError(
             f"{path} names {len(preprocessing.names)} classes but its network has {len(names)} outputs; it is damaged."
         )

@@ -6,6 +6,7 @@ Importing this module loads no PyTorch: an ONNX model predicts without it.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from soundsight.backend import checkpoint
+from soundsight.errors import ModelError
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -59,13 +61,17 @@ class Classifier:
             scores = output[1] if isinstance(output, tuple | list) else torch.log(output.clamp_min(1e-12))
             return scores.float().cpu().numpy()  # type: ignore[no-any-return]
 
+    def outputs(self, images: Images) -> Floats:
+        """What the network itself gives: logits, or of an export probabilities."""
+        return self.logits(images)
+
     def scores(self, images: Images, *, shifts: int = 1, images_per_segment: int = 1) -> Floats:
         """Mean logits (normalised, where they become a softmax) over the versions of each segment, no temperature.
 
         Args:
             images: As for `logits`; the images of one segment stand beside each other.
             shifts: Circular time shifts of each image ...
-            views: ... and images of each segment, beside each other.
+            images_per_segment: ... and images of each segment, beside each other.
 
         Returns:
             float32 `(batch / images_per_segment, classes)`.
@@ -102,6 +108,32 @@ class Classifier:
         finally:
             hook.remove()
         return caught[0].float().cpu().numpy()  # type: ignore[no-any-return]
+
+
+def checked(classifier: Classifier, path: Path) -> Classifier:
+    """Predict one black image, so that a file that lies about its network or its shapes is found out."""
+    size, classes = classifier.preprocessing.spectrogram.image_size, len(classifier.preprocessing.names)
+    try:
+        prediction = classifier.outputs(np.zeros((1, size, size, 3), np.uint8))
+    except Exception as error:  # whatever layers that do not fit together provoke
+        raise ModelError(
+            f"{path} does not accept the {size} x {size} images that its settings render ({one_line(error)})."
+        ) from error
+    if prediction.shape != (1, classes):
+        raise ModelError(f"{path} names {classes} classes but its output has shape {prediction.shape}; it is damaged.")
+    possible = bool(np.isfinite(prediction).all())
+    if not classifier.has_gradients:  # an export, which gives probabilities
+        possible = possible and prediction.min() >= 0 and prediction.max() <= 1.01
+        possible = possible and (classifier.multi or abs(float(prediction.sum()) - 1) <= 0.01)
+    if not possible:
+        raise ModelError(f"{path} does not predict with probabilities; train or export the model again.")
+    return classifier
+
+
+def one_line(error: Exception) -> str:
+    """The text of an error of a runtime."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:160].rstrip(".")
 
 
 def sigmoid(logits: Floats, temperature: float | npt.NDArray[np.float64] = 1.0) -> Floats:

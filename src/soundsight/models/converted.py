@@ -57,11 +57,9 @@ class Converted(Classifier):
         return self.slow.network
 
     def logits(self, images: Images) -> Floats:
-        """See `Classifier.logits`."""
         return self.fast.logits(images)
 
     def features(self, images: Images) -> Floats:
-        """See `Classifier.features`."""
         return self.slow.features(images)
 
 

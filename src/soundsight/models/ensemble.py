@@ -50,7 +50,6 @@ class Ensemble(Classifier):
         self.model_hash = "+".join(member.model_hash for member in members)
 
     def logits(self, images: Images) -> Floats:
-        """See `Classifier.logits`."""
         return self.inverse(self.probabilities(images))
 
     def probabilities(self, images: Images, *, shifts: int = 1, images_per_segment: int = 1) -> Floats:
@@ -62,7 +61,6 @@ class Ensemble(Classifier):
         return np.mean(each, axis=0)  # type: ignore[no-any-return]
 
     def features(self, images: Images) -> Floats:
-        """Not possible."""
         raise ConfigError("Several models have no feature vector in common; name one.")
 
 

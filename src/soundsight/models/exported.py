@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -27,32 +26,43 @@ class Exported(Classifier):
     """A network that gives probabilities, and whose inner layers cannot be seen."""
 
     has_gradients = False
+    step: int | None = None  # images at once, of a file with a fixed number of them
+
+    def run(self, pixels: Floats) -> Floats:
+        """What the runtime makes of a batch of a size that it takes, in memory of its own."""
+        raise NotImplementedError
 
     def probabilities_of(self, pixels: Floats) -> Floats:
         """Class probabilities `(batch, classes)` of float32 images `(batch, 3, H, W)` in [0, 1]."""
-        raise NotImplementedError
+        step = self.step or len(pixels)
+        parts = []
+        for first in range(0, len(pixels), step):
+            part = pixels[first : first + step]
+            if missing := step - len(part):
+                part = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])  # black images
+            parts.append(self.run(part)[: len(pixels) - first])
+        return np.concatenate(parts).astype(np.float32, copy=False)
 
-    def logits(self, images: Images) -> Floats:
-        """See `Classifier.logits`."""
+    def outputs(self, images: Images) -> Floats:
+        """Class probabilities `(batch, classes)`; see `logits` for the images."""
         pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32)
         pixels /= 255
-        return self.inverse(self.probabilities_of(pixels))
+        return self.probabilities_of(pixels)
+
+    def logits(self, images: Images) -> Floats:
+        return self.inverse(self.outputs(images))
 
     def features(self, images: Images) -> Floats:
-        """Not possible."""
         raise ConfigError("An exported model holds no feature vectors; use the checkpoint .pt it was made from.")
 
 
-def filled(part: Floats, count: int) -> Floats:
-    """A batch with black images after it, `count` in all; itself if it is full."""
-    missing = count - len(part)
-    return np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
-
-
-def check_step(step: object, path: Path) -> None:
-    """Refuse a number of images at once that nobody exports: so many are computed, however few are asked for."""
-    if isinstance(step, int) and not 1 <= step <= MAX_STEP:
+def checked_step(step: object, path: Path) -> int | None:
+    """How many images a file takes at once, if it says; so many are computed, however few are asked for."""
+    if not isinstance(step, int):
+        return None
+    if not 1 <= step <= MAX_STEP:
         raise ModelError(f"{path} takes {step} images at once; 1 to {MAX_STEP} are allowed, so export it again.")
+    return step
 
 
 def read_metadata(
@@ -71,12 +81,8 @@ def read_metadata(
     damaged = f"The settings of Soundsight inside {path} are damaged; export the model again."
     if not isinstance(data, dict) or type(data.get("format")) is not int:
         raise ModelError(damaged)
-    given, temperature = data.get("names"), data.get("temperature", 1.0)
-    if type(data.get("threshold", 0.0)) not in (int, float) or not 0 <= data.get("threshold", 0.0) <= 1:
-        raise ModelError(damaged)
-    if not isinstance(given, list) or not given or not all(isinstance(name, str) and name for name in given):
-        raise ModelError(damaged)
-    if type(temperature) not in (int, float) or not math.isfinite(temperature) or not 0.01 <= temperature <= 100:
+    given = data.get("names")
+    if not isinstance(given, list):
         raise ModelError(damaged)
     return checkpoint.read_preprocessing(data, path, tuple(given), supplied=supplied)
 
@@ -94,26 +100,3 @@ def _names(stated: object) -> tuple[str, ...]:
         return tuple(str(stated[key]) for key in sorted(stated, key=int))
     except (ValueError, TypeError):
         return ()
-
-
-def checked(classifier: Exported, path: Path) -> Classifier:
-    """Predict one black image, so that a file that lies about its shapes is found out."""
-    size, classes = classifier.preprocessing.spectrogram.image_size, len(classifier.preprocessing.names)
-    try:
-        prediction = classifier.probabilities_of(np.zeros((1, 3, size, size), np.float32))
-    except Exception as error:
-        raise ModelError(
-            f"{path} does not accept the {size} x {size} images that its settings render ({one_line(error)}); "
-            "export it again."
-        ) from error
-    if prediction.shape != (1, classes):
-        raise ModelError(f"{path} names {classes} classes but its output has shape {prediction.shape}; it is damaged.")
-    possible = np.isfinite(prediction).all() and prediction.min() >= 0 and prediction.max() <= 1.01
-    if not possible or not (classifier.multi or abs(float(prediction.sum()) - 1) <= 0.01):
-        raise ModelError(f"{path} does not predict with probabilities; export it again with `soundsight export`.")
-    return classifier
-
-
-def one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:160].rstrip(".")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from soundsight.backend import checkpoint
 from soundsight.backend.compat import training_arguments
 from soundsight.backend.device import choose_device
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ModelError
-from soundsight.models.classifier import Classifier
+from soundsight.models.classifier import Classifier, checked
 
 KINDS = (".pt",)
 
@@ -42,22 +40,4 @@ def read(
     except Exception as error:  # whatever layers that lack their parts provoke
         raise ModelError(f"{path} holds a network that does not fit together; it is damaged.") from error
     classifier = Classifier(network, preprocessing, device=chosen, model_hash=checkpoint.hash_of(data)[:12])
-    return check_prediction(classifier, path, preprocessing)
-
-
-def check_prediction(classifier: Classifier, path: Path, preprocessing: checkpoint.Preprocessing) -> Classifier:
-    """Ask for one black image, so that a file that lies about its network is found out."""
-    size = preprocessing.spectrogram.image_size
-    try:
-        prediction = classifier.logits(np.zeros((1, size, size, 3), np.uint8))
-    except Exception as error:  # whatever layers that do not fit together provoke
-        text = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ModelError(
-            f"{path} does not accept the {size} x {size} images that its settings render ({text})."
-        ) from error
-    if prediction.shape != (1, len(preprocessing.names)) or not np.isfinite(prediction).all():
-        raise ModelError(
-            f"{path} names {len(preprocessing.names)} classes, but its output has shape {prediction.shape} or "
-            "values that are no numbers; it is damaged."
-        )
-    return classifier
+    return checked(classifier, path)

@@ -13,8 +13,8 @@ from soundsight.backend import checkpoint
 from soundsight.checks import require
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError
-from soundsight.models.classifier import Classifier, Floats
-from soundsight.models.exported import Exported, check_step, checked, filled, one_line, read_metadata
+from soundsight.models.classifier import Classifier, Floats, checked, one_line
+from soundsight.models.exported import Exported, checked_step, read_metadata
 
 KINDS = (".onnx",)
 
@@ -22,17 +22,11 @@ KINDS = (".onnx",)
 class OnnxClassifier(Exported):
     """`network` is an ONNX Runtime session."""
 
-    def probabilities_of(self, pixels: Floats) -> Floats:
-        """See `Exported.probabilities_of`."""
+    def run(self, pixels: Floats) -> Floats:
         given = self.network.get_inputs()[0]
         if given.type == "tensor(float16)":
             pixels = pixels.astype(np.float16)
-        step = given.shape[0] if isinstance(given.shape[0], int) else len(pixels)
-        parts = []
-        for first in range(0, len(pixels), step):
-            part = pixels[first : first + step]
-            parts.append(self.network.run(None, {given.name: filled(part, step)})[0][: len(part)])
-        return np.concatenate(parts).astype(np.float32, copy=False)
+        return self.network.run(None, {given.name: pixels})[0]  # type: ignore[no-any-return]
 
 
 def read(
@@ -62,10 +56,12 @@ def read(
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)"):
         raise ModelError(f"{path} does not take one image as its input; it is no classifier of Soundsight.")
-    check_step(inputs[0].shape[0], path)
+    step = checked_step(inputs[0].shape[0], path)
     preprocessing = read_metadata(metadata.get(checkpoint.KEY), metadata.get("names"), path, spectrogram)
     place = "cuda" if session.get_providers()[0].startswith("CUDA") else "cpu"
-    return checked(OnnxClassifier(session, preprocessing, device=place, model_hash=checkpoint.hash_of(data)[:12]), path)
+    classifier = OnnxClassifier(session, preprocessing, device=place, model_hash=checkpoint.hash_of(data)[:12])
+    classifier.step = step
+    return checked(classifier, path)
 
 
 def _providers(onnxruntime: Any, device: str | None) -> list[Any]:

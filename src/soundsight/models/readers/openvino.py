@@ -11,8 +11,8 @@ from soundsight.backend import checkpoint
 from soundsight.backend.quiet import require_openvino
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError
-from soundsight.models.classifier import Classifier, Floats
-from soundsight.models.exported import Exported, check_step, checked, filled, one_line, read_metadata
+from soundsight.models.classifier import Classifier, Floats, checked, one_line
+from soundsight.models.exported import Exported, checked_step, read_metadata
 
 KINDS = ("folder", ".xml")
 
@@ -20,15 +20,8 @@ KINDS = ("folder", ".xml")
 class OpenVinoClassifier(Exported):
     """`network` is a compiled OpenVINO model."""
 
-    def probabilities_of(self, pixels: Floats) -> Floats:
-        """See `Exported.probabilities_of`."""
-        shape = self.network.inputs[0].partial_shape
-        step = len(pixels) if shape[0].is_dynamic else shape[0].get_length()
-        parts = []
-        for first in range(0, len(pixels), step):
-            part = pixels[first : first + step]
-            parts.append(np.array(self.network([filled(part, step)])[0])[: len(part)])
-        return np.concatenate(parts)
+    def run(self, pixels: Floats) -> Floats:
+        return np.array(self.network([pixels])[0])
 
 
 def read(
@@ -59,7 +52,9 @@ def read(
     except Exception as error:
         raise ModelError(f"{folder} holds no OpenVINO model that can be opened ({one_line(error)}).") from error
     batch = model.inputs[0].partial_shape[0] if model.inputs else None
-    check_step(0 if batch is None else "any" if batch.is_dynamic else batch.get_length(), folder)
+    step = checked_step(0 if batch is None else "any" if batch.is_dynamic else batch.get_length(), folder)
     preprocessing = read_metadata(own, None, folder, spectrogram)
     model_hash = checkpoint.hash_of(*parts.values())[:12]
-    return checked(OpenVinoClassifier(network, preprocessing, device=place.lower(), model_hash=model_hash), folder)
+    classifier = OpenVinoClassifier(network, preprocessing, device=place.lower(), model_hash=model_hash)
+    classifier.step = step
+    return checked(classifier, folder)
