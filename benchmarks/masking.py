@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from soundsight.datasets import manifest
-from soundsight.evaluation.scoring import check_preprocessing, read_image
+from soundsight.datasets.images import read_image
+from soundsight.evaluation.scoring import check_preprocessing
 from soundsight.inference.explain import explain
 from soundsight.models.classifier import Classifier
 from soundsight.models.load import load_classifier

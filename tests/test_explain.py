@@ -59,7 +59,7 @@ def test_explaining_leaves_the_answers_as_they_were(classifier, siren):
 
 def test_masking_the_hottest_cells_hurts_more_than_masking_others(classifier, tiny_data: Path):
     """The idea of benchmarks/masking.py on the tiny model."""
-    from soundsight.evaluation.scoring import read_image
+    from soundsight.datasets.images import read_image
 
     files = sorted((tiny_data / "test").rglob("*.png"))
     images = np.stack([read_image(file) for file in files])

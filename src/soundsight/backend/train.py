@@ -18,7 +18,7 @@ from soundsight import checks
 from soundsight.backend import compat
 from soundsight.backend.arguments import OFF, plain
 from soundsight.backend.progress import reported
-from soundsight.config import AugmentConfig, SpectrogramConfig
+from soundsight.config import AugmentConfig, SpectrogramConfig, from_dict
 from soundsight.errors import ConfigError, ModelError, SoundsightError
 from soundsight.files import write_text
 
@@ -186,19 +186,8 @@ def _check_machine(options: Mapping[str, Any], *, stock: bool) -> None:
 
 def no_augment() -> AugmentConfig:
     """Settings that leave images and labels as they are."""
-    return AugmentConfig(
-        shift=0,
-        time_masks=0,
-        freq_masks=0,
-        gain_db=0,
-        filter_db=0,
-        stretch=0,
-        freq_shift=0,
-        mixup=0,
-        cutmix=0,
-        erasing=0,
-        label_smoothing=0,
-    )
+    off = "shift time_masks freq_masks gain_db filter_db stretch freq_shift mixup cutmix erasing label_smoothing"
+    return from_dict(AugmentConfig, dict.fromkeys(off.split(), 0))
 
 
 def find_weights(model: str) -> str:

@@ -20,8 +20,6 @@ from typing import Any, ClassVar, Self
 import soundsight.backend.quiet  # noqa: F401  (before Ultralytics)
 
 # isort: split
-import cv2
-import numpy as np
 import torch
 from ultralytics.data import build_dataloader
 from ultralytics.data.augment import classify_transforms
@@ -35,9 +33,10 @@ from soundsight.backend.guard import StockTrainer
 from soundsight.backend.multilabel import BinaryLoss, MultiLabelValidator, begin_at_prior
 from soundsight.backend.noise import noise_images
 from soundsight.config import BACKGROUND, AugmentConfig, SpectrogramConfig, to_dict
-from soundsight.datasets.multi import merged
+from soundsight.datasets.images import read_image
+from soundsight.datasets.multi import labelled
 from soundsight.errors import ConfigError
-from soundsight.files import TEMP_PREFIX, images_in
+from soundsight.files import TEMP_PREFIX
 
 # A set of images above this share of the free memory is read from disk batch by batch, and of the GPU's, kept off it.
 MEMORY_SHARE = 0.4
@@ -53,13 +52,8 @@ class ImageSet(torch.utils.data.Dataset):
     """
 
     def __init__(self, root: Path, names: list[str], image_size: int, *, multi: bool = False) -> None:
-        if multi:
-            self.files, targets = merged(Path(root), names)
-            self.labels = torch.from_numpy(targets)
-        else:
-            found = [(file, label) for label, name in enumerate(names) for file in images_in(Path(root) / name)]
-            self.files = [file for file, _ in found]
-            self.labels = torch.tensor([label for _, label in found])
+        self.files, targets = labelled(Path(root), names, multi=multi)
+        self.labels = torch.from_numpy(targets)
         if not self.files:
             raise ConfigError(f"There are no images under {root}; run `soundsight prepare` first.")
         self.image_size = image_size
@@ -85,14 +79,9 @@ class ImageSet(torch.utils.data.Dataset):
         return images
 
     def _read(self, file: Path) -> torch.Tensor:
-        pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR_RGB)
-        if pixels is None:
-            raise ConfigError(
-                f"The image {file} is damaged, or of a kind that OpenCV does not read; replace it, or run `soundsight "
-                "prepare` again if that made it."
-            )
-        if pixels.shape[:2] != (self.image_size, self.image_size):
-            height, width = pixels.shape[:2]
+        pixels = read_image(file)
+        height, width = pixels.shape[:2]
+        if (height, width) != (self.image_size, self.image_size):
             raise ConfigError(
                 f"imgsz={self.image_size} does not match the images, which are {width} x {height} ({file}): "
                 f"train with imgsz={width}, or prepare again with image_size={self.image_size}."

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from soundsight import audio
 from soundsight.config import SpectrogramConfig, settings_hash
 from soundsight.datasets.catalogue import Clip
-from soundsight.errors import AudioError
+from soundsight.errors import AudioError, DatasetError
 from soundsight.files import sha256, write_bytes
 from soundsight.spectrogram import render
 
@@ -184,3 +184,16 @@ def settings_key(config: SpectrogramConfig) -> str:
 def _sha256(path: str, size: int, mtime_ns: int) -> str:
     """Hash a recording once for all the clips cut from it."""
     return sha256(path)
+
+
+def read_image(file: Path) -> Image:
+    """An image of any tool as uint8 RGB `(height, width, 3)`."""
+    import cv2
+
+    pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if pixels is None:
+        raise DatasetError(
+            f"The image {file} is damaged, or of a kind that OpenCV does not read; replace it, or run `soundsight "
+            "prepare` again if that made it."
+        )
+    return np.asarray(pixels, np.uint8)

@@ -13,6 +13,16 @@ from soundsight.config import BACKGROUND
 from soundsight.files import images_in
 
 
+def labelled(
+    root: Path, folders: Sequence[str], *, multi: bool
+) -> tuple[list[Path], npt.NDArray[np.int64] | npt.NDArray[np.uint8]]:
+    """The N images of a split, and the number of the class of each, int64 `(N,)`; with `multi` see `merged`."""
+    if multi:
+        return merged(root, folders)
+    found = [(file, label) for label, name in enumerate(folders) for file in images_in(root / name)]
+    return [file for file, _ in found], np.array([label for _, label in found], np.int64)
+
+
 def merged(root: Path, folders: Sequence[str]) -> tuple[list[Path], npt.NDArray[np.uint8]]:
     """The images of a split, each once, and which classes it has.
 

@@ -7,7 +7,6 @@ Finished folds are kept, so a killed run continues; another setting makes anothe
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import logging
@@ -35,8 +34,8 @@ from soundsight.evaluation.ensemble import join, read_members, read_settings
 from soundsight.evaluation.folds import FIGURES, Plan, Scored, is_scored, score_fold, score_folds, scores_of
 from soundsight.evaluation.scoring import TTA, headline, score_images
 from soundsight.evaluation.train import resolve
-from soundsight.evaluation.val import write_results
-from soundsight.files import locked, write_text
+from soundsight.evaluation.val import columns_of, write_results
+from soundsight.files import csv_text, locked, write_text
 from soundsight.metrics import Scores, Spread, mean_and_spread
 
 # Arguments of Ultralytics that a cross-validation sets itself, and what to say instead.
@@ -299,25 +298,12 @@ def _summarise(plan: Plan, done: dict[int, list[Scored]], settings: dict[str, An
     write_results(
         pooled,
         folder,
-        clips=[row.file for row in rows],
-        sources=[row.source for row in rows],
-        folds=[row.fold for row in rows],
-        starts=[row.start_seconds for row in rows],
-        ends=[row.shown_until(plan.spectrogram.clip_seconds) for row in rows],
+        columns_of(rows, [row.file for row in rows], plan.spectrogram.clip_seconds),
         extra=extra,
     )
-    _write_folds(folder / "folds.csv", keys, per_fold)
+    table = [(fold, *(f"{value:.4f}" for value in found)) for fold, found in per_fold.items()]
+    write_text(folder / "folds.csv", csv_text([("fold", *keys), *table]))
     first = spreads[keys[0]]
     deviation = "" if first.std is None else f" ± {first.std:.2%}"
     log.info(f"{FIGURES[keys[0]].capitalize()} over {len(per_fold)} folds: {first.mean:.2%}{deviation}; see {folder}.")
     return CrossValidation(folder, list(per_fold), spreads, pooled, per_fold)
-
-
-def _write_folds(path: Path, keys: Sequence[str], per_fold: dict[int, tuple[float, ...]]) -> None:
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["fold", *keys])
-    writer.writerows([fold, *(f"{value:.4f}" for value in found)] for fold, found in per_fold.items())
-    write_text(path, text.getvalue())

@@ -5,6 +5,7 @@ All a fold needs is in its `Plan`, so it may run wherever the run's folder and t
 
 from __future__ import annotations
 
+import io
 import logging
 import shutil
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from soundsight.datasets.manifest import Row
 from soundsight.datasets.names import folder_labels
 from soundsight.datasets.prepare import link
 from soundsight.detection import DetectionScores
-from soundsight.errors import DatasetError, SoundsightError
+from soundsight.errors import DatasetError, ModelError, SoundsightError
 from soundsight.evaluation import seen
 from soundsight.evaluation.scoring import TTA, clips_of, headline, list_images, logits_of, score_images
 from soundsight.files import locked, write_bytes, write_text
@@ -165,16 +166,12 @@ def _lay_out(plan: Plan, data: Path, fold: int, all_folds: list[int], protocol: 
 
 def resumable(last: Path) -> bool:
     """Whether a killed training left a checkpoint to continue from."""
-    if not last.is_file():
-        return False
     from soundsight.backend.checkpoint import load_checkpoint
-    from soundsight.errors import ModelError
 
     try:
-        checkpoint = load_checkpoint(last)
+        return last.is_file() and is_unfinished(load_checkpoint(last))
     except ModelError:  # half-written
         return False
-    return is_unfinished(checkpoint)
 
 
 def _score(plan: Plan, model: Path, data: Path) -> Scored:
@@ -195,16 +192,9 @@ def _score(plan: Plan, model: Path, data: Path) -> Scored:
 
 
 def _write(path: Path, scored: Scored) -> None:
-    import io
-
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        images=np.array(scored.images),
-        names=np.array(scored.names),
-        targets=scored.targets,
-        probabilities=scored.probabilities,
-    )
+    arrays: dict[str, Any] = {name: np.array(value) for name, value in vars(scored).items()}
+    np.savez(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from soundsight.config import DatasetConfig, SpectrogramConfig
@@ -54,7 +55,7 @@ def inspect(
     splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
     suspects = None if crossval is None else read_suspects(Path(crossval), catalogue.clips)
 
-    reading, comparing = (_told(progress, stage) for stage in ("listening", "comparing"))
+    reading, comparing = (progress and partial(progress, stage) for stage in ("listening", "comparing"))
     every = survey(catalogue.clips, spectrogram, workers=workers, progress=reading)
     read = {clip: measured for clip, measured in every.items() if measured.digest}
     found_out = ((clip.file, measured.failure) for clip, measured in every.items() if measured.failure)
@@ -63,6 +64,10 @@ def inspect(
     copies = {clip for group in exact for clip in group[1:]}
     prints = {clip: m.fingerprint for clip, m in read.items() if clip not in copies}
     near = near_pairs(prints, spectrogram.clip_seconds, workers=workers, progress=comparing)
+    folds = {clip: str(clip.fold) for clip in catalogue.clips}
+    leaks, fold_leaks = (
+        find_leaks(parts, catalogue.shared_sources, spectrogram.clip_seconds) for parts in (splits, folds)
+    )
     found = Survey(
         catalogue=catalogue,
         config=config,
@@ -73,10 +78,8 @@ def inspect(
         exact=exact,
         near=near,
         pairs=joined(exact, near.pairs),
-        leaks=find_leaks(splits, catalogue.shared_sources, spectrogram.clip_seconds),
-        fold_leaks=find_leaks(
-            {c: str(c.fold) for c in catalogue.clips}, catalogue.shared_sources, spectrogram.clip_seconds
-        ),
+        leaks=leaks,
+        fold_leaks=fold_leaks,
         suspects=suspects,
         seconds=time.monotonic() - started,
     )
@@ -85,10 +88,6 @@ def inspect(
 
         write_page(found, page)
     return found
-
-
-def _told(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, total: progress(stage, done, total)
 
 
 def read_suspects(run: Path, clips: Sequence[Clip]) -> list[Suspect]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from soundsight.detection import Counts, DetectionScores, IntArray
 from soundsight.errors import AudioError, ConfigError, check_range
 from soundsight.evaluation.events import event_counts, false_alarms, joined, segment_counts, segment_targets
 from soundsight.evaluation.predicted import Annotations, Predictions, read_annotations, read_predictions
-from soundsight.files import write_text
+from soundsight.files import csv_text, write_text
 
 COLUMNS = (
     "class", "annotated", "reported", "segment_precision", "segment_recall", "segment_f1", "event_precision",
@@ -96,13 +94,9 @@ class RecordingScores:
         """Write the table as CSV, or everything as JSON, by the ending of the path."""
         if path.suffix.lower() == ".json":
             return write_text(path, json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in self.table():
-            values = (_plain(value) for value in row.values())
-            writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in values])
-        return write_text(path, text.getvalue())
+        rows = [map(_plain, row.values()) for row in self.table()]
+        lines = [[f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in rows]
+        return write_text(path, csv_text([COLUMNS, *lines]))
 
     def _counted(self, which: int | slice) -> tuple[int, int]:
         """How many events are annotated and reported."""

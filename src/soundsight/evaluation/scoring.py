@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -16,7 +15,7 @@ from soundsight.datasets import images as images
 from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.manifest import Row
-from soundsight.datasets.multi import merged
+from soundsight.datasets.multi import labelled
 from soundsight.datasets.names import safe_name
 from soundsight.detection import DetectionScores, score_detections
 from soundsight.errors import ConfigError, DatasetError, ModelError
@@ -24,8 +23,6 @@ from soundsight.files import images_in
 from soundsight.metrics import Scores, score
 from soundsight.models.classifier import Classifier
 from soundsight.models.load import load_classifier
-
-Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -75,19 +72,12 @@ def list_images(data: str | Path, split: str, names: Sequence[str], *, multi: bo
             "score a model on the classes it knows."
         )
     listed = [row for row in manifest.read_rows(Path(data) / manifest.MANIFEST) if row.split == split]
-    if multi:
-        files, targets = merged(folder, folders)
-        by_name = {Path(row.image).name: row for row in listed} if manifest.is_multi(data) else {}
-        rows = [by_name.get(file.name) for file in files]
-    else:
-        found = [(file, label) for label, name in enumerate(folders) for file in images_in(folder / name)]
-        files, targets, rows = [file for file, _ in found], np.array([label for _, label in found]), []
+    files, targets = labelled(folder, folders, multi=multi)
     if not files:
         raise DatasetError(f"{folder} holds no images; run `soundsight prepare`, or choose another split.")
-    if not any(rows):
-        by_path = {folder / row.image: row for row in listed}
-        rows = [by_path.get(file) for file in files]
-    return SplitImages(files, targets, rows)
+    by_path = {folder / row.image: row for row in listed}
+    by_name = {Path(row.image).name: row for row in listed} if multi and manifest.is_multi(data) else {}
+    return SplitImages(files, targets, [by_name.get(file.name, by_path.get(file)) for file in files])
 
 
 def score_images(
@@ -155,14 +145,6 @@ def compare(
     return len(found.files), first, second, float((named[0] == named[1]).mean())
 
 
-def read_image(file: Path) -> Images:
-    """One PNG as uint8 RGB `(height, width, 3)`."""
-    pixels = cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise DatasetError(f"The image {file} is damaged; run `soundsight prepare` to render it again.")
-    return np.ascontiguousarray(pixels[:, :, ::-1])
-
-
 def clips_of(rows: Sequence[Row | None], root: str | Path) -> list[Clip]:
     """The clips that images were rendered from, to render them at other speeds."""
     if None in rows:
@@ -201,7 +183,7 @@ def logits_of(
     for start in range(0, len(files), batch):
         batch_images = []
         for number in range(start, min(start + batch, len(files))):
-            batch_images.append(read_image(files[number]))
+            batch_images.append(images.read_image(files[number]))
             for speed in tta.speeds:
                 version = replace(clips[number], speed=speed)
                 batch_images.append(images.render_clip(version, classifier.preprocessing.spectrogram))

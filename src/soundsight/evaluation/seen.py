@@ -147,15 +147,9 @@ def _groups(rows: Sequence[manifest.Row | None], data: str | Path) -> Hashes:
     dataset = manifest.settings_of(data).get("dataset") or {}
     freesound = dataset.get("kind") in ("esc50", "esc10", "urbansound8k")  # their groups are numbers of its sounds
     within = "freesound" if freesound else Path(str(dataset.get("root"))).resolve().as_posix()
-    return np.array(
-        [
-            _number(hashlib.sha256(f"{within} {row.source}".encode()).hexdigest())
-            if row and row.source and row.source != row.file
-            else 0
-            for row in rows
-        ],
-        np.uint64,
-    )
+    named = (row.source if row and row.source != row.file else "" for row in rows)
+    hashes = [hashlib.sha256(f"{within} {name}".encode()).hexdigest() if name else "" for name in named]
+    return np.array([_number(digest) for digest in hashes], np.uint64)
 
 
 def _number(digest: str) -> int:

@@ -179,11 +179,9 @@ def _check_clips(data: Path, *, val: bool, multi: bool) -> list[str]:
         raise DatasetError(f"{data} is no data to train on: there is only one class, {names[0]!r}; add another.")
     names = [name for name in names if not (multi and name == BACKGROUND)]
     splits = ("train", next((name for name in VALIDATION if (data / name).is_dir()), "val"))
-    said = [
-        text
-        for split in splits
-        for text in lacking(names, classes_in(data / split), f"in the split {split!r} of {data}")
-    ]
+    said: list[str] = []
+    for split in splits:
+        said += lacking(names, classes_in(data / split), f"in the split {split!r} of {data}")
     for text in said:
         logging.getLogger("soundsight").warning(text)
     return said
@@ -210,12 +208,10 @@ def resolve(
 
 def resolve_augment(augment: AugmentConfig | str | Path | None, overrides: Mapping[str, Any]) -> AugmentConfig:
     """Augmentation settings from an object, a file or nothing, with overrides."""
-    if augment is None:
-        base = to_dict(no_augment())
-    elif isinstance(augment, AugmentConfig):
-        base = to_dict(augment)
-    else:
+    if isinstance(augment, str | Path):
         base = read_yaml(find_config(augment))
+    else:
+        base = to_dict(augment or no_augment())
     return settings.from_dict(AugmentConfig, {**base, **overrides}, where="the augmentation settings")
 
 

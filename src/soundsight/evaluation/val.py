@@ -15,6 +15,7 @@ from soundsight.backend.compat import LAST, RUNS
 from soundsight.config import BACKGROUND, SpectrogramConfig
 from soundsight.config.files import versions
 from soundsight.datasets import manifest
+from soundsight.datasets.manifest import Row
 from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError, ModelError
 from soundsight.evaluation.scoring import (
@@ -29,7 +30,6 @@ from soundsight.evaluation.scoring import (
 from soundsight.evaluation.seen import Seen, compare, refuse
 from soundsight.inference.options import MULTI_THRESHOLD, thresholds
 from soundsight.metrics import Scores
-from soundsight.models.classifier import Classifier
 from soundsight.models.load import load_classifier
 from soundsight.reports.card import CARD, read_record, write_card
 
@@ -92,20 +92,23 @@ def val(
     scores = score_images(found.targets, classifier.activate(logits), classifier.preprocessing.names)
     target = Path(folder) if folder else new_folder(Path(RUNS), f"val-{split}")
     target.mkdir(parents=True, exist_ok=True)
-    rows, seconds = found.rows, classifier.preprocessing.spectrogram.clip_seconds
     write_results(
         scores,
         target,
-        clips=[row.file if row else str(file) for row, file in zip(rows, found.files, strict=True)],
-        sources=[row.source if row else "" for row in rows],
-        folds=[row.fold if row else "" for row in rows],
-        starts=[row.start_seconds if row else None for row in rows],
-        ends=[row.shown_until(seconds) if row else None for row in rows],
+        columns_of(found.rows, found.files, classifier.preprocessing.spectrogram.clip_seconds),
         thresholds=thresholds(None, classifier.preprocessing),
         extra={
-            **_origin(classifier, model),
+            "model": str(model),
+            "model_fingerprint": classifier.model_hash,
+            "temperature": classifier.preprocessing.temperature,
+            "threshold": classifier.preprocessing.threshold,
             **({"thresholds": classifier.preprocessing.fitted} if classifier.multi else {}),
-            **{"data": str(data), "split": split, "seen": asdict(seen) if seen else None},
+            "settings": "overridden" if classifier.preprocessing.supplied else "the model's own",
+            "device": str(classifier.device),
+            "versions": versions(),
+            "data": str(data),
+            "split": split,
+            "seen": asdict(seen) if seen else None,
             "classes_without_clips": [
                 name for name, clips in zip(scores.names, scores.support, strict=True) if not clips
             ],
@@ -113,57 +116,51 @@ def val(
             **_data(data),
         },
     )
-    plain = split == "test" and tta == TTA() and spectrogram is None
+    plain = split == "test" and tta == TTA() and spectrogram is None and Path(model).name == LAST
     own = plain and read_record(Path(model)).get("data_fingerprint") == _data(data).get("data_fingerprint")
-    return Validation(scores, target, _update_card(Path(model), target) if own else None, seen)
+    run = Path(model).absolute().parent.parent
+    card = write_card(run, scored=target) if own and (run / CARD).is_file() else None
+    return Validation(scores, target, card, seen)
 
 
-def _update_card(model: Path, scored: Path) -> Path | None:
-    """Put test figures into the card beside a trained model; `None` where there is none, or it is of another model."""
-    run = model.absolute().parent.parent
-    if not (run / CARD).is_file() or model.name != LAST:
-        return None
-    return write_card(run, scored=scored)
+def columns_of(rows: Sequence[Row | None], files: Sequence[object], clip_seconds: float) -> dict[str, list[Any]]:
+    """What `report.prediction_rows` takes beside scores, of rows of a manifest and of files that are in none."""
+    return {
+        "clips": [row.file if row else str(file) for row, file in zip(rows, files, strict=True)],
+        "sources": [row.source if row else "" for row in rows],
+        "folds": [row.fold if row else "" for row in rows],
+        "starts": [row.start_seconds if row else None for row in rows],
+        "ends": [row.shown_until(clip_seconds) if row else None for row in rows],
+    }
 
 
 def write_results(
     scores: Scores | DetectionScores,
     folder: Path,
+    columns: Mapping[str, list[Any]],
     *,
-    clips: list[str],
-    sources: list[str],
-    folds: list[str],
-    starts: list[float | None],
-    ends: list[float | None],
     extra: Mapping[str, object],
     thresholds: npt.NDArray[np.float32] | float = MULTI_THRESHOLD,
 ) -> None:
     """Tables and images of a set of scores; `metrics.json` last. `thresholds` are those of several labels per clip."""
     if isinstance(scores, DetectionScores):
-        columns = zip(clips, sources, folds, starts, ends, strict=True)
-        rows = list(_rows(scores, thresholds, columns))
+        rows = list(_rows(scores, thresholds, zip(*columns.values(), strict=True)))
         report.write_predictions(folder / "predictions.csv", rows)
         report.write_probabilities(folder / "probabilities.csv", rows, scores)
         report.plot_precision_recall(scores, folder / "precision_recall.png")
         counts = scores.at(thresholds)
         decided = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
         decided["threshold"] = np.broadcast_to(thresholds, len(scores.names))
-        report.write_scores(scores, folder, extra={**extra, **_one_each(scores)}, columns=decided)
+        top1 = {key: figure for key, figure in headline(scores).items() if key == "top1"}  # where each clip has one
+        report.write_scores(scores, folder, extra={**extra, **top1}, columns=decided)
         return
-    rows = report.prediction_rows(scores, clips, sources=sources, folds=folds, starts=starts, ends=ends)
-    report.write_predictions(folder / "predictions.csv", rows)
+    report.write_predictions(folder / "predictions.csv", report.prediction_rows(scores, **columns))
     report.plot_confusion(scores.confusion, scores.names, folder / "confusion_matrix.png", normalize=False)
     report.plot_confusion(scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True)
     report.plot_reliability(scores, folder / "reliability.png")
     report.plot_per_class(scores, folder / "per_class.png")
     report.plot_precision_recall(scores.one_vs_rest, folder / "precision_recall.png")
     report.write_scores(scores, folder, extra=extra)
-
-
-def _one_each(scores: DetectionScores) -> dict[str, float]:
-    """Top-1 with several labels per clip, where every clip has exactly one after all."""
-    found = headline(scores)
-    return {"top1": found["top1"]} if "top1" in found else {}
 
 
 def _rows(
@@ -187,19 +184,6 @@ def new_folder(parent: Path, name: str) -> Path:
     while candidate.exists():
         candidate, number = parent / f"{name}{number}", number + 1
     return candidate
-
-
-def _origin(classifier: Classifier, model: str | Path) -> dict[str, object]:
-    preprocessing = classifier.preprocessing
-    return {
-        "model": str(model),
-        "model_fingerprint": classifier.model_hash,
-        "temperature": preprocessing.temperature,
-        "threshold": preprocessing.threshold,
-        "settings": "overridden" if preprocessing.supplied else "the model's own",
-        "device": str(classifier.device),
-        "versions": versions(),
-    }
 
 
 def _data(data: str | Path) -> dict[str, object]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 from soundsight import reports as figure
 from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError
-from soundsight.files import write_text
+from soundsight.files import csv_text, write_text
 from soundsight.reports.html import Material, shown
 from soundsight.reports.run_report import Run, curve_files
 from soundsight.reports.saliency import plot_saliency
@@ -75,13 +73,10 @@ def _draw(run: Run, material: Material, folder: Path, kind: str) -> list[Path]:
 
 def _mistakes(material: Material) -> str:
     """The most confident mistakes as CSV, with the numbers that their figures have."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["figure", "clip", "source", "fold", "target", "predicted", "probability", "rank"])
-    for number, index in enumerate(material.mistakes, 1):
-        row = material.rows[index]
-        writer.writerow(
-            [f"mistake-{number:02}", row.clip, row.source, row.fold, row.target, row.predicted,
-             f"{row.probability:.6f}", row.rank]
-        )  # fmt: skip
-    return text.getvalue()
+    header = ("figure", "clip", "source", "fold", "target", "predicted", "probability", "rank")
+    rows = [(f"mistake-{number:02}", material.rows[index]) for number, index in enumerate(material.mistakes, 1)]
+    lines = [
+        (name, row.clip, row.source, row.fold, row.target, row.predicted, f"{row.probability:.6f}", row.rank)
+        for name, row in rows
+    ]
+    return csv_text([header, *lines])

@@ -6,7 +6,6 @@ Every file appears whole or not at all: it is written beside its place and then 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 
 from soundsight.detection import DetectionScores, score_detections
 from soundsight.errors import ConfigError
-from soundsight.files import write_text
+from soundsight.files import csv_text, write_text
 from soundsight.metrics import Scores, confused_pairs
 
 _DIGITS = 6  # decimals of every figure that is written
@@ -66,12 +65,10 @@ def prediction_rows(
     Raises:
         ConfigError: A list has another length than `scores`.
     """
+    given = {"clips": clips, "sources": sources, "folds": folds, "starts": starts, "ends": ends}
+    default = {"sources": "", "folds": "", "starts": 0.0}
     columns: dict[str, Sequence[Any]] = {
-        "clips": clips,
-        "sources": [""] * scores.count if sources is None else sources,
-        "folds": [""] * scores.count if folds is None else folds,
-        "starts": [0.0] * scores.count if starts is None else starts,
-        "ends": [None] * scores.count if ends is None else ends,
+        name: [default.get(name)] * scores.count if column is None else column for name, column in given.items()
     }
     for name, column in columns.items():
         if len(column) != scores.count:
@@ -80,17 +77,17 @@ def prediction_rows(
             )
     return [
         PredictionRow(
-            clip=str(columns["clips"][i]),
-            source=str(columns["sources"][i]),
-            fold=columns["folds"][i],
+            str(clip),
+            str(source),
+            fold,
             target=scores.names[scores.targets[i]],
             predicted=scores.names[scores.predictions[i]],
             probability=float(scores.probabilities[i, scores.predictions[i]]),
             rank=int(scores.ranks[i]),
-            start_seconds=columns["starts"][i],
-            end_seconds=columns["ends"][i],
+            start_seconds=start,
+            end_seconds=end,
         )
-        for i in range(scores.count)
+        for i, (clip, source, fold, start, end) in enumerate(zip(*columns.values(), strict=True))
     ]
 
 
@@ -100,8 +97,8 @@ def write_predictions(path: str | Path, rows: Iterable[PredictionRow]) -> Path:
     lines = [
         (
             row.clip,
-            "" if row.start_seconds is None else _figure(row.start_seconds),
-            "" if row.end_seconds is None else _figure(row.end_seconds),
+            _figure(row.start_seconds),
+            _figure(row.end_seconds),
             row.source,
             row.fold,
             row.target,
@@ -112,7 +109,7 @@ def write_predictions(path: str | Path, rows: Iterable[PredictionRow]) -> Path:
         )
         for row in rows
     ]
-    return write_text(path, _csv((*header, "correct"), lines))
+    return write_text(path, csv_text([(*header, "correct"), *lines]))
 
 
 def write_probabilities(path: Path, rows: Sequence[PredictionRow], scores: DetectionScores) -> Path:
@@ -120,7 +117,7 @@ def write_probabilities(path: Path, rows: Sequence[PredictionRow], scores: Detec
     places = [[row.clip, _figure(row.start_seconds)] for row in rows]
     values = scores.probabilities.tolist()
     lines = [[*place, *map(_figure, line)] for place, line in zip(places, values, strict=True)]
-    return write_text(path, _csv(("clip", "start_seconds", *scores.names), lines))
+    return write_text(path, csv_text([("clip", "start_seconds", *scores.names), *lines]))
 
 
 def read_probabilities(path: Path, rows: Sequence[PredictionRow], names: Sequence[str]) -> DetectionScores:
@@ -178,13 +175,12 @@ def write_scores(
         if key in figures or key == "per_class":
             raise ConfigError(f"{key!r} is a figure of metrics.json already; name the extra entry otherwise.")
     table = [dict(zip(columns, row, strict=True)) for row in zip(*map(_plain, columns.values()), strict=True)]
-    written = [
-        write_text(folder / "per_class.csv", _csv(tuple(columns), [list(map(_figure, r.values())) for r in table]))
-    ]
+    lines = [map(_figure, row.values()) for row in table]
+    written = [write_text(folder / "per_class.csv", csv_text([columns, *lines]))]
     if isinstance(scores, Scores):
         pairs = confused_pairs(scores.confusion, scores.names, limit=len(scores.names) ** 2)
-        confused = _csv(("true", "predicted", "count", "share"), [[_figure(v) for v in pair] for pair in pairs])
-        written.append(write_text(folder / "confused_pairs.csv", confused))
+        confused = [("true", "predicted", "count", "share"), *(map(_figure, pair) for pair in pairs)]
+        written.append(write_text(folder / "confused_pairs.csv", csv_text(confused)))
     everything = _plain({**figures, **(extra or {}), "per_class": table})
     text = json.dumps(everything, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return [*written, write_text(folder / "metrics.json", text)]
@@ -211,14 +207,6 @@ def read_results(results_csv: str | Path) -> dict[str, list[float]]:
             return math.nan
 
     return {name: [number(row, column) for row in rows[1:]] for column, name in enumerate(rows[0])}
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _figure(value: Any) -> Any:

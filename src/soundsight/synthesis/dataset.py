@@ -10,7 +10,6 @@ Neighbours: `voices` makes the sounds. Nothing here holds more than one clip in 
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
 import json
 import os
@@ -24,7 +23,7 @@ import scipy.signal
 import soundfile
 
 from soundsight.errors import ConfigError, DatasetError, check_range
-from soundsight.files import read_json, write_bytes
+from soundsight.files import csv_text, read_json, write_bytes, write_text
 from soundsight.synthesis.sounds import VOICES, background, foreground, generator
 
 Row = tuple[str, int, int, str, bool, int, str]
@@ -143,9 +142,7 @@ def _write_clips(root: Path, settings: dict[str, Any]) -> None:
         wav = io.BytesIO()
         soundfile.write(wav, clip, rate, "PCM_16", format="WAV")
         write_bytes(path, wav.getvalue())
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([HEADER, *rows])
-    write_bytes(root / "meta" / "esc50.csv", table.getvalue().encode())
+    write_text(root / "meta" / "esc50.csv", csv_text([HEADER, *rows]))
 
 
 def _clear_other_settings(root: Path, settings: dict[str, Any]) -> None:

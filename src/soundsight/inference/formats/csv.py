@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from soundsight.files import printable
+from soundsight.files import csv_text, printable
 from soundsight.inference.formats.base import COLUMNS, Context, Writer
 
 if TYPE_CHECKING:
@@ -52,9 +51,7 @@ class Csv(Writer):
 
 def line(values: Iterable[Any]) -> bytes:
     """One line of CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values)
-    return text.getvalue().encode()
+    return csv_text([values]).encode()
 
 
 def cell(text: str, guard: str) -> str:
