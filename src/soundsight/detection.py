@@ -27,19 +27,12 @@ PADDING = 5  # true positives that padded cmAP adds to each class (BirdCLEF 2023
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Hits and errors of each class at some threshold, and the figures made of them.
+    """Hits and errors of each class at some threshold, and the figures made of them."""
 
-    Attributes:
-        names: The C class names.
-        hits: True positives, int64 `(C,)`.
-        false: False positives, likewise.
-        missed: False negatives, likewise.
-    """
-
-    names: tuple[str, ...]
-    hits: IntArray
-    false: IntArray
-    missed: IntArray
+    names: tuple[str, ...]  # of the C classes
+    hits: IntArray  # true positives, int64 (C,)
+    false: IntArray  # false positives, likewise
+    missed: IntArray  # false negatives, likewise
 
     @property
     def precision(self) -> FloatArray:
@@ -76,17 +69,11 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class DetectionScores:
-    """All figures of one set of clips or segments, each of which may have several classes, or none.
+    """All figures of one set of clips or segments, each of which may have several classes, or none."""
 
-    Attributes:
-        names: Class names, in the order of the columns.
-        targets: bool `(N, C)`, which classes each clip has.
-        probabilities: float32 `(N, C)` in [0, 1].
-    """
-
-    names: tuple[str, ...]
-    targets: BoolArray
-    probabilities: npt.NDArray[np.float32]
+    names: tuple[str, ...]  # of the C classes, in the order of the columns
+    targets: BoolArray  # (N, C), which classes each clip has
+    probabilities: npt.NDArray[np.float32]  # (N, C) in [0, 1]
 
     @property
     def count(self) -> int:
@@ -96,8 +83,7 @@ class DetectionScores:
     @property
     def support(self) -> IntArray:
         """Clips of each class, int64 `(C,)`."""
-        clips: IntArray = self.targets.sum(axis=0, dtype=np.int64)
-        return clips
+        return self.targets.sum(axis=0, dtype=np.int64)  # type: ignore[no-any-return]
 
     @cached_property
     def average_precision(self) -> FloatArray:
@@ -152,18 +138,8 @@ class DetectionScores:
         return _mean(np.where(self.support > 0, [best.f1 for best in self.best], np.nan))
 
     def at(self, thresholds: float | npt.ArrayLike) -> Counts:
-        """Hits and errors where a class is reported from its threshold on.
-
-        Args:
-            thresholds: One for all classes, or `(C,)`.
-        """
-        reported = self.probabilities >= np.asarray(thresholds, np.float32)
-        return Counts(
-            self.names,
-            (reported & self.targets).sum(axis=0, dtype=np.int64),
-            (reported & ~self.targets).sum(axis=0, dtype=np.int64),
-            (~reported & self.targets).sum(axis=0, dtype=np.int64),
-        )
+        """Hits and errors where a class is reported from its threshold on, one for all or `(C,)`."""
+        return count_errors(self.names, self.targets, self.probabilities >= np.asarray(thresholds, np.float32))
 
     def figures(self) -> dict[str, float]:
         """The means over classes, by name; NaN where nothing is there to be averaged."""
@@ -180,6 +156,12 @@ class DetectionScores:
         for c in np.flatnonzero(defined):
             values[c] = figure(self.targets[:, c], self.probabilities[:, c])
         return values
+
+
+def count_errors(names: Sequence[str], targets: BoolArray, reported: BoolArray) -> Counts:
+    """Hits and errors of what is reported, both bool `(N, C)`."""
+    pairs = ((targets, reported), (~targets, reported), (targets, ~reported))
+    return Counts(tuple(names), *((one & other).sum(axis=0, dtype=np.int64) for one, other in pairs))
 
 
 def score_detections(targets: npt.ArrayLike, probabilities: npt.ArrayLike, names: Sequence[str]) -> DetectionScores:
@@ -220,12 +202,7 @@ class Curve(NamedTuple):
 
 
 def precision_recall_curve(targets: npt.ArrayLike, probabilities: npt.ArrayLike) -> Curve:
-    """The precision-recall curve of one class, by scikit-learn.
-
-    Args:
-        targets: 0 or 1, `(N,)`, at least one of them 1.
-        probabilities: `(N,)`.
-    """
+    """The precision-recall curve of one class, by scikit-learn, of targets `(N,)` of which at least one is 1."""
     from sklearn.metrics import precision_recall_curve as curve
 
     precision, recall, thresholds = curve(np.asarray(targets, bool), np.asarray(probabilities, np.float64))
@@ -251,8 +228,7 @@ def best_f1(targets: npt.ArrayLike, probabilities: npt.ArrayLike) -> BestF1:
 def ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> FloatArray:
     """Shares, float64; 0 where the whole is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    shares: FloatArray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-    return shares
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)  # type: ignore[no-any-return]
 
 
 def _mean(values: FloatArray) -> float:

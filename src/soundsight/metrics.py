@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from soundsight.detection import DetectionScores, FloatArray, IntArray, ratio
+from soundsight.detection import Counts, DetectionScores, FloatArray, IntArray, ratio
 from soundsight.errors import ConfigError
 
 TEMPERATURES = 0.01, 100.0  # what a model may carry; no fit ends here, because of the prior
@@ -30,17 +30,11 @@ FEWEST_CLIPS, FEWEST_WRONG = 50, 5  # without which no temperature is set; bench
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """All figures of one set of clips; made by `score`. Every figure is counted on first use.
+    """All figures of one set of clips; made by `score`. Every figure is counted on first use."""
 
-    Attributes:
-        names: Class names, in the order of the model's outputs.
-        targets: int64 `(N,)`, true class of each clip, 0 to C - 1.
-        probabilities: float32 `(N, C)` in [0, 1], each row adds up to 1.
-    """
-
-    names: tuple[str, ...]
-    targets: IntArray
-    probabilities: npt.NDArray[np.float32]
+    names: tuple[str, ...]  # of the C classes, in the order of the model's outputs
+    targets: IntArray  # int64 (N,), true class of each clip, 0 to C - 1
+    probabilities: npt.NDArray[np.float32]  # (N, C) in [0, 1], each row adds up to 1
 
     @property
     def count(self) -> int:
@@ -50,8 +44,7 @@ class Scores:
     @cached_property
     def predictions(self) -> IntArray:
         """Most probable class of each clip, int64 `(N,)`; of equal ones the first."""
-        best: IntArray = np.argmax(self.probabilities, axis=1)
-        return best
+        return np.argmax(self.probabilities, axis=1)  # type: ignore[no-any-return]
 
     @cached_property
     def ranks(self) -> IntArray:
@@ -59,8 +52,7 @@ class Scores:
         true = self.probabilities[np.arange(self.count), self.targets, None]
         earlier = np.arange(len(self.names)) < self.targets[:, None]
         ahead = (self.probabilities > true) | ((self.probabilities == true) & earlier)
-        ranks: IntArray = 1 + ahead.sum(axis=1)
-        return ranks
+        return 1 + ahead.sum(axis=1)  # type: ignore[no-any-return]
 
     @property
     def top1(self) -> float:
@@ -87,29 +79,33 @@ class Scores:
     @property
     def support(self) -> IntArray:
         """Clips of each true class, int64 `(C,)`."""
-        clips: IntArray = self.confusion.sum(axis=1)
-        return clips
+        return self.confusion.sum(axis=1)  # type: ignore[no-any-return]
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Hits and errors of each class, of which precision, recall and F1 are made."""
+        hits = np.diagonal(self.confusion)
+        return Counts(self.names, hits, self.confusion.sum(axis=0) - hits, self.support - hits)
 
     @property
     def precision(self) -> FloatArray:
         """Share of the clips given to a class that belong to it, float64 `(C,)`; 0 if none were given."""
-        return ratio(np.diagonal(self.confusion), self.confusion.sum(axis=0))
+        return self.counts.precision
 
     @property
     def recall(self) -> FloatArray:
         """Share of the clips of a class that were given to it, float64 `(C,)`; 0 if there are none."""
-        return ratio(np.diagonal(self.confusion), self.support)
+        return self.counts.recall
 
     @property
     def f1(self) -> FloatArray:
         """Harmonic mean of precision and recall, float64 `(C,)`; 0 where both are 0."""
-        return ratio(2 * np.diagonal(self.confusion), self.confusion.sum(axis=0) + self.support)
+        return self.counts.f1
 
     @property
     def macro_f1(self) -> float:
         """Mean F1 of the classes that occur among targets or predictions, as scikit-learn counts it."""
-        occurs = self.confusion.sum(axis=0) + self.support > 0
-        return float(self.f1[occurs].mean())
+        return self.counts.macro[2]
 
     @cached_property
     def one_vs_rest(self) -> DetectionScores:
@@ -204,30 +200,20 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityBins:
-    """Clips grouped by confidence, the probability of the predicted class. Empty bins hold zeros.
+    """Clips grouped by confidence, the probability of the predicted class. Empty bins hold zeros."""
 
-    Attributes:
-        edges: float64 `(B + 1,)`, 0 to 1; bin b holds confidences above edge b, up to edge b + 1.
-        count: int64 `(B,)`, clips in each bin.
-        confidence: float64 `(B,)`, mean confidence of each bin.
-        accuracy: float64 `(B,)`, share of correct clips of each bin.
-    """
-
-    edges: FloatArray
-    count: IntArray
-    confidence: FloatArray
-    accuracy: FloatArray
+    edges: FloatArray  # (B + 1,), 0 to 1; bin b holds confidences above edge b, up to edge b + 1
+    count: IntArray  # (B,), clips in each bin
+    confidence: FloatArray  # (B,), mean confidence of each bin
+    accuracy: FloatArray  # (B,), share of correct clips of each bin
 
 
 def reliability_bins(
     targets: npt.ArrayLike, probabilities: npt.ArrayLike, *, bins: int = CALIBRATION_BINS
 ) -> ReliabilityBins:
-    """Group clips into bins of equal width by confidence (Guo et al., 2017, section 2).
+    """Group clips, targets `(N,)` and probabilities `(N, C)`, into B `bins` of equal width by confidence.
 
-    Args:
-        targets: Whole numbers `(N,)`.
-        probabilities: `(N, C)` in [0, 1].
-        bins: Number of bins B.
+    Guo et al., 2017, section 2.
     """
     values = np.asarray(probabilities, np.float64)
     confidence = values.max(axis=1)
@@ -253,13 +239,7 @@ class ConfusedPair(NamedTuple):
 
 
 def confused_pairs(confusion: npt.ArrayLike, names: Sequence[str], limit: int = 20) -> list[ConfusedPair]:
-    """The most frequent mistakes, most frequent first; of equal counts the greater share comes first.
-
-    Args:
-        confusion: Counts `(C, C)`, rows are true classes.
-        names: The C class names.
-        limit: Longest list wanted.
-    """
+    """The most frequent mistakes in counts `(C, C)`, most frequent first; of equal counts by their share."""
     table = np.asarray(confusion)
     support = table.sum(axis=1)
     mistakes = np.argwhere((table > 0) & ~np.eye(len(table), dtype=bool))

@@ -269,11 +269,7 @@ class _Names(Recordings):
 
 
 def match(name: str, known: Collection[str]) -> str | None:
-    """Which of some recordings a name means: that with the same name, and the longest same end of folders.
-
-    Raises:
-        ValueError: There are several.
-    """
+    """Which of some recordings a name means: that with the same name, and the longest same end of folders."""
     parts = _parts(name)
     best: list[str] = []
     length = 1

@@ -52,11 +52,6 @@ def can_explain(classifier: Classifier) -> bool:
 def explain(classifier: Classifier, image: Image, label: str | None = None) -> Attribution:
     """Say what spoke for a class in an image.
 
-    Args:
-        classifier: A loaded checkpoint.
-        image: uint8 `(height, width, 3)`, as `spectrogram.render` renders it.
-        label: The class; `None` and "unknown" take the most probable one.
-
     Raises:
         ConfigError: The model knows no such class.
         ModelError: The model is an export.

@@ -69,15 +69,7 @@ class Microphone:
     """A PortAudio input, opened with `with`, at its own rate; channels are averaged."""
 
     def __init__(self, device: int | str | None = None, *, block_seconds: float = 0.05) -> None:
-        """Choose an input.
-
-        Args:
-            device: Its number or a part of its name; `None` takes the system's default.
-            block_seconds: Length of the blocks that the sound system hands over.
-
-        Raises:
-            ConfigError: There is no such input, or sounddevice or PortAudio is missing.
-        """
+        """Choose an input."""
         chosen = find_device(device)
         self.device = chosen
         self.sample_rate = chosen.sample_rate
@@ -175,9 +167,6 @@ def listen(
         every_seconds: Sound between two predictions. Before the first full clip, the sound there is gets padded
             as in training.
         options: Thresholds, time shifts and speeds; the segment is the model's clip length.
-
-    Raises:
-        ConfigError: `every_seconds` or an option is out of range.
     """
     check_range("every", every_seconds, 0.05, 3600, " s")
     how = predictor.resolve(options or Options())

@@ -104,13 +104,6 @@ def cut(
     by a whole segment that ends where the recording ends; less than one column of an image, or than
     `audio.IGNORED_SHARE` of a segment, is left out.
 
-    Args:
-        blocks: Mono float32 `(samples,)` in order.
-        rate: Their sample rate, in Hz.
-        config: The model's preprocessing.
-        window_seconds: Length of a segment, at most `config.clip_seconds`.
-        hop_seconds: From the start of one segment to the next.
-
     Yields:
         Segments in order; the first one even if it is short.
     """

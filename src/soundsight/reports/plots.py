@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps, font_manager, rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
@@ -50,11 +52,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200, creator: str = "Soundsight") -> Path:
-    """Write a figure whole or not at all; the same figure gives the same bytes.
-
-    Raises:
-        ConfigError: The path ends in something other than .png, .pdf or .svg, or cannot be written.
-    """
+    """Write a figure whole or not at all; the same figure gives the same bytes."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
@@ -126,12 +124,9 @@ def plot_confusion(
     Args:
         confusion: Counts `(C, C)`, rows are true classes.
         names: The C class names.
-        path: Where to write: .png, .pdf or .svg.
+        path: Where to write, as all plots: .png, .pdf or .svg.
         normalize: Show per cent of the true class instead of counts; a class without clips is grey.
         title: Line above the matrix.
-
-    Raises:
-        ConfigError: Counts and names do not fit together, or the image cannot be written.
     """
     counts = _check_confusion(confusion, names)
     size = len(names)
@@ -160,12 +155,22 @@ def plot_confusion(
     steps = [2, 5, 10] if normalize else [1, 2, 5, 10]
     bar.locator = MaxNLocator(max(2, min(8, round(side / 0.4))), integer=True, steps=steps)
     bar.formatter = StrMethodFormatter("{x:,.0f}")
-    bar.set_label("% of the true class" if normalize else "clips", fontsize=8, color=INK)
-    bar.ax.tick_params(labelsize=7, width=0.5, length=2, colors=INK)
-    bar.outline.set_linewidth(0.5)
+    label_bar(bar, "% of the true class" if normalize else "clips")
     if title:
         figure.text(left / width, 1 - 0.2 / height, literal(title), fontsize=11, va="center", color=INK)
     return save_figure(figure, path, dpi=300 if size <= 60 else 200)
+
+
+def label_bar(bar: Colorbar, text: str) -> None:
+    """What a colour bar means, and its small ticks."""
+    bar.set_label(text, fontsize=8, color=INK)
+    bar.ax.tick_params(labelsize=7, width=0.5, length=2, color=INK)
+    bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+
+
+def _percent(*axes: Axis) -> None:
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
 
 
 def _check_confusion(confusion: npt.ArrayLike, names: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -235,24 +240,17 @@ def plot_reliability(scores: Scores, path: str | Path) -> Path:
     )  # fmt: skip
     upper.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle="--", label="perfect calibration")
     upper.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     upper.tick_params(labelbottom=False)
     clips = "1 clip" if scores.count == 1 else f"{scores.count:,} clips"
     upper.set_title(f"ECE {100 * scores.ece:.1f} %  ({len(bins.count)} bins, {clips})", fontsize=10, color=INK)
     lower.bar(left, bins.count[used] / scores.count, width, color=BLUE, edgecolor="white", **style)
     confidence = float(scores.probabilities.max(axis=1).mean())
     lower.axvline(scores.top1, color=INK, linewidth=1.2, clip_on=False, label=f"accuracy {100 * scores.top1:.1f} %")
-    lower.axvline(
-        confidence,
-        color=ORANGE,
-        linewidth=1.2,
-        linestyle="--",
-        label=f"mean confidence {100 * confidence:.1f} %",
-    )
+    mean = f"mean confidence {100 * confidence:.1f} %"
+    lower.axvline(confidence, color=ORANGE, linewidth=1.2, linestyle="--", label=mean)
     figure.legend(loc="lower center", ncols=2, fontsize=8, frameon=False)
     lower.set(xlabel="confidence (probability of the predicted class)", ylabel="share of clips")
-    lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    lower.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    _percent(upper.yaxis, lower.xaxis, lower.yaxis)
     for axes in (upper, lower):
         _tidy(axes)
     figure.align_ylabels()
@@ -289,7 +287,7 @@ def plot_per_class(scores: Scores, path: str | Path) -> Path:
         axes.axvline(scores.macro_f1, color=INK, linewidth=0.9, linestyle="--", label=macro),
     ]
     axes.set(xlim=(0, 1.01), ylim=(len(order) - 0.4, -0.6))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    _percent(axes.xaxis)
     axes.xaxis.grid(True, color=PALE, linewidth=0.5)
     axes.set_axisbelow(True)
     _tidy(axes)
@@ -318,18 +316,13 @@ def plot_precision_recall(scores: DetectionScores, path: str | Path) -> Path:
         f"macro mAP {scores.macro_map:.3f} (pale: {len(each)} classes)\nmicro mAP {scores.micro_map:.3f} (blue)",
         fontsize=10, color=INK,
     )  # fmt: skip
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    _percent(axes.xaxis, axes.yaxis)
     _tidy(axes)
     return save_figure(figure, path)
 
 
 def plot_training_curves(results_csv: str | Path, path: str | Path) -> Path:
-    """Plot loss, accuracy and learning rate by epoch from the results.csv that Ultralytics writes.
-
-    Raises:
-        ConfigError: The file cannot be read, or holds no epochs.
-    """
+    """Plot loss, accuracy and learning rate by epoch from the results.csv that Ultralytics writes."""
     table = read_results(results_csv)
     rates = [name for name in table if name.startswith(compat.RATES)]
     distinct = [n for i, n in enumerate(rates) if all(table[n] != table[m] for m in rates[:i])]
@@ -360,7 +353,7 @@ def plot_training_curves(results_csv: str | Path, path: str | Path) -> Path:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.grid(True, color=PALE, linewidth=0.5)
         if title == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+            _percent(axes.yaxis)
             axes.set_ylim(0, 1)
         else:
             axes.set_ylim(bottom=0)

@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError
-from soundsight.reports.plots import INK, literal, new_figure, save_figure
+from soundsight.reports.plots import INK, label_bar, literal, new_figure, save_figure
 from soundsight.reports.spectrograms import _show, _span_seconds, _time_axis, image_db
 from soundsight.spectrogram import Image
 
@@ -30,17 +30,14 @@ def plot_saliency(
     """Plot an image, and below it the same in grey with the heat on top.
 
     Args:
-        image: uint8 `(H, W, 3)`, as `render` plots it.
-        heat: float `(H, W)` in [0, 1]; `None` plots the image alone.
-        config: The settings that drew the image.
+        image: uint8 `(H, W, 3)`, as `render` makes it.
+        saliency: float `(H, W)` in [0, 1]; `None` plots the image alone.
+        config: The settings that rendered the image.
         path: Where to write: .png, .pdf or .svg.
         title: Line above.
         start_seconds: Where in its recording the image begins.
         end_seconds: Where its sound ends; `None` is a whole clip.
         creator: See `save_figure`.
-
-    Raises:
-        ConfigError: Image and heat do not fit together, or the file cannot be written.
     """
     if saliency is not None and image.shape[:2] != saliency.shape:
         raise ConfigError(
@@ -52,17 +49,14 @@ def plot_saliency(
     panels = figure.subplots(1 if saliency is None else 2, 1, sharex=True, squeeze=False)[:, 0]
     span, level = _span_seconds(config), image_db(image[..., 0], config)
     shown = (config.clip_seconds if end_seconds is None else end_seconds - start_seconds) or span
-    bars = [figure.colorbar(_show(panels[0], level, config, span), ax=panels[0], pad=0.02, fraction=0.05)]
-    bars[0].set_label("level (dB)", fontsize=8, color=INK)
+    bar = figure.colorbar(_show(panels[0], level, config, span), ax=panels[0], pad=0.02, fraction=0.05)
+    label_bar(bar, "level (dB)")
     if saliency is not None:
         grey = _show(panels[1], level, config, span)
         grey.set_cmap("gray")
         grey.set_clim(config.db_floor, config.db_ceiling + 0.5 * (config.db_ceiling - config.db_floor))
-        bars.append(figure.colorbar(_warm(panels[1], saliency, span), ax=panels[1], pad=0.02, fraction=0.05))
-        bars[1].set_label("spoke for the class (1: most)", fontsize=8, color=INK)
-    for bar in bars:
-        bar.ax.tick_params(labelsize=7, width=0.5, length=2, color=INK)
-        bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+        bar = figure.colorbar(_warm(panels[1], saliency, span), ax=panels[1], pad=0.02, fraction=0.05)
+        label_bar(bar, "spoke for the class (1: most)")
     for axes in panels:
         axes.set_ylabel("frequency (Hz, mel-spaced)", fontsize=9, color=INK)
     _time_axis(panels[-1], shown)

@@ -21,7 +21,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, Multiple
 
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError
-from soundsight.reports.plots import INK, axes_at, literal, new_figure, readable, save_figure, text_width_in
+from soundsight.reports.plots import INK, axes_at, label_bar, literal, new_figure, readable, save_figure, text_width_in
 from soundsight.spectrogram import Image, Waveform, hz_to_mel, mel_to_hz, render
 
 Levels = npt.NDArray[np.floating]  # dB, (bands, frames), lowest band first
@@ -48,9 +48,6 @@ def plot_spectrogram(
         path_or_ax: Where to write (.png, .pdf, .svg), or axes to plot into, without a colour bar.
         title: Line above the image.
         channel: Which of the three analysis windows to plot, 0 to 2.
-
-    Raises:
-        ConfigError: The waveform is not mono, there is no such channel, or the image cannot be written.
     """
     if not isinstance(path_or_ax, Axes):
         figure = new_figure(6.4, 3.6)
@@ -86,9 +83,6 @@ def plot_gallery(
         columns: Panels a row; by default 5, or as few as the items need.
         channel: Which of the three analysis windows to plot, 0 to 2.
         creator: See `save_figure`.
-
-    Raises:
-        ConfigError: There are no items, or one cannot be plotted.
     """
     if not items:
         raise ConfigError("There is nothing to plot in the gallery; pass at least one title and waveform.")
@@ -141,9 +135,6 @@ def plot_timeline(
         duration_seconds: Length of the recording.
         title: Line above the image.
         creator: See `save_figure`.
-
-    Raises:
-        ConfigError: Windows, classes and levels do not fit together.
     """
     _check_windows(windows, classes, duration_seconds)
     if levels.ndim != 2 or not levels.size or levels.dtype.kind != "f":
@@ -165,9 +156,8 @@ def plot_timeline(
     edges, strips = probability_strips(windows, classes, duration_seconds)
     mesh = _show_strips(tracks, edges, strips, labels)
     bar = figure.colorbar(mesh, cax=axes_at(figure, left + inner + 0.15, foot, 0.13, lower))
-    bar.set_label("probability" if lower > 0.8 else "prob.", fontsize=8, color=INK)
+    label_bar(bar, "probability" if lower > 0.8 else "prob.")
     bar.set_ticks([0, 0.5, 1] if lower > 0.4 else [0, 1])
-    bar.ax.tick_params(labelsize=7, width=0.5, length=2)
     for axes in (sound, tracks):
         _time_axis(axes, duration_seconds)
     sound.tick_params(labelbottom=False)
@@ -320,6 +310,4 @@ def _time_axis(axes: Axes, duration_seconds: float) -> None:
 
 def _level_bar(bar: Colorbar, config: SpectrogramConfig) -> None:
     reference = "loudest point" if config.reference == "clip" else "full scale"
-    bar.set_label(f"level (dB re {reference})", fontsize=8, color=INK)
-    bar.ax.tick_params(labelsize=7, width=0.5, length=2, color=INK)
-    bar.outline.set_linewidth(0.5)
+    label_bar(bar, f"level (dB re {reference})")

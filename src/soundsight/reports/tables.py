@@ -61,9 +61,6 @@ def prediction_rows(
         folds: N folds or splits, if there are any.
         starts: N starts of the clips in their recordings, in seconds; `None` takes every clip as a whole recording.
         ends: N ends of the clips, likewise, where they are known.
-
-    Raises:
-        ConfigError: A list has another length than `scores`.
     """
     given = {"clips": clips, "sources": sources, "folds": folds, "starts": starts, "ends": ends}
     default = {"sources": "", "folds": "", "starts": 0.0}
@@ -121,11 +118,7 @@ def write_probabilities(path: Path, rows: Sequence[PredictionRow], scores: Detec
 
 
 def read_probabilities(path: Path, rows: Sequence[PredictionRow], names: Sequence[str]) -> DetectionScores:
-    """What `write_probabilities` wrote, with the true classes of `rows`.
-
-    Raises:
-        ValueError: The file does not fit the rows or the names.
-    """
+    """What `write_probabilities` wrote, with the true classes of `rows`; `ValueError` if it does not fit them."""
     with open(path, encoding="utf-8", newline="") as file:
         (_, _, *header), *lines = csv.reader(file)
     if header != list(names) or [line[0] for line in lines] != [row.clip for row in rows]:
@@ -143,14 +136,7 @@ def write_scores(
 ) -> list[Path]:
     """Write per_class.csv, of one label per clip also confused_pairs.csv, and, last, metrics.json into `folder`.
 
-    Args:
-        scores: What `score` returned, or with several labels per clip `score_detections`.
-        folder: Made if it does not exist; older files of these names are replaced.
-        extra: Further entries of metrics.json, such as the model or the split.
-        columns: Further columns of per_class.csv, a value per class each.
-
-    Raises:
-        ConfigError: A key of `extra` is already a figure, or the folder cannot be written.
+    `extra` are further entries of metrics.json, `columns` further columns of per_class.csv, a value per class each.
     """
     folder = Path(folder)
     detection = scores.one_vs_rest if isinstance(scores, Scores) else scores

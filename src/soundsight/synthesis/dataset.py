@@ -100,10 +100,6 @@ def write_dataset(
 
     Returns:
         `root` as a path.
-
-    Raises:
-        ConfigError: A setting is out of range.
-        DatasetError: `root` holds another data set, or cannot be written.
     """
     _check_classes(classes)
     settings: dict[str, Any] = {
@@ -207,10 +203,6 @@ def write_soundscape(
     Returns:
         `(start, end, class)` of each event in s, in order and without overlap. Outside them nothing but
         noise remains; inside, rhythmic sounds pause for up to a beat.
-
-    Raises:
-        ConfigError: An argument is out of range.
-        DatasetError: The file cannot be written.
     """
     path = Path(path)
     _check_classes(classes)
