@@ -36,18 +36,10 @@ CALIBRATED = ("8", "int8", "w8a8", "w8a16")
 _ALWAYS_CALIBRATED = ("axelera", "deepx", "edgetpu", "hailo", "imx", "qnn", "xilinx")
 # Packages that Ultralytics needs for a format, by the names that pip knows.
 _PACKAGES = {
-    "onnx": 'pip install "soundsight[export]"',
-    "openvino": "pip install openvino",
-    "engine": "pip install tensorrt",
-    "coreml": "pip install coremltools",
-    "saved_model": 'pip install "ultralytics[export]"',
-    "pb": 'pip install "ultralytics[export]"',
-    "litert": 'pip install "ultralytics[export]"',
-    "edgetpu": 'pip install "ultralytics[export]"',
-    "paddle": "pip install paddlepaddle x2paddle",
-    "mnn": "pip install MNN",
-    "ncnn": "pip install ncnn pnnx",
-    "executorch": "pip install executorch",
+    "onnx": '"soundsight[export]"',
+    **dict.fromkeys(("saved_model", "pb", "litert", "edgetpu"), '"ultralytics[export]"'),
+    **{"engine": "tensorrt", "coreml": "coremltools", "paddle": "paddlepaddle x2paddle", "mnn": "MNN"},
+    **{"ncnn": "ncnn pnnx", "openvino": "openvino", "executorch": "executorch"},
 }
 
 
@@ -178,9 +170,9 @@ def _run(path: Path, copy: Path, format: str, arguments: dict[str, Any], *, trus
             made = Path(model.export(**arguments))
         except ImportError as error:
             package = (error.name or str(error)).split(".")[0]
-            how = _PACKAGES.get(format, f"pip install {package}")
+            how = _PACKAGES.get(format, package)
             raise ModelError(
-                f"Format {format} needs the package {package}, which is not installed; run {how}."
+                f"Format {format} needs the package {package}, which is not installed; run pip install {how}."
             ) from error
         except OSError as error:
             if error.errno not in (None, errno.ENOENT):  # the disk's fault, not the exporter's

@@ -65,7 +65,8 @@ def train(
 
     options = dict(arguments) if stock else {**OFF, **arguments}
     if "," not in str(options.get("device") or ""):
-        options["device"] = _device_argument(choose_device(options.get("device")))
+        device = choose_device(options.get("device"))
+        options["device"] = device.type if device.index is None else str(device.index)
     _check_machine(options, stock=stock)
     resume = options.get("resume")
     start = str(resume if resume and resume is not True else options.get("model", "yolov8n-cls.pt"))
@@ -86,9 +87,8 @@ def train(
             model = YOLO(weights, task="classify")
             if callback is not None:
                 model.add_callback("on_fit_epoch_end", partial(_tell, callback))
-            for tell in (begun.append, started):
-                if tell is not None:
-                    model.add_callback("on_train_start", partial(_tell_folder, tell))
+            for tell in (begun.append, started or begun.append):
+                model.add_callback("on_train_start", lambda trainer, tell=tell: tell(Path(trainer.save_dir)))
             if progress is not None:
                 progress.attach(model)
             model.train(trainer=trainer, **options)
@@ -106,9 +106,8 @@ def train(
 def _run_of(trainer: Any) -> Run:
     folder = Path(trainer.save_dir)
     matrix: Any = getattr(getattr(trainer, "validator", None), "confusion_matrix", None)
-    rendered = matrix is not None and (folder / compat.MATRIX).is_file()
     run = Run(folder, compat.weights_of(folder), compat.weights_of(folder, best=True))
-    if not rendered:
+    if matrix is None or not (folder / compat.MATRIX).is_file():
         return run
     names = tuple(str(name) for name in matrix.names.values())
     return replace(run, confusion=matrix.matrix.T.astype(np.int64), names=names)  # Ultralytics' rows are predictions
@@ -161,10 +160,6 @@ def _tell(callback: Callable[[int, float], None], trainer: Any) -> None:
     reached = figures.get(compat.TOP1, figures.get(compat.MACRO_MAP))
     if reached is not None and int(trainer.epoch) < int(trainer.epochs):  # at the end the best is scored again
         callback(int(trainer.epoch) + 1, float(reached))
-
-
-def _tell_folder(started: Callable[[Path], None], trainer: Any) -> None:
-    started(Path(trainer.save_dir))
 
 
 def _check_machine(options: Mapping[str, Any], *, stock: bool) -> None:
@@ -239,7 +234,3 @@ def _download(name: str) -> Path:
             f"or train from scratch with model={name.removesuffix('.pt')}.yaml."
         ) from error
     return Path(found)
-
-
-def _device_argument(device: Any) -> str:
-    return device.type if device.index is None else str(device.index)

@@ -129,7 +129,8 @@ class MemoryLoader:
         self.share = (members / members.sum(0)).amax(1) if balanced else None  # by the rarest of an image's classes
         self.sampler = range(len(dataset))
         assert dataset.images is not None
-        place = device if _fits(dataset.images, device) else torch.device("cpu")
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
+        place = device if dataset.images.nbytes < MEMORY_SHARE * free else torch.device("cpu")
         self.images = dataset.images.to(place)
         self.labels = dataset.labels.to(place)
 
@@ -391,10 +392,6 @@ def _membership(labels: torch.Tensor) -> torch.Tensor:
         labels = labels.bool()
         members = torch.cat([labels, ~labels.any(1, keepdim=True)], 1)
     return members[:, members.any(0)]
-
-
-def _fits(images: torch.Tensor, device: torch.device) -> bool:
-    return device.type != "cuda" or images.nbytes < MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def _cores() -> int:

@@ -164,13 +164,8 @@ class _Reader(pickle._Unpickler):
             raise Refused("it claims other numbers than it holds")
         return found
 
-    def load_newobj(self) -> None:
-        """Make a record where pickle would make an instance."""
-        arguments = self.stack.pop()
-        self.stack.append(_named(self.stack.pop())(*arguments))
-
     def load_reduce(self) -> None:
-        """Call a constructor of this module, or make a record of the call."""
+        """Call a constructor of this module, or make a record where pickle would call something or make an instance."""
         arguments = self.stack.pop()
         self.stack.append(_named(self.stack.pop())(*arguments))
 
@@ -182,28 +177,11 @@ class _Reader(pickle._Unpickler):
         elif not isinstance(self.stack[-1], dict):
             raise Refused("it gives state to what has none")
 
-    def load_append(self) -> None:
-        """Append to a list."""
-        self.extend([self.stack.pop()])
-
-    def load_appends(self) -> None:
-        """Append to a list."""
-        self.extend(self.pop_mark())
-
     def extend(self, items: list[Any]) -> None:
         """Append to the list at the top of the stack."""
         if type(self.stack[-1]) is not list:
             raise Refused("it appends to what is no list")
         self.stack[-1].extend(items)
-
-    def load_setitem(self) -> None:
-        """Fill a dictionary."""
-        value, key = self.stack.pop(), self.stack.pop()
-        self.update([key, value])
-
-    def load_setitems(self) -> None:
-        """Fill a dictionary."""
-        self.update(self.pop_mark())
 
     def update(self, items: list[Any]) -> None:
         """Fill the dictionary at the top of the stack; keys are text or numbers, so that hashing is cheap."""
@@ -212,8 +190,13 @@ class _Reader(pickle._Unpickler):
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
     dispatch: ClassVar[Any] = {code: step for code, step in pickle._Unpickler.dispatch.items() if code in _OPERATIONS}
-    dispatch |= {ord("R"): load_reduce, 0x81: load_newobj, ord("b"): load_build, ord("a"): load_append}
-    dispatch |= {ord("e"): load_appends, ord("s"): load_setitem, ord("u"): load_setitems}
+    dispatch |= {ord("R"): load_reduce, 0x81: load_reduce, ord("b"): load_build}
+    dispatch |= {
+        ord("a"): lambda self: self.extend([self.stack.pop()]),
+        ord("e"): lambda self: self.extend(self.pop_mark()),
+        ord("s"): lambda self: self.update([self.stack.pop(), self.stack.pop()][::-1]),
+        ord("u"): lambda self: self.update(self.pop_mark()),
+    }
 
 
 def _named(function: Any) -> Callable[..., Any]:
@@ -252,10 +235,6 @@ def _type(name: str) -> Callable[..., Any]:
     return _list if name == "set" else _Name("dill." + name)
 
 
-def _empty_dict() -> dict[Any, Any]:
-    return {}
-
-
 def _list(items: list[Any]) -> list[Any]:
     return list(items) if type(items) is list else []
 
@@ -268,26 +247,18 @@ def _tuple(items: Any) -> tuple[Any, ...]:
     return tuple(items) if isinstance(items, list | tuple) else ()
 
 
-def _posix(*parts: str) -> str:
-    return str(PurePosixPath(*parts))
-
-
-def _windows(*parts: str) -> str:
-    return str(PureWindowsPath(*parts))
-
-
 _CONSTRUCTORS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
     "torch.Size": _tuple,
-    "collections.OrderedDict": _empty_dict,
+    "collections.OrderedDict": lambda: {},
     "builtins.set": _list,
     "__builtin__.set": _list,
     "dill._dill._load_type": _type,  # Ultralytics 8.0 to 8.3 wrote with dill where that was installed
     "_codecs.encode": _bytes,
     "numpy.core.multiarray.scalar": _scalar,
     "numpy._core.multiarray.scalar": _scalar,
-    **{f"{module}.PosixPath": _posix for module in ("pathlib", "pathlib._local")},
-    **{f"{module}.WindowsPath": _windows for module in ("pathlib", "pathlib._local")},
+    **dict.fromkeys(("pathlib.PosixPath", "pathlib._local.PosixPath"), lambda *parts: str(PurePosixPath(*parts))),
+    **dict.fromkeys(("pathlib.WindowsPath", "pathlib._local.WindowsPath"), lambda *parts: str(PureWindowsPath(*parts))),
 }

@@ -39,24 +39,13 @@ VERSION = 1  # raise it when the sounds change, so that data sets written earlie
 def synthesise(
     name: str, *, seed: int, take: int = 0, sample_rate: int = 16000, seconds: float = 5.0
 ) -> npt.NDArray[np.float32]:
-    """One clip of class `name`, the same for the same arguments.
+    """One clip of class `name`, the same for the same arguments, as float32 `(samples,)`.
 
-    Args:
-        name: One of `CLASSES`.
-        seed: Number of the source, 0 or more: what sounds, how, in which room, over which noise.
-        take: Number of the performance by that source, 0 or more.
-        sample_rate: 16000 to 48000 Hz.
-        seconds: Length, 0.1 to 60 s.
-
-    Returns:
-        float32 `(samples,)`. The peak is at -31 to -1 dB re 1; the loudest 20 ms of the sound are 8 to
-        30 dB above the background noise. One clip in ten ends in digital silence, as many of ESC-50 do.
+    `seed` is the number of the source (what sounds, how, in which room, over which noise), `take` that of its
+    performance. The peak is at -31 to -1 dB re 1; the loudest 20 ms of the sound are 8 to 30 dB above the background
+    noise. One clip in ten ends in digital silence, as many of ESC-50 do.
     """
-    _check_classes([name])
-    check_range("seed", seed, 0, 2**63)
-    check_range("take", take, 0, 2**63)
-    check_range("sample_rate", sample_rate, 16000, 48000)
-    check_range("seconds", seconds, 0.1, 60)
+    _check([name], seed=seed, take=take, sample_rate=sample_rate, seconds=seconds)
     samples = round(seconds * sample_rate)
     source, moment = generator(name, seed, 1), generator(name, seed, 3, take)
     snr_db = source.uniform(11, 27) + moment.uniform(-3, 3)
@@ -88,20 +77,9 @@ def write_dataset(
     comes last, so a root with a table is whole; the settings are in `demo.json`. Clips already there are
     kept; those written with other settings are deleted. `esc10` marks the first five classes.
 
-    Args:
-        root: Folder to make or complete.
-        clips_per_class: 1 to 10000, in sources of `takes` clips each (the last may have fewer).
-        folds: Sources are dealt to folds 1 to `folds` in turn; at most as many as sources.
-        takes: Clips of one source, 1 to 26.
-        seconds: Length of a clip, 0.1 to 60 s.
-        sample_rate: 16000 to 48000 Hz.
-        seed: 0 to 9999; data sets of two seeds share no source.
-        classes: Some of `CLASSES`; a target is the position in `CLASSES`.
-
-    Returns:
-        `root` as a path.
+    Sources have `takes` clips each (the last may have fewer) and are dealt to the folds in turn. Data sets of two seeds
+    share no source. A target is the position in `CLASSES`.
     """
-    _check_classes(classes)
     settings: dict[str, Any] = {
         "version": VERSION,
         "clips_per_class": clips_per_class,
@@ -110,9 +88,17 @@ def write_dataset(
         "seconds": float(seconds),
         "sample_rate": sample_rate,
         "seed": seed,
-        "classes": sorted(set(classes), key=CLASSES.index),
+        "classes": list(classes),
     }
-    _check_settings(settings)
+    check_range("seed", seed, 0, 9999)
+    _check(**settings)
+    settings["classes"] = sorted(set(classes), key=CLASSES.index)
+    sources = -(-clips_per_class // takes)
+    if folds > sources:
+        raise ConfigError(
+            f"folds={folds} needs {folds} sources of each class, but clips_per_class={clips_per_class} and "
+            f"takes={takes} make {sources}; raise clips_per_class or lower takes."
+        )
     root = Path(root)
     try:
         _clear_other_settings(root, settings)
@@ -190,25 +176,17 @@ def write_soundscape(
 ) -> list[Event]:
     """Write a long recording: sounds at known times over steady noise, with the memory of a few seconds.
 
-    Args:
-        path: A .wav or .flac file, 16-bit mono; it appears when it is whole.
-        seconds: Length, 1 s to 12 hours.
-        seed: Decides all that is random, 0 or more; no source is in a data set of `write_dataset`.
-        sample_rate: 16000 to 48000 Hz.
-        classes: The sounds, each once before any comes again.
-        event_seconds: Shortest and longest event, 0.1 to 60 s.
-        gap_seconds: Shortest and longest stretch of noise before each event.
-        snr_db: Softest and loudest event: level of its loudest 20 ms above the noise, -20 to 30 dB.
+    The file is .wav or .flac, 16-bit mono, and appears when it is whole. Each class comes once before any comes again;
+    no source is in a data set of `write_dataset`. Of events their length, the noise before them and the level of
+    their loudest 20 ms above the noise lie between the given ends.
 
     Returns:
         `(start, end, class)` of each event in s, in order and without overlap. Outside them nothing but
         noise remains; inside, rhythmic sounds pause for up to a beat.
     """
     path = Path(path)
-    _check_classes(classes)
     check_range("seconds", seconds, 1, 43_200)
-    check_range("seed", seed, 0, 2**63)
-    check_range("sample_rate", sample_rate, 16000, 48000)
+    _check(classes, seed=seed, sample_rate=sample_rate)
     for name, (shortest, longest), low, high in (
         ("event_seconds", event_seconds, 0.1, 60),
         ("gap_seconds", gap_seconds, 0, 43_200),
@@ -269,25 +247,22 @@ def _blocks(plan: list[Planned], samples: int, seed: int, sample_rate: int) -> I
             done += size
 
 
-def _check_settings(settings: dict[str, Any]) -> None:
-    clips, takes, folds = settings["clips_per_class"], settings["takes"], settings["folds"]
-    check_range("clips_per_class", clips, 1, 10_000)
-    check_range("takes", takes, 1, len(TAKES))
-    check_range("folds", folds, 1, 10_000)
-    check_range("seconds", settings["seconds"], 0.1, 60)
-    check_range("sample_rate", settings["sample_rate"], 16000, 48000)
-    check_range("seed", settings["seed"], 0, 9999)
-    sources = -(-clips // takes)
-    if folds > sources:
-        raise ConfigError(
-            f"folds={folds} needs {folds} sources of each class, but clips_per_class={clips} and "
-            f"takes={takes} make {sources}; raise clips_per_class or lower takes."
-        )
+_RANGES = {
+    "clips_per_class": (1, 10_000),
+    "takes": (1, len(TAKES)),
+    "folds": (1, 10_000),
+    "seconds": (0.1, 60),
+    "sample_rate": (16000, 48000),
+    "seed": (0, 2**63),
+    "take": (0, 2**63),
+}
 
 
-def _check_classes(names: Sequence[str]) -> None:
-    for name in names:
+def _check(classes: Sequence[str], **values: Any) -> None:
+    for name in classes:
         if name not in CLASSES:
             raise ConfigError(f"There is no sound {name!r}; choose from {', '.join(CLASSES)}.")
-    if not names:
+    if not classes:
         raise ConfigError(f"No class is named; choose one or more from {', '.join(CLASSES)}.")
+    for name, value in values.items():
+        check_range(name, value, *_RANGES.get(name, (value, value)))
