@@ -7,26 +7,9 @@ spectrograms with axes. Names are resolved on first use, so that importing this 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from soundsight.deprecation import warn
-
-if TYPE_CHECKING:
-    from soundsight.reports.plots import (
-        plot_confusion,
-        plot_per_class,
-        plot_precision_recall,
-        plot_reliability,
-        plot_training_curves,
-    )
-    from soundsight.reports.spectrograms import plot_gallery, plot_spectrogram, plot_timeline
-    from soundsight.reports.tables import (
-        PredictionRow,
-        prediction_rows,
-        write_predictions,
-        write_probabilities,
-        write_scores,
-    )
 
 _HOMES = {
     "spectrograms": ("plot_gallery", "plot_spectrogram", "plot_timeline"),
@@ -34,21 +17,7 @@ _HOMES = {
     "tables": ("PredictionRow", "prediction_rows", "write_predictions", "write_probabilities", "write_scores"),
 }  # fmt: skip
 
-__all__ = [
-    "PredictionRow",
-    "plot_confusion",
-    "plot_gallery",
-    "plot_per_class",
-    "plot_precision_recall",
-    "plot_reliability",
-    "plot_spectrogram",
-    "plot_timeline",
-    "plot_training_curves",
-    "prediction_rows",
-    "write_predictions",
-    "write_probabilities",
-    "write_scores",
-]
+__all__ = sorted(name for names in _HOMES.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

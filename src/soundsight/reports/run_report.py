@@ -9,13 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 
 from soundsight import audio
 from soundsight.backend.compat import RESULTS, weights_of
@@ -24,8 +26,10 @@ from soundsight.datasets import manifest
 from soundsight.detection import DetectionScores
 from soundsight.errors import AudioError, ConfigError, ModelError
 from soundsight.files import read_json
-from soundsight.inference.explain import explain
+from soundsight.inference.explain import can_explain, explain
 from soundsight.metrics import Scores, confused_pairs, score
+from soundsight.models.classifier import Classifier
+from soundsight.models.load import load_classifier
 from soundsight.reports.html import AUDIO_BYTES, Clip, Material, write_html
 from soundsight.reports.tables import PredictionRow, read_probabilities, read_results
 from soundsight.reports.wording import seen_message
@@ -91,28 +95,21 @@ def report(
     device: str | None = None,
     trust: bool = False,
 ) -> Path:
-    """Write the page of a run.
+    """Write the page of a run that `val` or `crossval` wrote into `folder`.
 
     Args:
-        folder: What `val` or `crossval` wrote.
+        folder: The run.
         out: The file; `None` is report.html in `folder`.
         root: Where the recordings are, if not where they were.
-        heat: Also ask the models what spoke for their mistakes.
+        saliency: Also ask the models what spoke for their mistakes.
         device: See `load_classifier`.
-        trust: Unpickle checkpoints whatever they hold.
-
-    Returns:
-        The file.
-
-    Raises:
-        ConfigError: The folder holds no scored run, or the file cannot be written.
+        trust: Likewise.
     """
     run = read_run(folder)
     if not run.crossed:
         run.notes.append(seen_message(run.metrics.get("seen")))
-    return write_html(
-        collect(run, root=root, saliency=saliency, device=device, trust=trust), out or run.folder / "report.html"
-    )
+    material = collect(run, root=root, saliency=saliency, device=device, trust=trust)
+    return write_html(material, out or run.folder / "report.html")
 
 
 def read_run(folder: str | Path) -> Run:
@@ -181,9 +178,9 @@ def collect(
         shown = [i for i in wrong if (run.rows[i].target, run.rows[i].predicted) == key][:CLIPS_A_PAIR]
         pairs.append((pair, shown))
     needed = dict.fromkeys([*mistakes, *best, *(i for _, shown in pairs for i in shown)])
-    config = _spectrogram(run, device, trust)
-    chosen = {i: labels[i] for i in sorted(needed)}
-    clips = _clips(run, chosen, config, root, saliency=saliency, device=device, trust=trust)
+    load = partial(load_classifier, device=device, trust=trust)
+    config = _spectrogram(run, load)
+    clips = _clips(run, {i: labels[i] for i in sorted(needed)}, config, root, _Models(run, load if saliency else None))
     place = run.training.absolute()
     name = place.name if run.crossed else f"{place.parent.name}/{place.name}"
     return Material(
@@ -235,19 +232,15 @@ def curves(run: Run) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def _spectrogram(run: Run, device: str | None, trust: bool) -> SpectrogramConfig | None:
+def _spectrogram(run: Run, load: Callable[[Path], Classifier]) -> SpectrogramConfig | None:
     """How the clips were rendered."""
     try:
         if run.crossed:
             return from_dict(SpectrogramConfig, run.metrics["settings"]["spectrogram"])
-        data = run.data()
-        if data is not None:
+        if (data := run.data()) is not None:
             return manifest.read_spectrogram(data)
-        model = run.model()
-        if model is not None:
-            from soundsight.models.load import load_classifier
-
-            return load_classifier(model, device=device, trust=trust).preprocessing.spectrogram
+        if (model := run.model()) is not None:
+            return load(model).preprocessing.spectrogram
     except (ConfigError, KeyError, TypeError):
         pass
     run.notes.append("There are no spectrograms: neither the prepared images nor the model are left.")
@@ -259,10 +252,7 @@ def _clips(
     labels: Mapping[int, str],
     config: SpectrogramConfig | None,
     root: str | Path | None,
-    *,
-    saliency: bool,
-    device: str | None,
-    trust: bool,
+    models: _Models,
 ) -> dict[int, Clip]:
     recordings = Path(root) if root else run.root()
     if recordings is None or not recordings.is_dir():
@@ -272,7 +262,6 @@ def _clips(
             "recordings are there, name it with --root."
         )
         recordings = None
-    models = _Models(run, device, trust, wanted=saliency)
     budget, clips = AUDIO_BYTES, {}
     for index, label in labels.items():
         clip = _clip(run.rows[index], label, recordings, config, models, budget)
@@ -292,12 +281,7 @@ def _root(metrics: Mapping[str, Any]) -> str | None:
 
 
 def _clip(
-    row: PredictionRow,
-    label: str,
-    root: Path | None,
-    config: SpectrogramConfig | None,
-    models: _Models,
-    budget: int,
+    row: PredictionRow, label: str, root: Path | None, config: SpectrogramConfig | None, models: _Models, budget: int
 ) -> Clip:
     if root is None or config is None:
         return Clip(row, 0.0)
@@ -318,8 +302,6 @@ def _clip(
     classifier = models.of(str(row.fold))
     saliency = explain(classifier, image, label).saliency if classifier else None
     sound = io.BytesIO()
-    import soundfile
-
     soundfile.write(sound, waveform, config.sample_rate, "PCM_16", format="FLAC")
     fits = len(sound.getvalue()) <= budget
     return Clip(row, len(waveform) / config.sample_rate, image, saliency, sound.getvalue() if fits else b"")
@@ -328,31 +310,26 @@ def _clip(
 class _Models:
     """The model that scored each fold, loaded when it is first asked for, one at a time."""
 
-    def __init__(self, run: Run, device: str | None, trust: bool, *, wanted: bool) -> None:
-        self.run, self.device, self.trust, self.wanted = run, device, trust, wanted
+    def __init__(self, run: Run, load: Callable[[Path], Classifier] | None) -> None:
+        self.run, self.load = run, load
         self.notes: list[str] = []
-        self.loaded: tuple[str, Any] | None = None
+        self.loaded: tuple[str, Classifier | None] | None = None
 
-    def of(self, fold: str) -> Any:
+    def of(self, fold: str) -> Classifier | None:
         """A classifier with gradients, or `None`."""
-        if not self.wanted:
-            return None
         key = fold if self.run.crossed else ""
-        if self.loaded is None or self.loaded[0] != key:
-            self.loaded = (key, self._load(key))
-        return self.loaded[1]
+        if self.load and (self.loaded is None or self.loaded[0] != key):
+            self.loaded = (key, self._load(key, self.load))
+        return self.loaded[1] if self.loaded else None
 
-    def _load(self, fold: str) -> Any:
-        from soundsight.inference.explain import can_explain
-        from soundsight.models.load import load_classifier
-
+    def _load(self, fold: str, load: Callable[[Path], Classifier]) -> Classifier | None:
         path = self._path(fold)
         where = f" of fold {fold}" if fold else ""
         if path is None or not path.is_file():
             self.notes.append(f"There are no saliency maps{where}: the model is not where it was.")
             return None
         try:
-            classifier = load_classifier(path, device=self.device, trust=self.trust)
+            classifier = load(path)
         except ModelError as error:
             self.notes.append(f"There are no saliency maps{where}: {error}")
             return None
