@@ -32,22 +32,23 @@ def calibrate_checkpoint(model: str | Path, data: str | Path, *, device: str | N
     classifier = load_classifier(model, device=device)
     found = list_images(data, "val", classifier.preprocessing.names, multi=classifier.multi)
     logits = logits_of(classifier, found.files)
-    if classifier.multi:
-        stored = _of_each_class(classifier, logits, found.targets)
-        update_preprocessing(model, **stored)
-        return stored
-    wrong = logits.argmax(axis=1) != found.targets
+    fit = _of_each_class if classifier.multi else _of_all
+    stored = fit(classifier, logits, found.targets)
+    update_preprocessing(model, **stored)
+    return stored
+
+
+def _of_all(classifier: Classifier, logits: Floats, targets: npt.NDArray[Any]) -> dict[str, Any]:
+    wrong = logits.argmax(axis=1) != targets
     clips, temperature, interval = len(wrong), 1.0, None
     if clips >= FEWEST_CLIPS and wrong.sum() >= FEWEST_WRONG:
-        temperature, *interval = fit_temperature(logits, found.targets)
+        temperature, *interval = fit_temperature(logits, targets)
     right = softmax(logits, temperature).max(axis=1)[~wrong]
-    stored = {
+    return {
         "temperature": temperature,
         "threshold": round(float(np.quantile(right, 1 - KEPT_SHARE)), 4) if len(right) >= FEWEST_RIGHT else 0.0,
         "calibration": {"clips": clips, "wrong": int(wrong.sum()), "interval": interval},
     }
-    update_preprocessing(model, **stored)
-    return stored
 
 
 def fit_thresholds(

@@ -7,6 +7,7 @@ folds, so that each clip is still predicted only by models that never saw it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,11 @@ def read_members(
 
 def read_settings(run: Path) -> dict[str, Any]:
     """What a cross-validation says of itself."""
-    try:
+    with suppress(OSError, ValueError):
         settings = read_json(run / "settings.json")
-    except (OSError, ValueError):
-        settings = None
-    if not isinstance(settings, dict) or "data_fingerprint" not in settings:
-        raise ConfigError(f"{run} holds no cross-validation; name folders below runs/crossval.")
-    return settings
+        if isinstance(settings, dict) and "data_fingerprint" in settings:
+            return settings
+    raise ConfigError(f"{run} holds no cross-validation; name folders below runs/crossval.")
 
 
 def join(done: dict[int, list[Scored]], members: dict[int, list[Scored]]) -> dict[int, list[Scored]]:

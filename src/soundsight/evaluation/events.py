@@ -8,7 +8,7 @@ NumPy and pandas; tests compare the two.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -47,11 +47,7 @@ def joined(events: Iterable[Event]) -> list[Event]:
 def segment_counts(annotated: Events, reported: Events, names: Sequence[str], *, segment_seconds: float) -> Counts:
     """Hits and errors per segment and class: a class is in each segment that one of its events touches.
 
-    Args:
-        annotated: Events that are there, by recording.
-        reported: Events that were found; recordings that are not among the annotated ones do not count.
-        names: The C classes; events of others do not count.
-        segment_seconds: Length of a segment; they begin at 0.
+    Segments begin at 0. Recordings that are not annotated, and classes that are not among `names`, do not count.
     """
     totals = np.zeros((3, len(names)), np.int64)
     for recording, there in annotated.items():
@@ -85,13 +81,7 @@ def event_counts(
     """Hits and errors per event: onset within the collar, offset within the collar or a part of the annotated length.
 
     Each event counts once: of all ways to pair annotated and reported events of a class, one with the most pairs.
-
-    Args:
-        annotated: See `segment_counts`.
-        reported: Likewise.
-        names: Likewise.
-        collar_seconds: How far the onset, and the offset, may be off.
-        collar_fraction: The offset may also be off by this part of the annotated event's length.
+    Onset and offset may be off by `collar_seconds`, the offset also by `collar_fraction` of the annotated length.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_bipartite_matching
@@ -106,26 +96,23 @@ def event_counts(
             offset = np.maximum(collar_seconds, collar_fraction * (truth[:, 1] - truth[:, 0]))[:, None]
             fits = np.abs(truth[:, None, 0] - guess[None, :, 0]) <= collar_seconds + ROUNDING
             fits &= np.abs(truth[:, None, 1] - guess[None, :, 1]) <= offset + ROUNDING
-            hits = (
-                int((maximum_bipartite_matching(csr_array(fits), perm_type="column") >= 0).sum()) if fits.any() else 0
-            )
+            paired = maximum_bipartite_matching(csr_array(fits), perm_type="column") if fits.any() else np.array([-1])
+            hits = int((paired >= 0).sum())
             totals[:, c] += hits, len(guess) - hits, len(truth) - hits
     return Counts(tuple(names), *totals)
 
 
 def false_alarms(annotated: Events, reported: Events, names: Sequence[str]) -> IntArray:
     """Reported events that overlap no annotated one of their class, int64 `(C,)`."""
-    column = {name: c for c, name in enumerate(names)}
-    totals = np.zeros(len(names), np.int64)
+    false: Counter[str] = Counter()
     for recording, there in annotated.items():
         by_class: dict[str, list[Event]] = defaultdict(list)
         for event in there:
             by_class[event.label].append(event)
         for event in reported.get(recording, ()):
             true = any(event.start < other.end and other.start < event.end for other in by_class[event.label])
-            if event.label in column and not true:
-                totals[column[event.label]] += 1
-    return totals
+            false[event.label] += not true
+    return np.array([false[name] for name in names], np.int64)
 
 
 def segment_targets(
@@ -133,12 +120,8 @@ def segment_targets(
 ) -> tuple[BoolArray, BoolArray]:
     """Which classes are in which segments of one recording, and which of these are certain, bool `(N, C)` each.
 
-    Args:
-        there: Annotated events.
-        segments: Start and end of each segment, in seconds.
-        names: The C classes.
-        least_seconds: A class is in a segment that it overlaps by this, or by half of the shorter one of event and
-            segment; less than that is uncertain.
+    A class is in a segment that it overlaps by `least_seconds`, or by half of the shorter one of event and segment;
+    less than that is uncertain.
     """
     targets = np.zeros((len(segments), len(names)), bool)
     certain = np.ones_like(targets)

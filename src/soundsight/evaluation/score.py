@@ -57,13 +57,12 @@ class RecordingScores:
                 values += [float(figure[c]) for figure in (counts.precision, counts.recall, counts.f1)]
             values += [int(self.alarms[c]), self._per_hour(int(self.alarms[c]))]
             if self.ranking and name in ranked:
-                values += [
-                    float(figure[ranked[name]]) for figure in (self.ranking.average_precision, self.ranking.auroc)
-                ]
-                values.append(self.ranking.best[ranked[name]].f1 if self.ranking.support[ranked[name]] else math.nan)
+                k = ranked[name]
+                values += [float(figure[k]) for figure in (self.ranking.average_precision, self.ranking.auroc)]
+                values.append(self.ranking.best[k].f1 if self.ranking.support[k] else math.nan)
             rows.append(values + [math.nan] * (len(COLUMNS) - len(values)))
         total = int(self.alarms.sum())
-        counted = [*self._counted(slice(None))]
+        counted = self._counted(slice(None))
         ranking = self.ranking.figures() if self.ranking else {}
         means = [ranking.get(key, math.nan) for key in ("macro_map", "macro_auroc", "macro_best_f1")]
         per_class = self._per_hour(total) / len(self.names) if self.names else math.nan
@@ -74,8 +73,7 @@ class RecordingScores:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON types; NaN becomes `None`."""
-        rows = [{key: _plain(value) for key, value in row.items()} for row in self.table()]
-        ranking = self.ranking.figures() if self.ranking else {}
+        rows = [_plain(row) for row in self.table()]
         return {
             "recordings": list(self.recordings),
             "hours": self.hours,
@@ -83,7 +81,7 @@ class RecordingScores:
             **self.settings,
             MACRO.replace(" ", "_"): rows[-2],
             MICRO.replace(" ", "_"): rows[-1],
-            "ranking": {key: _plain(value) for key, value in ranking.items()},
+            "ranking": _plain(self.ranking.figures() if self.ranking else {}),
             "uncertain_segments": self.uncertain,
             "per_class": rows[:-2],
             "problems": list(self.problems),
@@ -94,15 +92,14 @@ class RecordingScores:
         """Write the table as CSV, or everything as JSON, by the ending of the path."""
         if path.suffix.lower() == ".json":
             return write_text(path, json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-        rows = [map(_plain, row.values()) for row in self.table()]
+        rows = [_plain(row).values() for row in self.table()]
         lines = [[f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in rows]
         return write_text(path, csv_text([COLUMNS, *lines]))
 
     def _counted(self, which: int | slice) -> tuple[int, int]:
         """How many events are annotated and reported."""
-        hits, false, missed = (
-            int(np.sum(part[which])) for part in (self.events.hits, self.events.false, self.events.missed)
-        )
+        events = self.events
+        hits, false, missed = (int(np.sum(part[which])) for part in (events.hits, events.false, events.missed))
         return hits + missed, hits + false
 
     def _per_hour(self, alarms: int) -> float:
@@ -208,5 +205,5 @@ def _ranking(predicted: Predictions, there: Mapping[str, list[Any]]) -> tuple[De
     return (scores if truth.any() else None), uncertain
 
 
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
