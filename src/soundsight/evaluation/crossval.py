@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,8 +144,9 @@ def crossval(
     how = {"protocol": protocol, "seeds": list(seeds), **_recipe(arguments, augmentation)}
     settings = how | _describe(dataset, spectrogram, rows)
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
-    if only:
-        tested = sorted({*tested, *_finished(folder, folds(catalogue), seeds, tta)})
+    if only:  # folds that are finished stay in the summary
+        done_before = {f for f in folds(catalogue) if all(is_scored(folder, f, seed, tta) for seed in seeds)}
+        tested = sorted({*tested, *done_before})
     joining = read_members(others, tested, settings, tta)
     manifest.write_failures(folder / manifest.FAILURES, failures)
     root, cache = Path(dataset.root), Path(dataset.cache)
@@ -229,12 +231,10 @@ def report_leaks(catalogue: Catalogue, clip_seconds: float) -> None:
 
 def report_classes(catalogue: Catalogue, tested: Sequence[int]) -> None:
     """Name the classes that a tested fold lacks, and those that only it has."""
-    for fold in tested:
-        sides = {True: "tested", False: "trained on"}
-        for side, what in sides.items():
-            there = {clip.label for clip in catalogue.clips if (clip.fold == fold) == side}
-            for text in lacking(catalogue.labels, there, f"that is {what} for fold {fold}"):
-                log.warning(text)
+    for fold, (side, what) in product(tested, ((True, "tested"), (False, "trained on"))):
+        there = {clip.label for clip in catalogue.clips if (clip.fold == fold) == side}
+        for text in lacking(catalogue.labels, there, f"that is {what} for fold {fold}"):
+            log.warning(text)
 
 
 def _tested_folds(catalogue: Catalogue, only: Sequence[int], protocol: str) -> list[int]:
@@ -248,11 +248,6 @@ def _tested_folds(catalogue: Catalogue, only: Sequence[int], protocol: str) -> l
         if fold not in given:
             raise ConfigError(f"Fold {fold} does not exist; {catalogue.name} has {', '.join(map(str, given))}.")
     return sorted(only) or given
-
-
-def _finished(folder: Path, given: Sequence[int], seeds: Sequence[int], tta: TTA) -> list[int]:
-    """Folds that stay in the summary, whichever are asked for."""
-    return [fold for fold in given if all(is_scored(folder, fold, seed, tta) for seed in seeds)]
 
 
 def _open_folder(runs: Path, name: str | None, title: str, settings: dict[str, Any]) -> Path:

@@ -179,15 +179,11 @@ def logits_of(
     The mean is one of log-probabilities, so that a temperature still applies.
     """
     tta = tta or TTA()
-    parts = []
+    config, parts = classifier.preprocessing.spectrogram, []
     for start in range(0, len(files), batch):
-        batch_images = []
+        versions = []
         for number in range(start, min(start + batch, len(files))):
-            batch_images.append(images.read_image(files[number]))
-            for speed in tta.speeds:
-                version = replace(clips[number], speed=speed)
-                batch_images.append(images.render_clip(version, classifier.preprocessing.spectrogram))
-        parts.append(
-            classifier.scores(np.stack(batch_images), shifts=tta.shifts, images_per_segment=1 + len(tta.speeds))
-        )
+            versions.append(images.read_image(files[number]))
+            versions += [images.render_clip(replace(clips[number], speed=speed), config) for speed in tta.speeds]
+        parts.append(classifier.scores(np.stack(versions), shifts=tta.shifts, images_per_segment=1 + len(tta.speeds)))
     return np.concatenate(parts)

@@ -67,9 +67,7 @@ def check_start(tested: Path, arguments: Mapping[str, Any]) -> list[str]:
     unknown = []
     for path, before in _starts(arguments):
         if before is None:
-            unknown.append(
-                f"{path} does not say what it was trained on; if it knows tested clips, their score flatters."
-            )
+            unknown.append(f"{path} does not say what it was trained on; if it knows tested clips, its score flatters.")
             continue
         clips, recordings = _hashes(images_in(tested))
         if count := int(np.isin([clips, recordings], _decode(before, "train", path)).any(0).sum()):
@@ -110,15 +108,9 @@ def compare(found: SplitImages, data: str | Path, preprocessing: Any, model: str
     published = siblings & np.isin(named, list(kinds()[kind].shared_groups if kind in kinds() else ()))
     uses = ["chose its epoch"] * (Path(model).stem == "best")
     uses += ["fitted its temperature and threshold"] * (preprocessing.temperature != 1 or preprocessing.threshold > 0)
-    tuned = np.isin(clips, known["val"]).sum() if uses else 0
-    return Seen(
-        scored=len(clips),
-        clips=int(trained.sum()),
-        siblings=int((siblings & ~published).sum()),
-        published=int(published.sum()),
-        tuned=int(tuned),
-        uses=tuple(uses),
-    )
+    tuned = np.isin(clips, known["val"]) & bool(uses)
+    known_to, related, shared, chose = (int(part.sum()) for part in (trained, siblings & ~published, published, tuned))
+    return Seen(len(clips), known_to, related, shared, chose, tuple(uses))
 
 
 def refuse(seen: Seen | None, split: str, data: str | Path) -> None:

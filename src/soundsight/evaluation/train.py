@@ -151,9 +151,9 @@ def _has_several(data: Path, labels: object, *, stock: bool, before: str | None)
         raise ConfigError(
             f"labels={labels} is not allowed: it must be single or multi; left out, the data folder says."
         )
+    if stock and labels is not None:
+        raise ConfigError(f"labels={labels} has no effect with --stock, which trains as `yolo` does; leave it out.")
     if stock:
-        if labels is not None:
-            raise ConfigError(f"labels={labels} has no effect with --stock, which trains as `yolo` does; leave it out.")
         return False
     prepared = manifest.is_multi(data)
     if before is not None and labels not in (None, before):
@@ -282,5 +282,6 @@ def record(
 
 def _divide(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Our `augment.*` settings and Ultralytics' arguments."""
-    ours = {k.removeprefix("augment."): v for k, v in overrides.items() if k.startswith("augment.")}
-    return ours, {k: v for k, v in overrides.items() if not k.startswith("augment.")}
+    ours = {key: value for key, value in overrides.items() if key.startswith("augment.")}
+    theirs = {key: value for key, value in overrides.items() if key not in ours}
+    return {key.removeprefix("augment."): value for key, value in ours.items()}, theirs
