@@ -26,7 +26,7 @@ def terminable() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)  # in a process that was forked from ours
         os.kill(os.getpid(), number)
 
-    with _handled(signal.SIGTERM, stop):
+    with handled(signal.SIGTERM, stop):
         yield
 
 
@@ -43,14 +43,15 @@ def later() -> Iterator[None]:
     with ExitStack() as stack:
         for number, kind in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
             if callable(signal.getsignal(number)):
-                stack.enter_context(_handled(number, lambda *_, kind=kind: caught.append(kind)))
+                stack.enter_context(handled(number, lambda *_, kind=kind: caught.append(kind)))
         yield
     if caught:
         raise caught[0]
 
 
 @contextmanager
-def _handled(number: int, handler: Any) -> Iterator[None]:
+def handled(number: int, handler: Any) -> Iterator[None]:
+    """Let `handler` have a signal during the block; outside the main thread this does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

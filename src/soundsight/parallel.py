@@ -84,13 +84,15 @@ def run(
         return
     # A small job is cut finer, so that all workers end at about the same time.
     chunk_size = min(CHUNK, math.ceil(len(items) / (8 * workers))) if isinstance(items, Sized) else CHUNK
-    queue = chunks(items, max(1, chunk_size), together)
-    while True:
-        retry: list[Item] = []
-        yield from _pool_run(function, queue, workers, retry)
-        if not retry:
-            return
-        yield from _one_by_one(function, retry)
+    lost: list[Item] = []
+    for chunk, results in _work(function, chunks(items, max(1, chunk_size), together), workers, 3 * workers):
+        if results is None:
+            lost += chunk
+        else:
+            yield from zip(chunk, results, strict=True)
+    for (item,), results in _work(function, ([item] for item in lost), 1, 1):
+        gone = WorkerLost("The process that worked on it was killed, twice (out of memory?).")
+        yield item, gone if results is None else results[0]
 
 
 def chunks(items: Iterable[Item], size: int, together: Callable[[Item], object] | None = None) -> Iterator[list[Item]]:
@@ -124,13 +126,10 @@ def warm_up(module: str, *, workers: int | None = None) -> None:
     forkserver.set_forkserver_preload([module])
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
-    handler = _ignore_interrupts()  # inherited by the server: Ctrl-C is for this process
-    try:
-        with _without_script(module):
+    try:  # what handles Ctrl-C is inherited by the server, and Ctrl-C is for this process
+        with interrupts.handled(signal.SIGINT, signal.SIG_IGN), _without_script(module):
             forkserver.ensure_running()
     finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
@@ -138,53 +137,38 @@ def warm_up(module: str, *, workers: int | None = None) -> None:
                 os.environ[name] = value
 
 
-def _pool_run(
-    function: Callable[[Item], Result], queue: Iterator[list[Item]], workers: int, retry: list[Item]
-) -> Iterator[tuple[Item, Result | WorkerLost]]:
-    """Work through `queue` until it ends or a worker dies; what was in flight then goes to `retry`."""
-    pool = _pool(workers, function.__module__)
+def _work(
+    function: Callable[[Item], Result], queue: Iterator[list[Item]], workers: int, most: int
+) -> Iterator[tuple[list[Item], list[Result] | None]]:
+    """Work through `queue`, with `most` chunks in flight; those in flight when a worker is killed have no results."""
+    pool: ProcessPoolExecutor | None = None
     pending: dict[Future[list[Result]], list[Item]] = {}
     try:
-        while not retry:
-            while len(pending) < 3 * workers and (chunk := next(queue, None)):
-                with _starting(function):
-                    pending[pool.submit(_chunk, function, chunk)] = chunk
-            if not pending:
+        while True:
+            while len(pending) < most and (chunk := next(queue, None)):
+                pool = pool or _pool(workers, function.__module__)
+                try:
+                    with _starting(function):
+                        future = pool.submit(_chunk, function, chunk)
+                except BrokenProcessPool as error:
+                    future = Future()
+                    future.set_exception(error)
+                pending[future] = chunk
+            if pool is None or not pending:
                 return
-            done, _ = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                chunk = pending.pop(future)
+            broken = False
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 try:
                     results = future.result()
                 except BrokenProcessPool:
-                    retry.extend(chunk)
-                    continue
-                yield from zip(chunk, results, strict=True)
-        for chunk in pending.values():
-            retry.extend(chunk)
-    except BrokenProcessPool:  # raised by submit
-        retry.extend(item for chunk in pending.values() for item in chunk)
-        retry.extend(chunk or ())
-    finally:
-        _stop(pool)
-
-
-def _one_by_one(
-    function: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[tuple[Item, Result | WorkerLost]]:
-    """Give items singly to one worker, and start another when an item kills it."""
-    pool: ProcessPoolExecutor | None = None
-    try:
-        for item in items:
-            pool = pool or _pool(1, function.__module__)
-            try:
-                with _starting(function):
-                    future = pool.submit(function, item)
-                yield item, future.result()
-            except BrokenProcessPool:
+                    broken = True
+                else:
+                    yield pending.pop(future), results
+            if broken:
                 _stop(pool)
                 pool = None
-                yield item, WorkerLost("The process that worked on it was killed, twice (out of memory?).")
+                yield from ((chunk, None) for chunk in pending.values())
+                pending.clear()
     finally:
         if pool is not None:
             _stop(pool)
@@ -220,13 +204,6 @@ def _follow_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _ignore_interrupts() -> Any:
-    """Ignore Ctrl-C from now on; what handled it before, or `None` outside the main thread, where it stays."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -1,18 +1,20 @@
 """Catalogues: which clips a data set has, with label, fold and source recording.
 
-A catalogue is read from a data set's own tables or folders; no audio is decoded here. Every kind of data
+A catalogue is read from a data set's own tables or folders, without decoding audio. Every kind of data
 set ends as the same list of `Clip`, so that splitting and rendering need not know where it came from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from soundsight import audio
 from soundsight.config import BACKGROUND, DatasetConfig
-from soundsight.errors import DatasetError
+from soundsight.errors import AudioError, DatasetError
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,31 @@ class Clip:
     def named(self) -> str:
         """Its classes, or background, for people."""
         return ", ".join(self.labels) or BACKGROUND
+
+    def used_seconds(self, clip_seconds: float) -> float:
+        """How much of its recording is used where an image shows `clip_seconds`."""
+        return clip_seconds if self.end_seconds is None else min(clip_seconds, self.end_seconds - self.start_seconds)
+
+    @contextmanager
+    def opened(self) -> Iterator[audio.Recording]:
+        """Its recording.
+
+        Raises:
+            AudioError: It cannot be read, or has vanished meanwhile.
+        """
+        try:
+            with audio.recording(self.path) as recording:
+                yield recording
+        except OSError as error:
+            raise AudioError(f"{self.path} cannot be read ({error.strerror}).") from error
+
+    def read(self, recording: audio.Recording, clip_seconds: float, sample_rate: int | None = None) -> audio.Waveform:
+        """Its samples, at the recording's own rate where no other is asked for; see `audio.read`."""
+        return recording.read(
+            sample_rate=sample_rate or recording.info.sample_rate,
+            start_seconds=self.start_seconds,
+            duration_seconds=self.used_seconds(clip_seconds),
+        )
 
 
 @dataclass(frozen=True)

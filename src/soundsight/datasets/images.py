@@ -19,7 +19,9 @@ import numpy.typing as npt
 
 from soundsight import audio
 from soundsight.config import SpectrogramConfig, settings_hash
+from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import Clip
+from soundsight.datasets.manifest import Row
 from soundsight.errors import AudioError, DatasetError
 from soundsight.files import sha256, write_bytes
 from soundsight.spectrogram import render
@@ -49,16 +51,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What became of a task. `failure` is empty on success; with a `sha256`, the clip was rendered all the same."""
+    """What became of a task."""
 
-    sha256: str = ""
-    size: int = 0  # bytes of the recording
-    mtime_ns: int = 0
-    sample_rate: int = 0  # Hz
-    channels: int = 0
-    duration_seconds: float = 0.0  # of the whole recording
-    rendered_again: bool = False
-    failure: str = ""
+    row: Row | None  # without a split; None: there is no image
+    again: bool = False  # whether it was not up to date
+    failure: str = ""  # with a row, the clip was rendered all the same
 
 
 def render_task(task: Task) -> Rendered:
@@ -66,30 +63,19 @@ def render_task(task: Task) -> Rendered:
     clip, config = task.clip, task.config
     image = None
     try:
-        with audio.recording(clip.path) as recording:
-            info = recording.info
-            stat = os.stat(clip.path)
-            digest = _sha256(str(clip.path), stat.st_size, stat.st_mtime_ns)
+        with clip.opened() as recording:
+            found = os.stat(clip.path)
+            digest = _sha256(str(clip.path), found.st_size, found.st_mtime_ns)
             key = image_key(config, digest, clip)
             if read_key(task.target) != key:
                 image = _render(clip, recording, config)
-                if recording.damage:
-                    key += DAMAGED
+                key += DAMAGED if recording.damage else ""
     except AudioError as error:
-        return Rendered(failure=str(error))
-    except OSError as error:  # vanished meanwhile, or a bad disk
-        return Rendered(failure=f"{clip.path} cannot be read ({error.strerror}).")
+        return Rendered(None, failure=str(error))
     if image is not None:
         write_bytes(task.target, encode_png(image, key))
     return Rendered(
-        digest,
-        stat.st_size,
-        stat.st_mtime_ns,
-        info.sample_rate,
-        info.channels,
-        round(info.duration_seconds, 6),
-        image is not None,
-        recording.damage,
+        manifest.row_of(clip, recording.info, digest, found, task.target), image is not None, recording.damage
     )
 
 
@@ -100,13 +86,9 @@ def render_clip(clip: Clip, config: SpectrogramConfig) -> Image:
 
 
 def _render(clip: Clip, recording: audio.Recording, config: SpectrogramConfig) -> Image:
-    seconds = config.clip_seconds
-    if clip.end_seconds is not None:
-        seconds = min(seconds, clip.end_seconds - clip.start_seconds)
-    waveform = recording.read(
-        sample_rate=config.sample_rate, start_seconds=clip.start_seconds, duration_seconds=seconds
-    )
-    if recording.damage and clip.start_seconds and len(waveform) < audio.LEAST_SHARE * seconds * config.sample_rate:
+    waveform = clip.read(recording, config.clip_seconds, config.sample_rate)
+    least = audio.LEAST_SHARE * clip.used_seconds(config.clip_seconds) * config.sample_rate
+    if recording.damage and clip.start_seconds and len(waveform) < least:
         raise AudioError(recording.damage)
     if clip.speed != 1:
         waveform = audio.change_speed(waveform, clip.speed, round(config.clip_seconds * config.sample_rate))

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from soundsight import checks
+from soundsight.audio import AudioInfo
 from soundsight.config import BACKGROUND, DatasetConfig, SpectrogramConfig, from_dict
+from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.split import SPLITS
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.files import read_json, write_text
@@ -50,10 +52,46 @@ class Row:
         """Its classes; none for background in multi-label data."""
         return tuple(self.label.split(";")) if multi and self.label else (self.label,) * (not multi)
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What was rendered, and from which state of the recording."""
+        return (
+            self.size, self.mtime_ns, self.file, self.label, self.start_seconds, self.end_seconds, self.speed,
+        )  # fmt: skip
+
     def shown_until(self, clip_seconds: float) -> float:
         """Where in the recording ends what an image of `clip_seconds` shows, in seconds."""
         last = float(self.end_seconds) if self.end_seconds else self.duration_seconds
         return round(min(last, self.start_seconds + clip_seconds), 6)
+
+
+def row_of(clip: Clip, info: AudioInfo | None, digest: str, found: os.stat_result, target: Path) -> Row:
+    """The row of a clip's image.
+
+    Args:
+        clip: The clip.
+        info: What is known of its recording; `None` where only the `key` of the row is of interest.
+        digest: SHA-256 of the recording.
+        found: Its size and time.
+        target: The image, in the folder of its class in the cache.
+    """
+    return Row(
+        file=clip.file,
+        sha256=digest,
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        sample_rate=info.sample_rate if info else 0,
+        channels=info.channels if info else 0,
+        duration_seconds=round(info.duration_seconds, 6) if info else 0,
+        start_seconds=clip.start_seconds,
+        end_seconds="" if clip.end_seconds is None else str(clip.end_seconds),
+        label=";".join(clip.labels),
+        fold="" if clip.fold is None else str(clip.fold),
+        source=clip.source,
+        split="",
+        image=f"{target.parent.name}/{target.name}",
+        speed=clip.speed,
+    )
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -84,17 +122,12 @@ def read_rows(path: Path) -> list[Row]:
 
     What is not listed is rendered again, so nothing is lost by that.
     """
-    types: dict[str, Callable[[str], Any]] = {
-        "size": int,
-        "mtime_ns": int,
-        "sample_rate": int,
-        "channels": int,
-    }
-    types |= {"duration_seconds": float, "start_seconds": float, "speed": float}
+    types = {"int": int, "float": float, "str": str}
+    read: dict[str, Callable[[str], Any]] = {field.name: types[str(field.type)] for field in fields(Row)}
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            return [Row(**{k: types.get(k, str)(v) for k, v in row.items()}) for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError, csv.Error):
+            return [Row(**{k: read[k](v) for k, v in row.items()}) for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, KeyError, csv.Error):
         return []
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from soundsight import audio, checks, files, parallel
 from soundsight.config import BACKGROUND, DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.datasets import images, manifest
-from soundsight.datasets.catalogue import Catalogue, Clip, read_catalogue
+from soundsight.datasets.catalogue import Catalogue, Clip
 from soundsight.datasets.findings import about_counts, about_groups
 from soundsight.datasets.manifest import Row
 from soundsight.datasets.names import class_order, image_paths, safe_name
-from soundsight.datasets.segments import cut_windows
-from soundsight.datasets.split import SPLITS, Leaks, assign, count, find_leaks
+from soundsight.datasets.segments import cut_windows, split_and_cut
+from soundsight.datasets.split import SPLITS, Leaks, count, find_leaks
 from soundsight.errors import ConfigError, DatasetError
 
 Progress = Callable[[int, int], None]
@@ -82,10 +82,7 @@ def prepare(
     config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
     if run is parallel.run:
         parallel.warm_up(images.__name__, workers=workers)
-    catalogue = read_catalogue(config)
-    splits = assign(catalogue, config.split, spectrogram.clip_seconds)  # of whole recordings, before any is cut
-    catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
-    splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
+    catalogue, splits = split_and_cut(config, spectrogram.clip_seconds, workers=workers, run=run)
     versions = versions_of([clip for clip, split in splits.items() if split == "train"], config.speed_perturbation)
     catalogue = replace(catalogue, clips=[*catalogue.clips, *versions])
     multi = catalogue.multi
@@ -99,7 +96,7 @@ def prepare(
         rows, failures, rendered = render_all(
             catalogue, spectrogram, cache, workers=workers, progress=progress, run=run
         )
-        split_of = {paths[clip]: split for clip, split in {**splits, **dict.fromkeys(versions, "train")}.items()}
+        split_of = {paths[clip]: split for clip, split in splits.items()} | {paths[clip]: "train" for clip in versions}
         rows = [replace(row, split=split_of.get(row.image, "")) for row in rows]
         _lay_out(rows, failures, catalogue, config, spectrogram)
     counts = manifest.counts(rows, multi=multi)
@@ -151,19 +148,20 @@ def render_all(
     catalogue: Catalogue,
     spectrogram: SpectrogramConfig,
     cache: Path,
+    speeds: Sequence[float] = (),
     *,
     workers: int | None = None,
     progress: Progress | None = None,
     run: parallel.Run = parallel.run,
 ) -> tuple[list[Row], list[tuple[str, str]], int]:
-    """Bring the cache up to date with a catalogue, whose whole recordings are cut into windows first.
+    """Bring the cache up to date with a catalogue, whose whole recordings are cut first, also at each of the `speeds`.
 
     Returns:
         A row for each image in the catalogue's order, the failures, and how many images were rendered.
     """
     checks.check_trainable(spectrogram.image_size)
     catalogue, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
-    targets = image_paths(catalogue.clips, multi=catalogue.multi)
+    targets = image_paths([*catalogue.clips, *versions_of(catalogue.clips, speeds)], multi=catalogue.multi)
     settings = {"spectrogram": to_dict(spectrogram), "renderer": spectrogram.renderer}
     index = cache / manifest.MANIFEST
     _check_places(cache)
@@ -180,33 +178,30 @@ def render_all(
     done: dict[Clip, Row] = {}
     tasks = []
     for clip, image in targets.items():
-        row = known.get(image)
-        if row is not None and _unchanged(row, clip, f"{cache}/{image}"):
-            same = (row.fold, row.source) == (_fold(clip), clip.source)
-            done[clip] = row if same else replace(row, fold=_fold(clip), source=clip.source)
+        if (row := known.get(image)) is not None and _unchanged(row, clip, cache / image):
+            done[clip] = replace(row, fold="" if clip.fold is None else str(clip.fold), source=clip.source)
         else:
             tasks.append(images.Task(clip, cache / image, spectrogram))
     tasks.sort(key=lambda task: (task.clip.file, task.clip.start_seconds))  # as recordings are decoded
     kept, rendered, failures = len(done), 0, dict.fromkeys(catalogue.failures)
-    damaged = {file for file, _ in catalogue.failures}
     if tasks:
         index.unlink(missing_ok=True)  # until all is whole again
-    for number, (task, result) in enumerate(run(images.render_task, tasks, workers=workers, together=_recording), 1):
-        reason = str(result) if isinstance(result, parallel.WorkerLost) else result.failure
-        if reason:
-            failures[task.clip.file, reason] = None  # once, however many clips of the recording it stops
-            damaged.add(task.clip.file)
-        if isinstance(result, parallel.WorkerLost) or not result.sha256:
+    for number, (task, found) in enumerate(run(images.render_task, tasks, workers=workers, together=_recording), 1):
+        result = images.Rendered(None, failure=str(found)) if isinstance(found, parallel.WorkerLost) else found
+        if result.failure:
+            failures[task.clip.file, result.failure] = None  # once, however many clips of the recording it stops
+        if result.row is None:
             task.target.unlink(missing_ok=True)
         else:
-            rendered += result.rendered_again
-            done[task.clip] = _row(task.clip, result, targets[task.clip])
+            rendered += result.again
+            done[task.clip] = result.row
         if progress:
             progress(kept + number, len(targets))
     _remove_strangers(cache, ours, {f"{cache}/{image}" for clip, image in targets.items() if clip in done})
     manifest.write_settings(cache / manifest.SETTINGS, settings)
     rows = [done[clip] for clip in targets if clip in done]
     if tasks or len(known) != len(rows):
+        damaged = {file for file, _ in failures}
         manifest.write_rows(index, [row for row in rows if row.file not in damaged])
     return rows, list(failures), rendered
 
@@ -215,33 +210,15 @@ def _recording(task: images.Task) -> str:
     return audio.decoded_once(task.clip.path)
 
 
-def with_versions(
-    catalogue: Catalogue,
-    speeds: Sequence[float],
-    clip_seconds: float,
-    *,
-    workers: int | None = None,
-    run: parallel.Run = parallel.run,
-) -> Catalogue:
-    """The catalogue of windows, each at every speed as well."""
-    catalogue, _ = cut_windows(catalogue, clip_seconds, workers=workers, run=run)
-    return replace(catalogue, clips=[*catalogue.clips, *versions_of(catalogue.clips, speeds)])
-
-
 def versions_of(clips: Iterable[Clip], speeds: Sequence[float]) -> list[Clip]:
     """The same clips at each of the speeds; 1.25 is a quarter faster, and higher by as much."""
     return [replace(clip, name=f"{clip.name}@x{speed:g}", speed=speed) for clip in clips for speed in speeds]
 
 
-def _unchanged(row: Row, clip: Clip, image: str) -> bool:
+def _unchanged(row: Row, clip: Clip, image: Path) -> bool:
     """Whether a listed image and its recording are as they were when the row was written."""
     try:
-        stat = os.stat(clip.path)
-        return (
-            (stat.st_size, stat.st_mtime_ns) == (row.size, row.mtime_ns)
-            and _clip_key(clip) == _row_key(row)
-            and os.path.getsize(image) > 0
-        )
+        return row.key == manifest.row_of(clip, None, "", os.stat(clip.path), image).key and os.path.getsize(image) > 0
     except OSError:
         return False
 
@@ -251,42 +228,6 @@ def _same_settings(cache: Path, settings: dict[str, object]) -> bool:
         return manifest.read_settings(cache) == settings
     except DatasetError:
         return False
-
-
-def _row(clip: Clip, rendered: images.Rendered, image: str) -> Row:
-    return Row(
-        file=clip.file,
-        sha256=rendered.sha256,
-        size=rendered.size,
-        mtime_ns=rendered.mtime_ns,
-        sample_rate=rendered.sample_rate,
-        channels=rendered.channels,
-        duration_seconds=rendered.duration_seconds,
-        start_seconds=clip.start_seconds,
-        end_seconds=_end(clip),
-        label=";".join(clip.labels),
-        fold=_fold(clip),
-        source=clip.source,
-        split="",
-        image=image,
-        speed=clip.speed,
-    )
-
-
-def _fold(clip: Clip) -> str:
-    return "" if clip.fold is None else str(clip.fold)
-
-
-def _end(clip: Clip) -> str:
-    return "" if clip.end_seconds is None else str(clip.end_seconds)
-
-
-def _clip_key(clip: Clip) -> tuple[str, str, str, str, float]:
-    return clip.file, ";".join(clip.labels), str(clip.start_seconds), _end(clip), clip.speed
-
-
-def _row_key(row: Row) -> tuple[str, str, str, str, float]:
-    return row.file, row.label, str(row.start_seconds), row.end_seconds, row.speed
 
 
 def link(rows: Sequence[Row], cache: Path, data: Path, *, multi: bool = False) -> None:

@@ -10,12 +10,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from soundsight import audio, parallel
+from soundsight.config import DatasetConfig
 from soundsight.datasets.annotations import cut_rows, cut_segments
-from soundsight.datasets.catalogue import Catalogue, Clip
+from soundsight.datasets.catalogue import Catalogue, Clip, read_catalogue
+from soundsight.datasets.split import assign
 from soundsight.errors import AudioError
 
 # Below this many recordings, starting worker processes takes longer than reading the headers.
 FEW = 10_000
+
+
+def split_and_cut(
+    config: DatasetConfig, clip_seconds: float, *, workers: int | None = None, run: parallel.Run = parallel.run
+) -> tuple[Catalogue, dict[Clip, str]]:
+    """The clips of a data set, and the split of each that has one: decided for whole recordings, before any is cut."""
+    catalogue = read_catalogue(config)
+    splits = assign(catalogue, config.split, clip_seconds)
+    catalogue, recording_of = cut_windows(catalogue, clip_seconds, workers=workers, run=run)
+    return catalogue, {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
 
 
 def cut_windows(
@@ -101,9 +113,7 @@ def measure(
 
 def _measure(clip: Clip) -> tuple[float | None, str]:
     try:
-        with audio.recording(clip.path) as recording:
+        with clip.opened() as recording:
             return recording.info.duration_seconds, recording.damage
     except AudioError as error:
         return None, str(error)
-    except OSError as error:
-        return None, f"{clip.path} cannot be read ({error.strerror})."

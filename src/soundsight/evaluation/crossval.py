@@ -26,7 +26,8 @@ from soundsight.config.files import versions
 from soundsight.datasets import manifest
 from soundsight.datasets.catalogue import Catalogue, read_catalogue
 from soundsight.datasets.names import safe_name
-from soundsight.datasets.prepare import render_all, with_versions
+from soundsight.datasets.prepare import render_all
+from soundsight.datasets.segments import cut_windows
 from soundsight.datasets.split import find_leaks, folds, lacking, with_group_folds
 from soundsight.deprecation import takes_say
 from soundsight.detection import DetectionScores
@@ -137,9 +138,11 @@ def crossval(
     tested = _tested_folds(catalogue, only, protocol)
     report_leaks(catalogue, spectrogram.clip_seconds)
     report_classes(catalogue, tested)
-    drawing = with_versions(catalogue, dataset.speed_perturbation, spectrogram.clip_seconds, workers=workers, run=run)
+    cut, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
     with locked(Path(dataset.cache), seconds=math.inf):
-        rows, failures, rendered = render_all(drawing, spectrogram, Path(dataset.cache), workers=workers, run=run)
+        rows, failures, rendered = render_all(
+            cut, spectrogram, Path(dataset.cache), dataset.speed_perturbation, workers=workers, run=run
+        )
     log.info("%d images are ready (%d rendered now, %d clips failed).", len(rows), rendered, len(failures))
     how = {"protocol": protocol, "seeds": list(seeds), **_recipe(arguments, augmentation)}
     settings = how | _describe(dataset, spectrogram, rows)
@@ -150,7 +153,7 @@ def crossval(
     joining = read_members(others, tested, settings, tta)
     manifest.write_failures(folder / manifest.FAILURES, failures)
     root, cache = Path(dataset.root), Path(dataset.cache)
-    plan = Plan(folder, root, cache, rows, drawing.labels, arguments, spectrogram, augmentation, tta, drawing.multi)
+    plan = Plan(folder, root, cache, rows, cut.labels, arguments, spectrogram, augmentation, tta, cut.multi)
     jobs = [(fold, seed) for fold in tested for seed in seeds]
     if run_folds is None:
         scored = {(fold, seed): score_fold(plan, fold, folds(catalogue), protocol, seed) for fold, seed in jobs}

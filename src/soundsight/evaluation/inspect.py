@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from soundsight.config import DatasetConfig, SpectrogramConfig
-from soundsight.datasets.catalogue import Clip, read_catalogue
+from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.duplicates import exact_groups, joined, near_pairs
-from soundsight.datasets.segments import cut_windows
-from soundsight.datasets.split import assign, find_leaks
+from soundsight.datasets.segments import split_and_cut
+from soundsight.datasets.split import find_leaks
 from soundsight.datasets.survey import survey
 from soundsight.datasets.survey_results import CONFIDENT, Survey, Suspect
 from soundsight.datasets.tables.rows import read_rows
@@ -49,10 +49,7 @@ def inspect(
     """
     config, spectrogram = config or DatasetConfig(), spectrogram or SpectrogramConfig()
     started = time.monotonic()
-    catalogue = read_catalogue(config)
-    splits = assign(catalogue, config.split, spectrogram.clip_seconds)  # of whole recordings, as `prepare` does
-    catalogue, recording_of = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers)
-    splits = {clip: splits[recording] for clip, recording in recording_of.items() if recording in splits}
+    catalogue, splits = split_and_cut(config, spectrogram.clip_seconds, workers=workers)
     suspects = None if crossval is None else read_suspects(Path(crossval), catalogue.clips)
 
     reading, comparing = (progress and partial(progress, stage) for stage in ("listening", "comparing"))
