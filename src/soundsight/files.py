@@ -35,11 +35,7 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Lend a draft beside `path`; it takes the place of `path` if the block ends well, else it is removed.
-
-    Raises:
-        ConfigError: The folder or the file cannot be written, as on a full disk.
-    """
+    """Lend a draft beside `path`; it takes the place of `path` if the block ends well, else it is removed."""
     path = Path(path)
     draft = path.with_name(f"{TEMP_PREFIX}{_mark(path.name)}-{uuid.uuid4().hex}{path.suffix}")
     try:
@@ -88,12 +84,7 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        OSError: It cannot be read, or is no file: a named pipe would be waited for for ever.
-        ValueError: It is damaged.
-    """
+    """What a JSON file holds."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise FileNotFoundError(errno.ENOENT, "no regular file", str(path))
     try:
@@ -161,9 +152,6 @@ def check_output(
             first 4 kB and the last MB. `None`: such a file cannot be told from one made by hand.
         inputs: Files and folders that the command reads; none of them is ever written.
         overwrite: Replace any other file.
-
-    Raises:
-        ConfigError: `path` is an input, or a file that this command has not made.
     """
     path = Path(path)
     try:
@@ -193,11 +181,7 @@ def claimed(
     inputs: Iterable[str | Path] = (),
     overwrite: bool = False,
 ) -> Iterator[None]:
-    """Keep files of one folder for this command while it makes them, and remove drafts that killed runs left of them.
-
-    Raises:
-        ConfigError: See `check_output`; the folder cannot be written, or another command writes the same files.
-    """
+    """Keep files of one folder for this command meanwhile, and remove drafts that killed runs left of them."""
     inputs = list(inputs)
     for path in paths:
         check_output(path, made, inputs=inputs, overwrite=overwrite)
@@ -262,10 +246,6 @@ def locked(
         name: Of the lock file; any but `.lock` is removed at the end.
         busy: The message if another holds it.
         seconds: How long to wait for it; infinite is allowed.
-
-    Raises:
-        ConfigError: The folder cannot be written, something else is in the lock's place, or another command
-            holds it after `seconds`.
     """
     from filelock import FileLock, Timeout
 

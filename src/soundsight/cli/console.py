@@ -30,11 +30,7 @@ def check_arguments(given: Given, function: Callable[..., Any]) -> None:
 
 
 def data_settings(options: DataOptions, given: Given) -> tuple[DatasetConfig, SpectrogramConfig]:
-    """Data set and spectrogram settings from their files and what was typed.
-
-    Raises:
-        SoundsightError: A folder does not exist, there are several, or a setting is not allowed.
-    """
+    """Data set and spectrogram settings from their files and what was typed."""
     folder, dataset, typed = options.folder, options.dataset, given.of(DatasetConfig)
     if folder is not None:
         check_exists(folder, "folder of sounds")

@@ -49,11 +49,7 @@ def run(options: ExplainOptions, given: Given) -> int:
 
 
 def find_window(predictor: Predictor, clip: str, index: int | None, start: float | None) -> tuple[Prediction, Image]:
-    """The segment to explain with its image: where asked for, or where the class is likeliest.
-
-    Raises:
-        AudioError: The recording cannot be read, is silent, or is over before `start`.
-    """
+    """The segment to explain with its image: where asked for, or where the class is likeliest."""
     from soundsight.inference import Options
     from soundsight.inference.segments import array_source, file_source
 

@@ -108,11 +108,7 @@ class Grammar:
         self.former = {name: s for s in self.settings for name in s.more("former", ())}  # `--x`: so with dashes only
 
     def parse(self, words: list[str]) -> Given:
-        """The options of a command, validated, and what else was typed.
-
-        Raises:
-            ConfigError: A word is not understood, or has no effect.
-        """
+        """The options of a command, validated, and what else was typed."""
         given, loose, files, left = Given([self.name, *words]), [], [], list(words)
         while left:
             word = left.pop(0)

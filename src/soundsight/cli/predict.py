@@ -138,11 +138,7 @@ def check_output(chosen: str, options: PredictOptions, count: int) -> None:
 def claim_outputs(
     options: PredictOptions, chosen: str, sources: list[Source], timelines: list[Path], stack: ExitStack
 ) -> None:
-    """Keep the places of predictions and timelines for this command.
-
-    Raises:
-        ConfigError: Something would be lost there.
-    """
+    """Keep the places of predictions and timelines for this command."""
     inputs = input_files(options, sources)
     if options.out:
         suffix = FORMATS[chosen].per_recording
@@ -177,11 +173,7 @@ def open_predictor(options: Any) -> Predictor:
 
 
 def source_arguments(options: SourceOptions) -> list[str]:
-    """What names the recordings; lists as `@FILE`.
-
-    Raises:
-        ConfigError: Nothing does.
-    """
+    """What names the recordings; lists as `@FILE`."""
     words = [*options.sources, *(f"@{path}" for path in options.lists)]
     if not words:
         raise ConfigError("No recordings are named; add files, folders, @FILE for a list, or - for standard input.")
@@ -189,11 +181,7 @@ def source_arguments(options: SourceOptions) -> list[str]:
 
 
 def list_sources(words: list[str], raw: int | None) -> list[Source]:
-    """The recordings that words mean.
-
-    Raises:
-        ConfigError: Standard input is a terminal, --raw is given without it, or a list is empty.
-    """
+    """The recordings that words mean."""
     from soundsight.audio import MAX_RATE, MIN_RATE
     from soundsight.inference.segments import file_source, pipe_source
     from soundsight.inference.sources import expand

@@ -34,9 +34,6 @@ def find_config(name: str | Path) -> Path:
 
     Args:
         name: A path, or a bare name such as "train.yaml" or "esc50".
-
-    Raises:
-        ConfigError: There is no such file.
     """
     path = Path(name)
     if path.is_file():
@@ -75,11 +72,7 @@ def versions() -> dict[str, str]:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping.
-
-    Raises:
-        ConfigError: The file cannot be read, is no YAML, or holds something other than a mapping.
-    """
+    """Read a YAML file that holds one mapping."""
     try:
         data = parse_yaml(Path(path).read_text(encoding="utf-8"), f"The settings file {path}")
     except (OSError, UnicodeDecodeError) as error:
@@ -101,10 +94,6 @@ def parse_yaml(text: str, where: str) -> Any:
     Args:
         text: YAML 1.1.
         where: What the message begins with, such as "The settings file x.yaml".
-
-    Raises:
-        ConfigError: It is nested too deeply, holds too many values, or a number that no setting can have.
-        yaml.YAMLError: It is no YAML.
     """
     try:
         data = yaml.load(text, _Loader)

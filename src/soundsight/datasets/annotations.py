@@ -95,12 +95,7 @@ def _joined(spans: Iterable[Span]) -> list[Span]:
 
 
 def cut_rows(rows: Sequence[Clip], config: DatasetConfig, clip_seconds: float) -> Cut:
-    """A clip for each row, or several where it is longer than a clip, with the classes of all rows that overlap it.
-
-    Raises:
-        ConfigError: A setting of segments has no effect.
-        DatasetError: Rows of two classes overlap, and only one class is allowed.
-    """
+    """A clip for each row, or several where it is longer than a clip, with the classes of all rows that overlap it."""
     if config.hop_seconds is not None:
         raise ConfigError(
             "hop_seconds has no effect with cut=rows, which gives one clip per row; leave one of them out."
@@ -143,10 +138,6 @@ def cut_segments(
         config: The rules.
         clip_seconds: Length of a segment.
         durations: Of each file its length in seconds, `None` if it cannot be read, and what is wrong with it.
-
-    Raises:
-        ConfigError: The hop is longer than a segment.
-        DatasetError: Rows of one recording contradict each other.
     """
     hop_seconds = config.hop_seconds or clip_seconds
     if hop_seconds > clip_seconds:
@@ -238,11 +229,7 @@ def _labelled(clip: Clip, classes: set[str]) -> Clip:
 
 
 def _of_one_side(rows: Sequence[Clip]) -> Clip:
-    """The first of a recording's rows.
-
-    Raises:
-        DatasetError: Folds, groups or splits of the others differ from its own.
-    """
+    """The first of a recording's rows."""
     first = rows[0]
     for name in ("fold", "source", "split"):
         for row in rows:
@@ -260,11 +247,7 @@ def _of_one_side(rows: Sequence[Clip]) -> Clip:
 def _allowed(
     classes: set[str], stretch: Stretch, rows: Sequence[Clip], config: DatasetConfig, clip_seconds: float
 ) -> bool:
-    """Whether a clip may have these classes.
-
-    Raises:
-        DatasetError: Only one is allowed, and two are there at the same time.
-    """
+    """Whether a clip may have these classes."""
     if config.labels != "single" or len(classes - {BACKGROUND}) < 2:
         return True
     here = _span(stretch)

@@ -49,11 +49,7 @@ class Clip:
 
     @contextmanager
     def opened(self) -> Iterator[audio.Recording]:
-        """Its recording.
-
-        Raises:
-            AudioError: It cannot be read, or has vanished meanwhile.
-        """
+        """Its recording."""
         try:
             with audio.recording(self.path) as recording:
                 yield recording
@@ -108,11 +104,7 @@ def kinds() -> dict[str, Any]:
 
 
 def read_catalogue(config: DatasetConfig) -> Catalogue:
-    """List the clips of the data set that `config` describes.
-
-    Raises:
-        DatasetError: Its root or table is missing or malformed, or it holds no clips.
-    """
+    """List the clips of the data set that `config` describes."""
     root = Path(config.root)
     kind = kinds()[config.kind]
     if not root.is_dir():

@@ -126,11 +126,7 @@ def _find(folder: Path, record: Published, archive: Path) -> Path:
 
 
 def _place(found: Path, place: Path, record: Published) -> None:
-    """Move a checked data set to its place; what else lies there (images, notes) stays.
-
-    Raises:
-        ConfigError: A file there would be overwritten by another one.
-    """
+    """Move a checked data set to its place; what else lies there (images, notes) stays."""
     for path in place.rglob("*") if place.exists() else ():  # a broken-off call left the very same files
         twin = found / path.relative_to(place)
         ours = (found / path.relative_to(place).parts[0]).exists()

@@ -60,11 +60,6 @@ def fetch(
         md5: Its MD5, where it is known beforehand.
         limit: More bytes than this are refused.
         progress: Called with ("download", bytes done, bytes in all or 0), later with "check".
-
-    Raises:
-        ConfigError: The address is no http or https address.
-        DatasetError: No connection, an error of the server, a broken, short, long or altered file, or a full
-            disk. What arrived stays for the next call, unless it is of no use.
     """
     try:
         parts = urlsplit(url)

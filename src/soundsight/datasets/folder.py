@@ -30,11 +30,6 @@ def read_folder(root: Path, *, group_pattern: str = "") -> Catalogue:
         group_pattern: Regular expression, searched in each path relative to `root` (with forward slashes).
             Its first group names the source recording; where it does not match, or when it is empty, each
             file is a source of its own.
-
-    Raises:
-        ConfigError: The pattern is no regular expression, or has no group.
-        DatasetError: There are recordings, but none lies in a class folder; or the folders are splits or folds of
-            recordings without classes.
     """
     pattern = _compile(group_pattern)
     clips, failures, loose = [], [], []
@@ -75,11 +70,7 @@ def read_folder(root: Path, *, group_pattern: str = "") -> Catalogue:
 
 
 def class_folders(root: Path) -> tuple[list[tuple[Path, str]], list[str]]:
-    """The class folders below a root, each with the split that it lies in or an empty text, and what to say of them.
-
-    Raises:
-        DatasetError: The folders are splits or folds of recordings without classes.
-    """
+    """The class folders below a root, each with the split that it lies in or an empty text, and what to say of them."""
     top, notes, inner = root, [], root
     while len(folders := _subfolders(inner)) == 1 and not _holds_recordings(folders[0]):
         inner = folders[0]

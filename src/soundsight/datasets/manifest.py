@@ -137,11 +137,7 @@ def write_settings(path: Path, settings: dict[str, Any]) -> None:
 
 
 def read_settings(data: str | Path) -> dict[str, Any]:
-    """The settings that the images in a `data` folder were prepared with.
-
-    Raises:
-        DatasetError: The folder was not prepared by Soundsight, or not to the end.
-    """
+    """The settings that the images in a `data` folder were prepared with."""
     folder = Path(data)
     if not folder.is_dir():
         raise DatasetError(f"The folder {data} does not exist; run `soundsight prepare`, or set data=FOLDER.")
@@ -156,11 +152,7 @@ def read_settings(data: str | Path) -> dict[str, Any]:
 
 
 def settings_of(data: str | Path) -> dict[str, Any]:
-    """The same, or nothing for a folder that Soundsight did not prepare to its end.
-
-    Raises:
-        DatasetError: The settings are damaged.
-    """
+    """The same, or nothing for a folder that Soundsight did not prepare to its end."""
     return read_settings(data) if (Path(data) / SETTINGS).is_file() else {}
 
 
@@ -170,11 +162,7 @@ def is_multi(data: str | Path) -> bool:
 
 
 def read_spectrogram(data: str | Path) -> SpectrogramConfig:
-    """The spectrogram settings of the images in a prepared `data` folder.
-
-    Raises:
-        DatasetError: There are none, or a faulty renderer made the images.
-    """
+    """The spectrogram settings of the images in a prepared `data` folder."""
     settings = read_settings(data)
     try:
         config = from_dict(SpectrogramConfig, settings["spectrogram"])

@@ -20,9 +20,6 @@ def image_paths(clips: Sequence[Clip], *, multi: bool = False) -> dict[Clip, str
     """A path `<class>/<name>.png` for each clip, safe on every file system and unique even without case.
 
     In multi-label data, the class is the first one of the clip, or background, and the name is unique by itself.
-
-    Raises:
-        DatasetError: Labels would share a folder, or cannot be told apart in a manifest.
     """
     folder_of = folder_names(sorted({label for clip in clips for label in _folders(clip)}))
     if multi and (joined := [label for label in folder_of if ";" in label]):
@@ -52,11 +49,7 @@ def class_order(labels: Iterable[str]) -> list[str]:
 
 
 def folder_names(labels: Sequence[str]) -> dict[str, str]:
-    """A folder name for each label.
-
-    Raises:
-        DatasetError: Two labels would share a folder, on a file system that ignores case at least.
-    """
+    """A folder name for each label."""
     result: dict[str, str] = {}
     owner: dict[str, str] = {}
     for label in labels:

@@ -313,11 +313,7 @@ def _remove_list(path: Path) -> None:
 
 
 def _check_places(root: Path, folders: Iterable[str] = ()) -> None:
-    """Refuse links and devices where files and folders of ours belong: what they lead to is not ours.
-
-    Raises:
-        ConfigError: There is one.
-    """
+    """Refuse links and devices where files and folders of ours belong: what they lead to is not ours."""
     wanted = [(root / name, stat.S_ISREG) for name in (manifest.MANIFEST, manifest.SETTINGS, manifest.FAILURES)]
     for path, is_ours in [*wanted, *((root / folder, stat.S_ISDIR) for folder in folders)]:
         if os.path.lexists(path) and not is_ours(os.lstat(path).st_mode):

@@ -56,11 +56,7 @@ class Published:
         return self.title.partition(":")[0]
 
     def read(self, root: Path, _: DatasetConfig) -> Catalogue:
-        """All its clips, each a whole recording.
-
-        Raises:
-            DatasetError: The table is missing or malformed.
-        """
+        """All its clips, each a whole recording."""
         table, clips, failures = root / self.table, [], []
         for line, row in read_rows(table, ("fold", self.label, self.group, *re.findall(r"{(\w+)}", self.file))):
             if self.only and row.get(self.only, "").casefold() != "true":
@@ -107,9 +103,6 @@ def check(root: Path, record: Published, *, checksums: bool = True, progress: Pr
         record: What its publisher says.
         checksums: Also compare the MD5 of each recording, where they are known.
         progress: Called with ("check", recordings done, recordings in all).
-
-    Raises:
-        DatasetError: Something is missing or differs; the message names the first such file.
     """
     catalogue = replace(record, only="").read(root, DatasetConfig())
     if catalogue.failures:

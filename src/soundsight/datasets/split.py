@@ -60,9 +60,6 @@ def assign(catalogue: Catalogue, config: SplitConfig, clip_seconds: float = math
 
     Returns:
         "train", "val" or "test" of each clip; clips in folds that no split names are left out.
-
-    Raises:
-        DatasetError: A fold does not exist, or clips have no folds, or none that say their split.
     """
     if config.strategy == "given":
         return _as_given(catalogue)
@@ -75,11 +72,7 @@ def assign(catalogue: Catalogue, config: SplitConfig, clip_seconds: float = math
 
 
 def folds(catalogue: Catalogue) -> list[int]:
-    """The given folds, ascending.
-
-    Raises:
-        DatasetError: Some clip has no fold.
-    """
+    """The given folds, ascending."""
     for clip in catalogue.clips:
         if clip.fold is None:
             raise DatasetError(
@@ -89,11 +82,7 @@ def folds(catalogue: Catalogue) -> list[int]:
 
 
 def with_group_folds(catalogue: Catalogue, count: int, seed: int = 0, clip_seconds: float = math.inf) -> Catalogue:
-    """The same clips with folds 1 to `count` that never divide a source recording.
-
-    Raises:
-        ConfigError: There are fewer than two folds.
-    """
+    """The same clips with folds 1 to `count` that never divide a source recording."""
     if count < 2:
         raise ConfigError(f"--groups {count} is not allowed: a cross-validation needs 2 folds or more.")
     parts = _deal(catalogue, [1 / count] * count, seed, clip_seconds)

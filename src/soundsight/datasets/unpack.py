@@ -59,9 +59,6 @@ def unpack(archive: Path, folder: Path, *, limit: int, progress: Progress | None
         folder: Where to; after an error its content is of no use.
         limit: Bytes that the files may take in all.
         progress: Called with ("unpack", bytes done, bytes in all or 0).
-
-    Raises:
-        DatasetError: It is no archive, damaged, hostile, or larger than allowed, or the disk is full.
     """
     packed = archive.stat().st_size
     allowed = min(limit, packed * RATIO_LIMIT + RATIO_SLACK)

@@ -151,9 +151,6 @@ def resolve(sheet: Sheet, config: DatasetConfig, layout: Layout, *, beside: bool
         config: Names of columns; `file` and `label`, the defaults, are sought but not insisted on.
         layout: The table's layout.
         beside: Whether a recording lies beside the table, so that no column need name it.
-
-    Raises:
-        DatasetError: A column is missing, or columns look like times and are not understood; lists the columns.
     """
     if layout.refusal:
         raise DatasetError(f"{sheet.path} is {layout.title} and {layout.refusal}.")
@@ -187,11 +184,7 @@ def resolve(sheet: Sheet, config: DatasetConfig, layout: Layout, *, beside: bool
 
 
 def _named(sheet: Sheet, name: str, default: str = "") -> tuple[int | None, bool]:
-    """Position of a column that a setting names, and whether the setting is the default.
-
-    Raises:
-        DatasetError: The setting names a column that is not there, or is there twice.
-    """
+    """Position of a column that a setting names, and whether the setting is the default."""
     if not name or (name == default and name not in sheet.header):
         return None, True
     return sheet.index(name), name == default

@@ -46,10 +46,6 @@ def read_table(root: Path, config: DatasetConfig) -> Catalogue:
 
     Returns:
         The clips. Without any times they are whole recordings, to be cut after the split.
-
-    Raises:
-        ConfigError: No table is named.
-        DatasetError: No table can be used, or a fold is not a whole number.
     """
     if not config.table:
         raise ConfigError("kind=table needs table=FILE, a CSV or TSV file with one row per clip, relative to root.")
@@ -103,11 +99,7 @@ def read_table(root: Path, config: DatasetConfig) -> Catalogue:
 
 
 def _merged(rows: list[Clip], config: DatasetConfig) -> list[Clip]:
-    """One clip per recording, with the classes of all its rows.
-
-    Raises:
-        DatasetError: There are several, and only one is allowed.
-    """
+    """One clip per recording, with the classes of all its rows."""
     found: dict[str, Clip] = {}
     for row in rows:
         other = found.get(row.file)
@@ -173,12 +165,7 @@ def _timed(table: _Table) -> bool:
 
 
 def _understand(path: Path, config: DatasetConfig, recordings: Recordings) -> _Table:
-    """Read a table and find its columns.
-
-    Raises:
-        BadRow: It names no recordings, and none lies beside it.
-        DatasetError: It cannot be read or is not understood.
-    """
+    """Read a table and find its columns."""
     text, guessed = text_of(path)
     for layout in LAYOUTS:
         if text is not None and layout.parse and (parsed := layout.parse(text, path.suffix.lower())):
@@ -298,11 +285,7 @@ class _Reader:
                     self.locate(row)
 
     def locate(self, row: Row) -> Recording:
-        """The recording of a row.
-
-        Raises:
-            BadRow: There is none, or it is not certain which.
-        """
+        """The recording of a row."""
         if self.beside:
             return self.beside
         key = tuple(row[i] for columns in self.columns.files for i in columns)

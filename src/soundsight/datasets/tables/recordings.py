@@ -56,11 +56,7 @@ class Recordings:
         return names if len(names) > 1 else set()
 
     def beside(self, table: Path) -> Recording:
-        """The recording that a table without names describes: the one beside it whose name its own begins with.
-
-        Raises:
-            BadRow: There is none, or more than one.
-        """
+        """The recording that a table without names describes: the one beside it whose name its own begins with."""
         stems = [table.name[:end] for end, letter in enumerate(table.name) if letter == "." and end]
         for stem in reversed(stems):
             found = sorted(p for p in table.parent.iterdir() if p.stem == stem and is_audio(p) and os.path.isfile(p))

@@ -30,11 +30,7 @@ class Sheet:
     delimiter: str = ""  # empty: a workbook
 
     def index(self, name: str) -> int:
-        """Position of a column.
-
-        Raises:
-            DatasetError: There is none of this name, or more than one.
-        """
+        """Position of a column."""
         if self.header.count(name) != 1:
             found = "lacks the column" if name not in self.header else "has more than one column"
             raise DatasetError(f"The table {self.path} {found} {name!r}; it has: {self.columns()}.")
@@ -46,11 +42,7 @@ class Sheet:
 
 
 def read_rows(table: Path, required: Sequence[str], *, delimiter: str = ",") -> list[tuple[int, dict[str, str]]]:
-    """Rows of a table with their line numbers, as stripped text; rows without any text are skipped.
-
-    Raises:
-        DatasetError: The table is missing, has no such columns, or a row has another number of fields.
-    """
+    """Rows of a table with their line numbers, as stripped text; rows without any text are skipped."""
     sheet = _parse(table, text_of(table)[0] or "", delimiter)
     needed = [sheet.index(name) for name in required]
     short = [(line, SHORT) for line, row in sheet.rows if any(row[i] is None for i in needed)]
@@ -161,11 +153,7 @@ def _text(value: Any) -> str:
 def text_of(table: Path) -> tuple[str | None, str]:
     """Text of a table: UTF-8 or UTF-16 with a byte order mark, UTF-8 without, or else the Windows code page 1252.
 
-    Returns:
-        The text, or `None` for a workbook, whatever its name; and if the code page is a guess, a word that shows it.
-
-    Raises:
-        DatasetError: The table cannot be read.
+    `None` for a workbook, whatever its name; and if the code page is a guess, a word that shows it.
     """
     try:
         data = table.read_bytes()
