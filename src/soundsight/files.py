@@ -197,13 +197,7 @@ def claimed(
 
 
 def check_folder(path: str | Path, made: str, *, overwrite: bool = False) -> None:
-    """The same rule for a folder of outputs: it is new, empty, or one that holds what the command left before.
-
-    Args:
-        path: The folder.
-        made: A file in it that tells that the command wrote it.
-        overwrite: Write into any other folder.
-    """
+    """The same rule for a folder: it is new, empty, or holds the file `made`, which this command has left before."""
     path = Path(path)
     if overwrite or not path.is_dir() or (path / made).is_file() or not any(path.iterdir()):
         return

@@ -45,11 +45,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Returns:
-        0 on success, 2 on a usage or configuration error, 1 when some input failed.
-    """
+    """Run the command line: 0 on success, 2 on a usage or configuration error, 1 when some input failed."""
     _fill_gaps()
     try:
         with interrupts.terminable():

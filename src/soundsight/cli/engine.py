@@ -76,16 +76,7 @@ def predict(
     gather: Callable[[Shards, Any], None],
     **more: Any,
 ) -> int:
-    """`predict` and `embed` on a cluster; the exit code.
-
-    Args:
-        arguments: Of either command.
-        config: The cluster.
-        words: What names the recordings; `@FILE` is a list.
-        options: Of prediction.
-        gather: Writes all shards into one file.
-        more: Other fields of `Worker` that decide the predictions.
-    """
+    """`predict` and `embed` on a cluster; the exit code. `gather` writes all shards into one file."""
     from soundsight.cluster.connect import load_ray
     from soundsight.cluster.listing import write_listing
     from soundsight.cluster.predictions import Worker

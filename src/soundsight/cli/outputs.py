@@ -40,13 +40,9 @@ def figure(creator: str) -> re.Pattern[bytes]:
 def claimed(
     arguments: Any, paths: Sequence[str | Path], made: re.Pattern[bytes] | None, inputs: Iterable[Any]
 ) -> AbstractContextManager[None]:
-    """Keep output files for this command, see `files.claimed`. Any recording there counts as an input.
+    """Keep output files in one folder for this command, see `files.claimed`.
 
-    Args:
-        arguments: With `overwrite`.
-        paths: In one folder.
-        made: See `files.check_output`.
-        inputs: Files, folders of files, or `None`.
+    Inputs are files, folders of files, or `None`. Any recording in the place of an output counts as one, too.
     """
     from soundsight.audio import is_audio
 

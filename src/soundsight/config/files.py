@@ -30,11 +30,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def find_config(name: str | Path) -> Path:
-    """The settings file to use.
-
-    Args:
-        name: A path, or a bare name such as "train.yaml" or "esc50".
-    """
+    """The settings file that a path, or a bare name such as "train.yaml" or "esc50", means."""
     path = Path(name)
     if path.is_file():
         return path
@@ -91,9 +87,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> Any:
     """Plain data of YAML: dates stay texts, and what aliases stand for is counted before anybody writes it out.
 
-    Args:
-        text: YAML 1.1.
-        where: What the message begins with, such as "The settings file x.yaml".
+    `where` begins the message, such as "The settings file x.yaml".
     """
     try:
         data = yaml.load(text, _Loader)

@@ -20,9 +20,7 @@ SLACK_SECONDS = 0.001  # stretches that share less than this do not overlap
 def overlapping(clips: Iterable[Clip], clip_seconds: float = math.inf) -> list[list[Clip]]:
     """Sets of two or more clips that overlap in time, directly or through others, in one file or in equal files.
 
-    Args:
-        clips: Clips; files are equal when size and SHA-256 are.
-        clip_seconds: Length of a clip that has no end of its own.
+    `clip_seconds` is the length of a clip that has no end of its own.
     """
     recordings: dict[str, list[Clip]] = defaultdict(list)
     clips = list(clips)

@@ -64,14 +64,7 @@ def near_pairs(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Near:
-    """Find near duplicates.
-
-    Args:
-        fingerprints: Of each clip, as `survey` made them; of exact duplicates, give one.
-        clip_seconds: Length up to which clips are compared.
-        workers: Processes that compare samples; `None` takes one a core.
-        progress: Called with (steps done, steps in all).
-    """
+    """Find near duplicates by fingerprints of `survey`, of which exact duplicates give one only."""
     clips = list(fingerprints)
     stack = np.frombuffer(b"".join(fingerprints.values()), np.uint8).reshape(-1, TIMES, BANDS)
     pairs, likeness = look_alike(stack, progress=progress)

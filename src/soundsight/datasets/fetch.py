@@ -53,13 +53,9 @@ def fetch(
 ) -> None:
     """Fetch `url` into `file`, going on where a former call was broken off.
 
-    Args:
-        url: http or https.
-        file: Where to; its folder must exist. It is whole only when this function returns.
-        size: Its size in bytes, where it is known beforehand.
-        md5: Its MD5, where it is known beforehand.
-        limit: More bytes than this are refused.
-        progress: Called with ("download", bytes done, bytes in all or 0), later with "check".
+    Size in bytes and MD5 are compared where they are known beforehand; more than `limit` bytes are refused. `progress`
+    gets ("download", bytes done, bytes in all or 0), later "check". The file is whole only when this returns; after an
+    error what arrived stays for the next call, unless it is of no use.
     """
     try:
         parts = urlsplit(url)

@@ -23,13 +23,9 @@ _FOLD = re.compile(r"fold[ _-]?\d+", re.IGNORECASE).fullmatch
 def read_folder(root: Path, *, group_pattern: str = "") -> Catalogue:
     """List the recordings below `root`; the class folder is the label.
 
-    Long recordings stay whole here, so that they are split before they are cut (`cut_windows`).
-
-    Args:
-        root: Folder of class folders. Hidden files and folders are left alone, and so are our own outputs.
-        group_pattern: Regular expression, searched in each path relative to `root` (with forward slashes).
-            Its first group names the source recording; where it does not match, or when it is empty, each
-            file is a source of its own.
+    Long recordings stay whole here, so that they are split before they are cut. The first group of `group_pattern`, a
+    regular expression searched in each path relative to `root`, names the group; where there is none, each file is its
+    own. Hidden files and folders are left alone, and so are our own outputs.
     """
     pattern = _compile(group_pattern)
     clips, failures, loose = [], [], []

@@ -66,15 +66,7 @@ class Row:
 
 
 def row_of(clip: Clip, info: AudioInfo | None, digest: str, found: os.stat_result, target: Path) -> Row:
-    """The row of a clip's image.
-
-    Args:
-        clip: The clip.
-        info: What is known of its recording; `None` where only the `key` of the row is of interest.
-        digest: SHA-256 of the recording.
-        found: Its size and time.
-        target: The image, in the folder of its class in the cache.
-    """
+    """The row of a clip's image `target`; without the `info` on its recording, only its `key` is of interest."""
     return Row(
         file=clip.file,
         sha256=digest,
@@ -198,11 +190,7 @@ def counts(rows: Iterable[Row], *, multi: bool = False) -> dict[str, dict[str, i
 def problem(rows: Iterable[Row], strategy: str = "", *, val: bool = True, multi: bool = False) -> str:
     """Why no classifier can be trained on these clips, and what to do; empty where one can.
 
-    Args:
-        rows: The clips.
-        strategy: How they were split.
-        val: Whether the training uses `val`.
-        multi: Whether they are multi-label data, in which one class is enough beside background.
+    A training without `val` needs no clips there; in multi-label data one class is enough beside background.
     """
     used = [row for row in rows if row.split]
     kinds, groups = {row.labels(multi=multi) for row in used}, {row.source for row in used}

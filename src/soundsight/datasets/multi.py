@@ -24,17 +24,10 @@ def labelled(
 
 
 def merged(root: Path, folders: Sequence[str]) -> tuple[list[Path], npt.NDArray[np.uint8]]:
-    """The images of a split, each once, and which classes it has.
+    """The images of a split, each once, and which of the classes `folders` it has: 0 or 1 `(N, classes)`.
 
     A file lies in the folder of each of its classes, or in `background` without any. Files of one name that differ are
     different images, as where every class counts its own from 1.
-
-    Args:
-        root: The split.
-        folders: Of the classes, in their order; `background` is none of them.
-
-    Returns:
-        N files, and 0 or 1 `(N, classes)`.
     """
     files: list[Path] = []
     targets: list[npt.NDArray[np.uint8]] = []

@@ -96,14 +96,7 @@ def notice(name: str) -> str:
 
 
 def check(root: Path, record: Published, *, checksums: bool = True, progress: Progress | None = None) -> None:
-    """Make sure that a copy of a data set is whole.
-
-    Args:
-        root: Folder of the copy.
-        record: What its publisher says.
-        checksums: Also compare the MD5 of each recording, where they are known.
-        progress: Called with ("check", recordings done, recordings in all).
-    """
+    """Make sure that a copy of a data set is whole; also compare the MD5 of each recording, where they are known."""
     catalogue = replace(record, only="").read(root, DatasetConfig())
     if catalogue.failures:
         file, _ = catalogue.failures[0]

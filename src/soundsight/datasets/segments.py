@@ -35,12 +35,6 @@ def cut_windows(
 ) -> tuple[Catalogue, dict[Clip, Clip]]:
     """Cut whole recordings, and annotated stretches longer than a clip, into clips.
 
-    Args:
-        catalogue: The clips, with folds or splits already decided.
-        clip_seconds: Length of a window.
-        workers: Processes that read headers; `None` takes one a core.
-        run: What gives out the work when there is much of it.
-
     Returns:
         The catalogue of windows, with the damage of recordings among its failures, and the recording that each
         window was cut from.

@@ -56,10 +56,9 @@ def split_name(name: str) -> str:
 
 
 def assign(catalogue: Catalogue, config: SplitConfig, clip_seconds: float = math.inf) -> dict[Clip, str]:
-    """Give every clip its split; `clip_seconds` is the length of a clip that has no end of its own.
+    """Give every clip its split, but for those in folds that no split names.
 
-    Returns:
-        "train", "val" or "test" of each clip; clips in folds that no split names are left out.
+    `clip_seconds` is the length of a clip that has no end of its own.
     """
     if config.strategy == "given":
         return _as_given(catalogue)
@@ -92,10 +91,7 @@ def with_group_folds(catalogue: Catalogue, count: int, seed: int = 0, clip_secon
 def find_leaks(splits: dict[Clip, str], known: frozenset[str] = frozenset(), clip_seconds: float = math.inf) -> Leaks:
     """What is on more than one side of a split: sources, overlapping stretches of one file, files of equal bytes.
 
-    Args:
-        splits: The side of each clip.
-        known: Sources that the publisher of the data set put on several sides.
-        clip_seconds: Length of a clip that has no end of its own.
+    The sources `known` were put on several sides by their publisher.
     """
     where = defaultdict(set)
     for clip, split in splits.items():

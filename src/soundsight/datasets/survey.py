@@ -62,17 +62,7 @@ def survey(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Clip, Measured]:
-    """Measure clips, each once.
-
-    Args:
-        clips: The clips; whole recordings are cut into windows first (`windows.cut_windows`).
-        config: The model's spectrogram settings.
-        workers: Processes; `None` takes one a core.
-        progress: Called with (clips done, clips in all).
-
-    Returns:
-        A measurement for every clip, in the order of `clips`.
-    """
+    """Measure clips, each once, in their order."""
     tasks = [Task(clip, config) for clip in clips]
     found: dict[Clip, Measured] = {}
     for number, (task, result) in enumerate(parallel.run(measure, tasks, workers=workers), 1):

@@ -52,14 +52,7 @@ class _Member:
 
 
 def unpack(archive: Path, folder: Path, *, limit: int, progress: Progress | None = None) -> None:
-    """Unpack a zip or tar archive (plain, gzip, bzip2, xz) into an empty folder.
-
-    Args:
-        archive: The archive.
-        folder: Where to; after an error its content is of no use.
-        limit: Bytes that the files may take in all.
-        progress: Called with ("unpack", bytes done, bytes in all or 0).
-    """
+    """Unpack a zip or tar archive (plain, gzip, bzip2, xz) into an empty folder, `limit` bytes of files at most."""
     packed = archive.stat().st_size
     allowed = min(limit, packed * RATIO_LIMIT + RATIO_SLACK)
     written = 0

@@ -146,11 +146,8 @@ def choose(header: Iterable[str]) -> Layout:
 def resolve(sheet: Sheet, config: DatasetConfig, layout: Layout, *, beside: bool) -> Columns:
     """Find the columns of a table; those that `config` names come first.
 
-    Args:
-        sheet: The table.
-        config: Names of columns; `file` and `label`, the defaults, are sought but not insisted on.
-        layout: The table's layout.
-        beside: Whether a recording lies beside the table, so that no column need name it.
+    `file` and `label`, its defaults, are sought but not insisted on, nor is a column of files where a recording lies
+    `beside` the table.
     """
     if layout.refusal:
         raise DatasetError(f"{sheet.path} is {layout.title} and {layout.refusal}.")

@@ -117,16 +117,7 @@ def _merged(rows: list[Clip], config: DatasetConfig) -> list[Clip]:
 
 
 def read_labels(paths: Iterable[Path], recordings: Recordings) -> tuple[dict[str, list[Clip]], list[tuple[str, str]]]:
-    """Labels by recording, of tables that say where in recordings they are.
-
-    Args:
-        paths: The tables.
-        recordings: Finds, or only names, the recordings.
-
-    Returns:
-        The labels of each recording, none of one whose table is empty; and (table, reason) of rows and tables that
-        cannot be used.
-    """
+    """Labels by recording, none of one whose table is empty; and (table, reason) of rows and tables that are of no use."""
     labels: dict[str, list[Clip]] = {}
     failures: list[tuple[str, str]] = []
     for path in paths:

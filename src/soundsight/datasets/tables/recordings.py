@@ -35,15 +35,10 @@ class Recordings:
         self._listing = cache(_listing)
 
     def find(self, name: str, table: Path, below: Sequence[str] = ()) -> Recording | str:
-        """The recording that a table means by `name`, or why there is none.
+        """The recording that a table means by `name`, or why there is none; it may also lie in folders `below` the root.
 
         Of an absolute path that does not exist here (Raven writes those), as much of its end counts as leads to a
         file. The ending may be missing, and upper case and composed letters (é) may differ.
-
-        Args:
-            name: As the table gives it.
-            table: The table.
-            below: Folders below the root in which the recordings of such a table lie.
         """
         key = (name, table)
         if key not in self.found:

@@ -52,13 +52,7 @@ def read_rows(table: Path, required: Sequence[str], *, delimiter: str = ",") -> 
 
 
 def parse_text(table: Path, text: str, known: Callable[[str], bool]) -> Sheet:
-    """A table of any program.
-
-    Args:
-        table: Its file.
-        text: What it holds.
-        known: Whether a column's name means something; the delimiter that gives most of those is right.
-    """
+    """A table of any program; the delimiter that gives most columns that are `known` is right."""
     first = text.lstrip("\r\n").partition("\n")[0].partition("\r")[0]
     if stated := re.fullmatch(r'"?sep=(.)"?\s*', first):  # Excel's own first line
         return _parse(table, text.replace(first, "", 1), stated[1])
