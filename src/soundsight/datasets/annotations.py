@@ -131,8 +131,8 @@ def cut_segments(
     """Segments of whole recordings, with the classes whose labels overlap them enough.
 
     A segment that a label overlaps by less is left out, for neither answer would be right. One that none overlaps is
-    background where the recording is annotated completely, or else left out. A row without labels and times says that its
-    recording holds nothing; `durations` are the length of each file, `None` if it cannot be read, and its damage.
+    background where the recording is annotated completely, or else left out. A row without labels and times says that
+    its recording holds nothing; `durations` are the length of each file, `None` if it cannot be read, and its damage.
     """
     hop_seconds = config.hop_seconds or clip_seconds
     if hop_seconds > clip_seconds:

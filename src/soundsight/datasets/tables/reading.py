@@ -117,7 +117,7 @@ def _merged(rows: list[Clip], config: DatasetConfig) -> list[Clip]:
 
 
 def read_labels(paths: Iterable[Path], recordings: Recordings) -> tuple[dict[str, list[Clip]], list[tuple[str, str]]]:
-    """Labels by recording, none of one whose table is empty; and (table, reason) of rows and tables that are of no use."""
+    """Labels by recording, none of one whose table is empty; and (table, reason) of rows and tables of no use."""
     labels: dict[str, list[Clip]] = {}
     failures: list[tuple[str, str]] = []
     for path in paths:

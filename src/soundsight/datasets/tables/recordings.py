@@ -35,7 +35,7 @@ class Recordings:
         self._listing = cache(_listing)
 
     def find(self, name: str, table: Path, below: Sequence[str] = ()) -> Recording | str:
-        """The recording that a table means by `name`, or why there is none; it may also lie in folders `below` the root.
+        """The recording that a table means by `name`, or why there is none; folders `below` the root are searched, too.
 
         Of an absolute path that does not exist here (Raven writes those), as much of its end counts as leads to a
         file. The ending may be missing, and upper case and composed letters (é) may differ.
