@@ -1,7 +1,7 @@
 """The command line: the only package that parses arguments, prints and exits.
 
-Each command is a module here with `SUMMARY`, `EXAMPLES`, `OPTIONS` (see `options`) and `run(options, given) -> exit
-code`. Only the module of the command that was asked for is imported, so help is instant.
+Each command is a module here with `OPTIONS` (see `options`) and `run(options, given) -> exit code`. Only the module of
+the command that was asked for is imported, so help is instant.
 """
 
 from __future__ import annotations

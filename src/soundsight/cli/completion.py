@@ -1,4 +1,8 @@
-"""`soundsight completion`."""
+"""Print what makes a shell complete commands, options and their values.
+
+soundsight completion bash > ~/.local/share/bash-completion/completions/soundsight
+soundsight completion zsh > ~/.zfunc/_soundsight    # a folder of $fpath
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,9 @@ from soundsight.cli.options import Given, grammar_of
 from soundsight.config.commands import CompletionOptions
 
 OPTIONS = CompletionOptions
-SUMMARY = "Print what makes a shell complete commands, options and their values."
-EXAMPLES = [
-    "soundsight completion bash > ~/.local/share/bash-completion/completions/soundsight",
-    "soundsight completion zsh > ~/.zfunc/_soundsight    # a folder of $fpath",
-]
 
 
 def run(options: CompletionOptions, given: Given) -> int:
-    """Print it."""
     import shtab
 
     parser = argparse.ArgumentParser(prog="soundsight")

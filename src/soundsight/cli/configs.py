@@ -1,4 +1,8 @@
-"""`soundsight configs`."""
+"""Write the settings files into a folder of your own: all commands, and yolo, then read them there.
+
+soundsight configs                     # configs/train.yaml, configs/spectrogram.yaml, ...
+yolo cfg=configs/train.yaml            # trains with them through the stock command
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,9 @@ from soundsight.errors import ConfigError
 from soundsight.files import write_bytes
 
 OPTIONS = ConfigsOptions
-SUMMARY = "Write the settings files into a folder of your own: all commands, and yolo, then read them there."
-EXAMPLES = [
-    "soundsight configs                     # configs/train.yaml, configs/spectrogram.yaml, ...",
-    "yolo cfg=configs/train.yaml            # trains with them through the stock command",
-]
 
 
 def run(options: ConfigsOptions, given: Given) -> int:
-    """Write the files."""
     folder = Path(options.out)
     contents = {folder / file.name: file.read_bytes() for file in sorted(packaged_configs().glob("*.yaml"))}
     changed = [path for path, content in contents.items() if path.exists() and path.read_bytes() != content]

@@ -1,4 +1,15 @@
-"""`soundsight crossval`."""
+"""Train and score every fold once: the true score of a recipe, in one command.
+
+soundsight crossval                          # the five official folds of ESC-50
+soundsight crossval root=/data/ESC-50 epochs=60 device=0
+soundsight crossval --folds 1 epochs=20      # one fold, for a quick comparison
+soundsight crossval --seeds 0,1,2            # an ensemble of three models a fold
+soundsight crossval model=yolo11n-cls.pt --with runs/crossval/a    # and averaged with the models of that run
+soundsight crossval --tta-shifts 4 --tta-speeds 0.9,1.1    # each clip is predicted from twelve versions of it
+soundsight crossval --dataset urbansound8k clip_seconds=4
+soundsight crossval --engine ray --address 10.0.0.1:6379    # one fold per GPU or node
+soundsight crossval my_sounds/               # own data: folds that never divide a recording
+"""
 
 from __future__ import annotations
 
@@ -17,29 +28,12 @@ if TYPE_CHECKING:
     from soundsight.config import DatasetConfig, SpectrogramConfig
 
 OPTIONS = CrossvalOptions
-SETTINGS = (
-    DatasetConfig,
-    SpectrogramConfig,
-    ClusterConfig,
-)
+SETTINGS = (DatasetConfig, SpectrogramConfig, ClusterConfig)
 OPEN = "epochs=50, imgsz=256, device=0, ...: any training argument of `yolo`; augment.mixup=0.8, ...: augmentation"
-SUMMARY = "Train and score every fold once: the true score of a recipe, in one command."
-EXAMPLES = [
-    "soundsight crossval                          # the five official folds of ESC-50",
-    "soundsight crossval root=/data/ESC-50 epochs=60 device=0",
-    "soundsight crossval --folds 1 epochs=20      # one fold, for a quick comparison",
-    "soundsight crossval --seeds 0,1,2            # an ensemble of three models a fold",
-    "soundsight crossval model=yolo11n-cls.pt --with runs/crossval/a    # and averaged with the models of that run",
-    "soundsight crossval --tta-shifts 4 --tta-speeds 0.9,1.1    # each clip is predicted from twelve versions of it",
-    "soundsight crossval --dataset urbansound8k clip_seconds=4",
-    "soundsight crossval --engine ray --address 10.0.0.1:6379    # one fold per GPU or node",
-    "soundsight crossval my_sounds/               # own data: folds that never divide a recording",
-]
 UNUSED = ("data", "split.train", "split.val", "split.test", "split.fractions")  # what only `prepare` lays out
 
 
 def run(options: CrossvalOptions, given: Given) -> int:
-    """Cross-validate."""
     dataset, spectrogram = console.data_settings(options, given)
     words = given.of(DatasetConfig)
     for key in words.keys() & set(UNUSED):

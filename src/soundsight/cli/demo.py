@@ -1,4 +1,8 @@
-"""`soundsight demo`."""
+"""Synthesise ten classes of sounds, train on them, score the model, predict one clip. No network needed.
+
+soundsight demo                    # writes to runs/demo, takes a few minutes on two cores
+soundsight demo epochs=10 --clips 20
+"""
 
 from __future__ import annotations
 
@@ -17,15 +21,9 @@ from soundsight.files import check_folder
 
 OPTIONS = DemoOptions
 OPEN = "epochs=10, device=cpu, ...: arguments of a training"
-SUMMARY = "Synthesise ten classes of sounds, train on them, score the model, predict one clip. No network needed."
-EXAMPLES = [
-    "soundsight demo                    # writes to runs/demo, takes a few minutes on two cores",
-    "soundsight demo epochs=10 --clips 20",
-]
 
 
 def run(options: DemoOptions, given: Given) -> int:
-    """Go the whole way."""
     from soundsight import checks
     from soundsight.config import DatasetConfig, SpectrogramConfig
     from soundsight.datasets.prepare import prepare

@@ -1,4 +1,10 @@
-"""`soundsight download`."""
+"""Fetch a published data set: checked, resumable, unpacked safely, put in place only when it is whole.
+
+soundsight download esc50
+soundsight download urbansound8k --root /data/UrbanSound8K
+soundsight download esc50 --archive ESC-50-master.zip    # a file brought by hand; nothing is fetched
+soundsight download esc50 --mirror https://mirror.example/ESC-50-master.zip
+"""
 
 from __future__ import annotations
 
@@ -13,17 +19,9 @@ from soundsight.datasets.download import datasets, download, notice
 
 OPTIONS = DownloadOptions
 CHOICES = {"name": sorted(datasets())}
-SUMMARY = "Fetch a published data set: checked, resumable, unpacked safely, put in place only when it is whole."
-EXAMPLES = [
-    "soundsight download esc50",
-    "soundsight download urbansound8k --root /data/UrbanSound8K",
-    "soundsight download esc50 --archive ESC-50-master.zip    # a file brought by hand; nothing is fetched",
-    "soundsight download esc50 --mirror https://mirror.example/ESC-50-master.zip",
-]
 
 
 def run(options: DownloadOptions, given: Given) -> int:
-    """Fetch."""
     console.status(notice(options.name))
     with _bars() as progress:
         place = download(

@@ -1,4 +1,9 @@
-"""`soundsight embed`."""
+"""Write one feature vector a segment to a Parquet file, for search and clustering.
+
+soundsight embed last.pt field/ --out field.parquet
+soundsight embed last.pt night.flac --hop 1 --out night.parquet
+soundsight embed last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out s3://bucket/vectors
+"""
 
 from __future__ import annotations
 
@@ -20,16 +25,9 @@ from soundsight.config.commands import EmbedOptions
 
 OPTIONS = EmbedOptions
 SETTINGS = (ClusterConfig,)
-SUMMARY = "Write one feature vector a segment to a Parquet file, for search and clustering."
-EXAMPLES = [
-    "soundsight embed last.pt field/ --out field.parquet",
-    "soundsight embed last.pt night.flac --hop 1 --out night.parquet",
-    "soundsight embed last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out s3://bucket/vectors",
-]
 
 
 def run(options: EmbedOptions, given: Given) -> int:
-    """Embed."""
     from soundsight.inference.embeddings import VectorWriter
     from soundsight.inference.formats.base import load_pyarrow, writing
     from soundsight.inference.options import narrowed

@@ -1,4 +1,9 @@
-"""`soundsight explain`."""
+"""Show which sounds, when and at which frequency, spoke for a class: a heat map with s and Hz.
+
+soundsight explain last.pt clip.wav                         # writes clip-reasons.png
+soundsight explain last.pt clip.wav --class dog --out dog.pdf
+soundsight explain last.pt night.flac --start 125           # the segment that begins at 125 s
+"""
 
 from __future__ import annotations
 
@@ -16,16 +21,9 @@ if TYPE_CHECKING:
     from soundsight.spectrogram import Image
 
 OPTIONS = ExplainOptions
-SUMMARY = "Show which sounds, when and at which frequency, spoke for a class: a heat map with s and Hz."
-EXAMPLES = [
-    "soundsight explain last.pt clip.wav                         # writes clip-reasons.png",
-    "soundsight explain last.pt clip.wav --class dog --out dog.pdf",
-    "soundsight explain last.pt night.flac --start 125           # the segment that begins at 125 s",
-]
 
 
 def run(options: ExplainOptions, given: Given) -> int:
-    """Explain."""
     from soundsight.cli.predict import open_predictor
     from soundsight.inference.explain import class_index, explain
     from soundsight.reports.saliency import plot_saliency

@@ -1,4 +1,11 @@
-"""`soundsight export`."""
+"""Convert a checkpoint to ONNX, OpenVINO, TorchScript and others, with its preprocessing inside.
+
+soundsight export last.pt                          # last.onnx, beside the checkpoint
+soundsight export last.pt --format openvino
+soundsight export last.pt opset=17 quantize=16 --out phone.onnx
+soundsight export last.pt quantize=8 data=data     # integers, ranges from data/val; says what that costs
+soundsight predict last.onnx clip.wav              # the same command as for the checkpoint
+"""
 
 from __future__ import annotations
 
@@ -10,18 +17,9 @@ from soundsight.config.commands import ExportOptions
 
 OPTIONS = ExportOptions
 OPEN = "opset=17, quantize=16, dynamic=false, ...: arguments of Ultralytics' export"
-SUMMARY = "Convert a checkpoint to ONNX, OpenVINO, TorchScript and others, with its preprocessing inside."
-EXAMPLES = [
-    "soundsight export last.pt                          # last.onnx, beside the checkpoint",
-    "soundsight export last.pt --format openvino",
-    "soundsight export last.pt opset=17 quantize=16 --out phone.onnx",
-    "soundsight export last.pt quantize=8 data=data     # integers, ranges from data/val; says what that costs",
-    "soundsight predict last.onnx clip.wav              # the same command as for the checkpoint",
-]
 
 
 def run(options: ExportOptions, given: Given) -> int:
-    """Export."""
     from soundsight import config as settings
     from soundsight.backend.export import READABLE, export
     from soundsight.config.files import find_config

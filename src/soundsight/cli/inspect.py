@@ -1,4 +1,11 @@
-"""`soundsight inspect`."""
+"""Look at a data set before training on it: counts, lengths, silence, clipping, duplicates, leaks.
+
+soundsight inspect                            # configs/esc50.yaml; nothing is written
+soundsight inspect my_sounds/                 # own data: my_sounds/<class>/*.wav
+soundsight inspect --page inspect.html        # and one page with histograms and spectrograms
+soundsight inspect split.strategy=random      # what another split would leak
+soundsight inspect --crossval runs/crossval/x # and labels that the models doubt
+"""
 
 from __future__ import annotations
 
@@ -18,23 +25,11 @@ if TYPE_CHECKING:
     from soundsight.datasets.survey_results import Survey
 
 OPTIONS = InspectOptions
-SETTINGS = (
-    DatasetConfig,
-    SpectrogramConfig,
-)
-SUMMARY = "Look at a data set before training on it: counts, lengths, silence, clipping, duplicates, leaks."
-EXAMPLES = [
-    "soundsight inspect                            # configs/esc50.yaml; nothing is written",
-    "soundsight inspect my_sounds/                 # own data: my_sounds/<class>/*.wav",
-    "soundsight inspect --page inspect.html        # and one page with histograms and spectrograms",
-    "soundsight inspect split.strategy=random      # what another split would leak",
-    "soundsight inspect --crossval runs/crossval/x # and labels that the models doubt",
-]
+SETTINGS = (DatasetConfig, SpectrogramConfig)
 MOST_CLASSES = 20  # with more, the terminal shows only the smallest and largest
 
 
 def run(options: InspectOptions, given: Given) -> int:
-    """Inspect a data set."""
     from soundsight.evaluation.inspect import inspect
 
     console.check_ending(options.page, ".html", ".htm")

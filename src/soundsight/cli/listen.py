@@ -1,4 +1,10 @@
-"""`soundsight listen`."""
+"""Classify a microphone, live, until Ctrl-C.
+
+soundsight listen last.pt
+soundsight listen --list-devices
+soundsight listen last.pt --device-name pulse --every 0.5 --threshold 0.6
+soundsight listen last.onnx --input 3 --format jsonl >> predictions.jsonl
+"""
 
 from __future__ import annotations
 
@@ -14,17 +20,9 @@ if TYPE_CHECKING:
     from soundsight.inference.live import LivePrediction
 
 OPTIONS = ListenOptions
-SUMMARY = "Classify a microphone, live, until Ctrl-C."
-EXAMPLES = [
-    "soundsight listen last.pt",
-    "soundsight listen --list-devices",
-    "soundsight listen last.pt --device-name pulse --every 0.5 --threshold 0.6",
-    "soundsight listen last.onnx --input 3 --format jsonl >> predictions.jsonl",
-]
 
 
 def run(options: ListenOptions, given: Given) -> int:
-    """Listen."""
     from soundsight.cli.predict import open_predictor
     from soundsight.inference import live
     from soundsight.inference.options import narrowed

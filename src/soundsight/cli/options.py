@@ -1,9 +1,10 @@
 """The options of every command, from the fields of its settings classes: `--some-key V`, `some_key=V`, `cfg=FILE`.
 
-A command module has `OPTIONS`, the class of its own options. It may have `SETTINGS`, further classes whose keys it
-takes as well; `OPEN`, a line of help on keys that it passes on; and `CHOICES`, the values of an option that a registry
-knows. `config.option` says what can be declared. `argparse` prints the help, and `shtab` completes words in a shell,
-from one parser; reading the words is done here, since neither knows `key=value`.
+A command module's docstring is its help: a summary, and examples. It has `OPTIONS`, the class of its own options. It
+may have `SETTINGS`, further classes whose keys it takes as well; `OPEN`, a line of help on keys that it passes on; and
+`CHOICES`, the values of an option that a registry knows. `config.option` says what can be declared. `argparse` prints
+the help, and `shtab` completes words in a shell, from one parser; reading the words is done here, since neither knows
+`key=value`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import typing
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
+from textwrap import dedent, indent
 from typing import Any
 
 from pydantic_core import PydanticUndefined
@@ -104,6 +106,7 @@ class Grammar:
         self.classes = (module.OPTIONS, *getattr(module, "SETTINGS", ()))
         self.settings = [setting for cls in self.classes for setting in settings_of(cls)]
         self.open = getattr(module, "OPEN", "")
+        self.choices = getattr(module, "CHOICES", {})
         self.names = {name: s for s in self.settings for name in (s.key, s.more("short")) if name}
         self.former = {name: s for s in self.settings for name in s.more("former", ())}  # `--x`: so with dashes only
 
@@ -117,9 +120,9 @@ class Grammar:
                 break
             if word.startswith("-") and not NUMBER.fullmatch(word):
                 name, setting, values = self._flag(word, left)
-            elif (found := KEY.fullmatch(word)) and (self._find(found[1]) or self.open or not os.path.exists(word)):
+            elif (found := KEY.fullmatch(word)) and (self._knows(found[1]) or not os.path.exists(word)):
                 name, values = found[1].replace("-", "_"), [found[2]]
-                setting = self._find(name, warn="{}=")
+                setting = self._find(name, "{}=")
             else:
                 loose.append(word)
                 continue
@@ -135,24 +138,26 @@ class Grammar:
             self._read_file(given, file)
         self._place(given, loose)
         given.options = from_dict(self.module.OPTIONS, given.of(self.module.OPTIONS), where=LINE)
-        for key, choices in getattr(self.module, "CHOICES", {}).items():
+        for key, choices in self.choices.items():
             if (value := getattr(given.options, key)) is not None and value not in choices:
                 raise ConfigError(f"{key}={shown(value)} is not allowed: it must be one of {', '.join(choices)}.")
         return given
 
     def parser(self) -> argparse.ArgumentParser:
         """Prints the help, and tells a shell what can be typed."""
+        summary, _, examples = (self.module.__doc__ or "").partition("\n\n")
         places = [s.place for s in self.settings if s.more("positional")]
         parser = argparse.ArgumentParser(
             prog=f"soundsight {self.name}",
             usage=" ".join([f"soundsight {self.name}", *places, "[--some-option V | some_option=V ...]"]),
-            description=self.module.SUMMARY,
-            epilog="examples:\n" + "\n".join(f"  {line}" for line in self.module.EXAMPLES),
+            description=summary,
+            epilog=f"examples:\n{indent(dedent(examples).strip(), '  ')}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         for cls in self.classes:
-            doc = (cls.__doc__ or "").splitlines()[0].rstrip(".")
-            group = parser if cls is self.module.OPTIONS else parser.add_argument_group(doc)
+            group = parser
+            if cls is not self.module.OPTIONS:
+                group = parser.add_argument_group((cls.__doc__ or "").splitlines()[0].rstrip("."))  # type: ignore
             for setting in settings_of(cls):
                 if not setting.more("unlisted"):
                     self._describe(setting, group)
@@ -163,46 +168,49 @@ class Grammar:
 
     def _describe(self, setting: Setting, group: Any) -> None:
         kinds, default, text = setting.kinds, setting.info.default, setting.info.description or ""
-        known = getattr(self.module, "CHOICES", {}).get(setting.key, ())
-        choices = [*_literals(setting.info.annotation), *known] or None
+        choices = [*_literals(setting.info.annotation), *self.choices.get(setting.key, ())]
         if default not in (None, (), "", PydanticUndefined) and bool not in kinds and "default" not in text:
             values = default if isinstance(default, tuple) else (default,)
             text += f" (default: {','.join(f'{v:g}' if isinstance(v, float) else str(v) for v in values)})"
-        metavar = setting.more("metavar") or ("N" if int in kinds else "X" if float in kinds else setting.key.upper())
-        text = text.replace("%", "%%")
-        if setting.more("positional"):
-            nargs = "*" if tuple in kinds else "?"
-            action = group.add_argument(setting.key, nargs=nargs, metavar=metavar, choices=choices, help=text)
-        elif bool in kinds:
-            action = group.add_argument(setting.flag, action="store_true", help=text)
+        more: dict[str, Any] = {"help": text.replace("%", "%%")}
+        positional = setting.more("positional")
+        if bool in kinds:
+            more["action"] = "store_true"
         elif choices:
-            action = group.add_argument(setting.flag, choices=choices, help=text)
-        else:
-            action = group.add_argument(setting.flag, metavar=metavar, help=text)
+            more["choices"] = choices
+        if positional or not (bool in kinds or choices):
+            name = "N" if int in kinds else "X" if float in kinds else setting.key.upper()
+            more["metavar"] = setting.more("metavar") or name
+        if positional:
+            more["nargs"] = "*" if tuple in kinds else "?"
+        action = group.add_argument(setting.key if positional else setting.flag, **more)
         if str in kinds and not choices:
             action.complete = {"bash": "_shtab_compgen_files", "zsh": "_files"}
 
-    def _find(self, name: str, warn: str = "") -> Setting | None:
-        """The setting of a name; a former one is told in the way that it is written, such as `--{}`."""
+    def _knows(self, name: str) -> bool:
         name = name.replace("-", "_")
-        flag = self.former.get(f"--{name}") if warn.startswith("--") else None
-        if (found := flag or self.names.get(name)) is None or flag:
-            found = flag or self.former.get(name)
-        if found and name not in (found.key, found.more("short")) and warn:
-            now = found.flag.removeprefix("--").removeprefix("no-") if warn.startswith("--") else found.key
-            before = name.replace("_", "-") if warn.startswith("--") else name
-            warnings.warn(
-                f"{warn.format(before)} is now {found.more('now') or warn.format(now)}.", Renamed, stacklevel=2
-            )
-        return found
+        return bool(self.open) or name in self.names or name in self.former
+
+    def _find(self, name: str, written: str) -> Setting | None:
+        """The setting of a name that is `written` as in `--{}`; of a former name, the present one is told."""
+        name, dashes = name.replace("-", "_"), written.startswith("--")
+        former = self.former.get(f"--{name}") if dashes else None
+        setting = former or self.names.get(name)
+        if setting is None:
+            setting = former = self.former.get(name)
+        if former is not None:
+            now = former.flag.removeprefix("--").removeprefix("no-") if dashes else former.key
+            before = written.format(name.replace("_", "-") if dashes else name)
+            warnings.warn(f"{before} is now {former.more('now') or written.format(now)}.", Renamed, stacklevel=2)
+        return setting
 
     def _flag(self, word: str, left: list[str]) -> tuple[str, Setting | None, list[str]]:
         """The name, the setting and the values of an option with dashes; takes what follows from what is `left`."""
         name, equals, text = word.lstrip("-").partition("=")
         name = name.replace("-", "_")
-        setting = self._find(name, warn="--{}")
+        setting = self._find(name, "--{}")
         if setting is None and name.startswith("no_") and not equals:
-            setting, equals, text = self._find(name[3:], warn="--no-{}"), "=", "false"
+            setting, equals, text = self._find(name[3:], "--no-{}"), "=", "false"
             if setting is None or bool not in setting.kinds:
                 raise self._unknown(name)
         if not word.startswith("--") or (setting is None and name != "cfg" and not self.open):
@@ -212,12 +220,11 @@ class Grammar:
         if setting is not None and bool in setting.kinds:
             return name, setting, ["true"]
         values: list[str] = []
-        while left and (not left[0].startswith("-") or NUMBER.fullmatch(left[0])):
+        several = setting is not None and setting.more("several")
+        while left and (several or not values) and (not left[0].startswith("-") or NUMBER.fullmatch(left[0])):
             if (values or setting is None) and KEY.fullmatch(left[0]):
                 break
             values.append(left.pop(0))
-            if setting is None or not setting.more("several"):
-                break
         if not values and (setting is not None or name == "cfg"):
             raise UsageError(f"{word} needs a value: {word} {setting.more('metavar', 'VALUE') if setting else 'FILE'}.")
         return name, setting, values or ["true"]  # of what is passed on, as `--cos-lr`
@@ -239,7 +246,7 @@ class Grammar:
                 yield from flat(value, f"{above}{key}.") if inside else [(f"{above}{key}", value)]
 
         for key, value in flat(read_yaml(file)):
-            if (setting := self._find(key, warn="{}:")) is not None:
+            if (setting := self._find(key, "{}:")) is not None:
                 given.of(setting.owner).setdefault(setting.path, value)
             elif self.open:
                 given.rest.setdefault(key, value)

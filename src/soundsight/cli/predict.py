@@ -1,4 +1,18 @@
-"""`soundsight predict`."""
+"""Predict what is in recordings, and when: one prediction per segment.
+
+soundsight predict last.pt clip.wav
+soundsight predict last.pt field/ 'night/*.flac' --format csv --out predictions.csv
+soundsight predict last.pt night.flac --hop 1 --threshold 0.5 --threshold dog=0.8 --merge
+soundsight predict last.pt night.flac --hop 0.5 --off-threshold 0.3 --min-event 0.5 --min-gap 1  # events
+soundsight predict last.pt night.flac --format audacity --out night.txt   # a label track
+soundsight predict last.pt field/ --format raven --out tables/            # one file per recording
+soundsight predict last.onnx night.flac --summary --timeline night.png
+soundsight predict fold1.pt night.flac --with fold2.pt fold3.pt            # the mean of three models
+soundsight predict last.pt field/ --tta-shifts 4 --tta-speeds 0.9,1.1     # more accurate, twelve times the work
+arecord -f S16_LE -r 16000 -c 1 | soundsight predict last.pt -            # WAV from a pipe
+soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out predictions/
+nc -l 5000 | soundsight predict last.pt - --raw 16000 --format jsonl      # 16-bit mono, no header
+"""
 
 from __future__ import annotations
 
@@ -28,25 +42,9 @@ T = TypeVar("T")
 OPTIONS = PredictOptions
 SETTINGS = (ClusterConfig,)
 CHOICES = {"format": FORMATS}
-SUMMARY = "Predict what is in recordings, and when: one prediction per segment."
-EXAMPLES = [
-    "soundsight predict last.pt clip.wav",
-    "soundsight predict last.pt field/ 'night/*.flac' --format csv --out predictions.csv",
-    "soundsight predict last.pt night.flac --hop 1 --threshold 0.5 --threshold dog=0.8 --merge",
-    "soundsight predict last.pt night.flac --hop 0.5 --off-threshold 0.3 --min-event 0.5 --min-gap 1  # events",
-    "soundsight predict last.pt night.flac --format audacity --out night.txt   # a label track",
-    "soundsight predict last.pt field/ --format raven --out tables/            # one file per recording",
-    "soundsight predict last.onnx night.flac --summary --timeline night.png",
-    "soundsight predict fold1.pt night.flac --with fold2.pt fold3.pt            # the mean of three models",
-    "soundsight predict last.pt field/ --tta-shifts 4 --tta-speeds 0.9,1.1     # more accurate, twelve times the work",
-    "arecord -f S16_LE -r 16000 -c 1 | soundsight predict last.pt -            # WAV from a pipe",
-    "soundsight predict last.pt @list.txt --engine ray --address 10.0.0.1:6379 --out predictions/",
-    "nc -l 5000 | soundsight predict last.pt - --raw 16000 --format jsonl      # 16-bit mono, no header",
-]
 
 
 def run(options: PredictOptions, given: Given) -> int:
-    """Prediction."""
     from soundsight.inference.events import merge
     from soundsight.inference.formats.base import write_predictions
     from soundsight.inference.options import narrowed

@@ -1,4 +1,13 @@
-"""`soundsight prepare`."""
+"""Render recordings as spectrogram images and lay them out for training.
+
+soundsight prepare                              # configs/esc50.yaml, configs/spectrogram.yaml
+soundsight prepare root=/data/ESC-50            # the data set lies elsewhere; nothing is written there
+soundsight prepare my_sounds/                   # own data: my_sounds/<class>/*.wav
+soundsight prepare recordings/ table=labels.csv # a table of labels; Raven, Audacity, BirdNET, ... are known
+soundsight prepare image_size=256 data=data256  # other images in another folder
+soundsight prepare --gallery gallery.png        # and one readable spectrogram a class
+soundsight prepare --engine ray --address 10.0.0.1:6379   # on the nodes of a Ray cluster
+"""
 
 from __future__ import annotations
 
@@ -19,25 +28,10 @@ if TYPE_CHECKING:
     from soundsight.datasets.prepare import Prepared
 
 OPTIONS = PrepareOptions
-SETTINGS = (
-    DatasetConfig,
-    SpectrogramConfig,
-    ClusterConfig,
-)
-SUMMARY = "Render recordings as spectrogram images and lay them out for training."
-EXAMPLES = [
-    "soundsight prepare                              # configs/esc50.yaml, configs/spectrogram.yaml",
-    "soundsight prepare root=/data/ESC-50            # the data set lies elsewhere; nothing is written there",
-    "soundsight prepare my_sounds/                   # own data: my_sounds/<class>/*.wav",
-    "soundsight prepare recordings/ table=labels.csv # a table of labels; Raven, Audacity, BirdNET, ... are known",
-    "soundsight prepare image_size=256 data=data256  # other images in another folder",
-    "soundsight prepare --gallery gallery.png        # and one readable spectrogram a class",
-    "soundsight prepare --engine ray --address 10.0.0.1:6379   # on the nodes of a Ray cluster",
-]
+SETTINGS = (DatasetConfig, SpectrogramConfig, ClusterConfig)
 
 
 def run(options: PrepareOptions, given: Given) -> int:
-    """Prepare a data set."""
     console.check_ending(options.gallery, *console.FIGURES)
     config, spectrogram = console.data_settings(options, given)
     checks.check_data(config.root)

@@ -1,4 +1,10 @@
-"""`soundsight report`."""
+"""Make one page of a validation or cross-validation: figures, matrix, mistakes to look and listen to.
+
+soundsight report runs/classify/val-test                        # writes report.html into it
+soundsight report runs/crossval/esc-50-1a2b3c4d --out esc50.html
+soundsight report runs/classify/val-test --root /data/ESC-50    # the recordings have moved
+soundsight report runs/classify/val-test --folder paper/ --pdf  # figures and tables as files
+"""
 
 from __future__ import annotations
 
@@ -9,17 +15,9 @@ from soundsight.errors import ConfigError
 from soundsight.files import check_folder
 
 OPTIONS = ReportOptions
-SUMMARY = "Make one page of a validation or cross-validation: figures, matrix, mistakes to look and listen to."
-EXAMPLES = [
-    "soundsight report runs/classify/val-test                        # writes report.html into it",
-    "soundsight report runs/crossval/esc-50-1a2b3c4d --out esc50.html",
-    "soundsight report runs/classify/val-test --root /data/ESC-50    # the recordings have moved",
-    "soundsight report runs/classify/val-test --folder paper/ --pdf  # figures and tables as files",
-]
 
 
 def run(options: ReportOptions, given: Given) -> int:
-    """Report."""
     if (options.pdf or options.svg) and not options.folder:
         raise ConfigError("--pdf and --svg render figures into a folder; name it with --folder DIR.")
     console.check_ending(options.out, ".html", ".htm")

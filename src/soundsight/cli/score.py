@@ -1,4 +1,10 @@
-"""`soundsight score`."""
+"""Score predictions against annotations of the same recordings, segment by segment and event by event.
+
+soundsight score predictions.csv annotations.csv
+soundsight score tables/ night.Table.1.selections.txt --out score.json  # what `predict --format raven` wrote
+soundsight score scores.csv labels/ --threshold 0.4 --threshold dog=0.7 # what `predict --format scores` wrote
+soundsight score night.csv night.txt --segment 5 --collar 1             # Audacity; seconds
+"""
 
 from __future__ import annotations
 
@@ -15,13 +21,6 @@ if TYPE_CHECKING:
     from soundsight.evaluation.score import RecordingScores
 
 OPTIONS = ScoreOptions
-SUMMARY = "Score predictions against annotations of the same recordings, segment by segment and event by event."
-EXAMPLES = [
-    "soundsight score predictions.csv annotations.csv",
-    "soundsight score tables/ night.Table.1.selections.txt --out score.json  # what `predict --format raven` wrote",
-    "soundsight score scores.csv labels/ --threshold 0.4 --threshold dog=0.7 # what `predict --format scores` wrote",
-    "soundsight score night.csv night.txt --segment 5 --collar 1             # Audacity; seconds",
-]
 MADE = re.compile(rb'\A(?:class,annotated,reported,|\{\n  "recordings": )')
 SHOWN = {  # column of the table: its title, width and digits
     "annotated": ("annotated", 9, 0), "reported": ("reported", 8, 0),
@@ -33,7 +32,6 @@ PROBLEMS = 10  # that are listed
 
 
 def run(options: ScoreOptions, given: Given) -> int:
-    """Score."""
     from soundsight.evaluation.score import score_recordings
 
     console.check_ending(options.out, ".csv", ".json")

@@ -1,4 +1,10 @@
-"""`soundsight serve`."""
+"""Open a page where a recording is dropped or recorded and predicted; and a JSON service.
+
+soundsight serve runs/classify/train/weights/last.pt    # then open http://127.0.0.1:8000
+soundsight serve last.pt --port 9000 --max-seconds 60 --max-megabytes 10
+soundsight serve last.pt --host 0.0.0.0                 # for all who can reach this machine
+curl -F file=@clip.wav http://127.0.0.1:8000/api/predict
+"""
 
 from __future__ import annotations
 
@@ -8,17 +14,9 @@ from soundsight.config.commands import ServeOptions
 from soundsight.errors import ConfigError
 
 OPTIONS = ServeOptions
-SUMMARY = "Open a page where a recording is dropped or recorded and predicted; and a JSON service."
-EXAMPLES = [
-    "soundsight serve runs/classify/train/weights/last.pt    # then open http://127.0.0.1:8000",
-    "soundsight serve last.pt --port 9000 --max-seconds 60 --max-megabytes 10",
-    "soundsight serve last.pt --host 0.0.0.0                 # for all who can reach this machine",
-    "curl -F file=@clip.wav http://127.0.0.1:8000/api/predict",
-]
 
 
 def run(options: ServeOptions, given: Given) -> int:
-    """Serve."""
     for package in ("fastapi", "uvicorn", "python_multipart"):
         try:
             __import__(package)

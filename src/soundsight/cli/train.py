@@ -1,4 +1,12 @@
-"""`soundsight train`."""
+"""Train a classifier on prepared images, with Ultralytics YOLO.
+
+soundsight train                               # configs/train.yaml and configs/augment.yaml
+soundsight train epochs=3 batch=32 device=cpu  # any argument that `yolo` knows
+soundsight train augment.mixup=0.8             # another augmentation
+soundsight train --augment none                # without augmentation
+soundsight train resume=runs/classify/train/weights/last.pt
+yolo cfg=configs/train.yaml                    # the same through the stock command
+"""
 
 from __future__ import annotations
 
@@ -12,19 +20,9 @@ from soundsight.config.commands import TrainOptions
 
 OPTIONS = TrainOptions
 OPEN = "epochs=50, imgsz=256, device=0, ...: any training argument of `yolo`; augment.mixup=0.8, ...: augmentation"
-SUMMARY = "Train a classifier on prepared images, with Ultralytics YOLO."
-EXAMPLES = [
-    "soundsight train                               # configs/train.yaml and configs/augment.yaml",
-    "soundsight train epochs=3 batch=32 device=cpu  # any argument that `yolo` knows",
-    "soundsight train augment.mixup=0.8             # another augmentation",
-    "soundsight train --augment none                # without augmentation",
-    "soundsight train resume=runs/classify/train/weights/last.pt",
-    "yolo cfg=configs/train.yaml                    # the same through the stock command",
-]
 
 
 def run(options: TrainOptions, given: Given) -> int:
-    """Train."""
     from soundsight.evaluation.train import train
 
     console.check_arguments(given, train)

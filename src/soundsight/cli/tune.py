@@ -1,4 +1,10 @@
-"""`soundsight tune`."""
+"""Search for better training settings by top-1 on data/val, with Ray Tune; needs soundsight[ray].
+
+soundsight tune --trials 16 epochs=20                      # learning rate, decay, mixup, gain; this machine
+soundsight tune lr0=0.0003..0.01 augment.mixup=0..0.8      # ranges; evenly in the logarithm if they are wide
+soundsight tune 'optimizer=AdamW|SGD' 'batch=32|64'        # choices
+soundsight tune --engine ray --address 10.0.0.1:6379 --name night   # a trial a GPU; again: continues
+"""
 
 from __future__ import annotations
 
@@ -15,17 +21,9 @@ from soundsight.config.commands import TuneOptions
 OPTIONS = TuneOptions
 SETTINGS = (ClusterConfig,)
 OPEN = "lr0=0.0003..0.003, epochs=20, data=data, ...: ranges, choices and arguments of a training"
-SUMMARY = "Search for better training settings by top-1 on data/val, with Ray Tune; needs soundsight[ray]."
-EXAMPLES = [
-    "soundsight tune --trials 16 epochs=20                      # learning rate, decay, mixup, gain; this machine",
-    "soundsight tune lr0=0.0003..0.01 augment.mixup=0..0.8      # ranges; evenly in the logarithm if they are wide",
-    "soundsight tune 'optimizer=AdamW|SGD' 'batch=32|64'        # choices",
-    "soundsight tune --engine ray --address 10.0.0.1:6379 --name night   # a trial a GPU; again: continues",
-]
 
 
 def run(options: TuneOptions, given: Given) -> int:
-    """Tune."""
     cluster = replace(engine.cluster_settings(given), engine="ray")
     from soundsight.cluster.tune import SPACE, parse_space, tune
     from soundsight.evaluation.train import train

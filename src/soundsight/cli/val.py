@@ -1,4 +1,9 @@
-"""`soundsight val`."""
+"""Score a model on a split: figures, tables, confusion matrices.
+
+soundsight val runs/classify/train/weights/last.pt --split test
+soundsight val last.pt --precision 0.9         # a threshold per class from data/val, stored in the model
+soundsight val last.pt --split test --tta-shifts 4 --tta-speeds 0.9,1.1  # the mean of twelve
+"""
 
 from __future__ import annotations
 
@@ -17,16 +22,9 @@ from soundsight.files import check_folder
 from soundsight.metrics import Scores
 
 OPTIONS = ValOptions
-SUMMARY = "Score a model on a split: figures, tables, confusion matrices."
-EXAMPLES = [
-    "soundsight val runs/classify/train/weights/last.pt --split test",
-    "soundsight val last.pt --precision 0.9         # a threshold per class from data/val, stored in the model",
-    "soundsight val last.pt --split test --tta-shifts 4 --tta-speeds 0.9,1.1  # the mean of twelve",
-]
 
 
 def run(options: ValOptions, given: Given) -> int:
-    """Score."""
     from soundsight.datasets.split import lacking
     from soundsight.evaluation.calibration import fit_thresholds
     from soundsight.evaluation.val import val

@@ -78,23 +78,17 @@ class RuntimeOptions:
 
 @command
 class ConfigsOptions:
-    """Options of `soundsight configs`."""
-
     out: Text = option("configs", "where commands look for them", metavar="FOLDER")
     overwrite: Flag = option(False, "replace files that are there and differ")
 
 
 @command
 class CompletionOptions:
-    """Options of `soundsight completion`."""
-
     shell: Literal["bash", "zsh"] = option(..., "which shell", positional=True)
 
 
 @command
 class DownloadOptions:
-    """Options of `soundsight download`."""
-
     name: Text = option(..., "which data set", positional=True, metavar="NAME")
     root: Text | None = option(None, "where to (default: the place that configs/ names)", metavar="FOLDER")
     archive: Text | None = option(None, "an archive that is here already", metavar="FILE")
@@ -104,8 +98,6 @@ class DownloadOptions:
 
 @command
 class ReportOptions:
-    """Options of `soundsight report`."""
-
     run: Text = option(..., "a folder that `soundsight val` or `soundsight crossval` wrote", positional=True)
     out: Text | None = option(None, "the page (default: report.html in the run's folder)", metavar="FILE")
     overwrite: Flag = option(False, OVERWRITE)
@@ -120,8 +112,6 @@ class ReportOptions:
 
 @command
 class ServeOptions(ModelOptions):
-    """Options of `soundsight serve`."""
-
     host: Text = option("127.0.0.1", "address to serve at (default: 127.0.0.1, this machine only)")
     port: Whole = option(8000, "0 takes any free one", 0, 65535)
     max_seconds: Real = option(600.0, "longest recording", 0.1, metavar="S")
@@ -133,8 +123,6 @@ class ServeOptions(ModelOptions):
 
 @command
 class ExplainOptions(ModelOptions):
-    """Options of `soundsight explain`."""
-
     clip: Text = option(..., "a recording; of a long one the segment where the class is most probable", positional=True)
     class_: Text | None = option(None, "default: the most probable class", metavar="NAME")
     start: Real | None = option(None, "second at which the segment begins", 0, 1e9, metavar="S")
@@ -144,8 +132,6 @@ class ExplainOptions(ModelOptions):
 
 @command
 class ExportOptions:
-    """Options of `soundsight export`."""
-
     model: Text = option(..., "a checkpoint .pt", positional=True)
     format: Text = option(
         "onnx",
@@ -159,8 +145,6 @@ class ExportOptions:
 
 @command
 class DemoOptions:
-    """Options of `soundsight demo`."""
-
     out: Text = option("runs/demo", "folder to write to", metavar="FOLDER")
     overwrite: Flag = option(False, OVERWRITE)
     clips: Whole = option(120, "clips per class", 1, 100_000)
@@ -188,8 +172,6 @@ class ClusterFile:
 
 @command
 class InspectOptions(DataOptions):
-    """Options of `soundsight inspect`."""
-
     page: Text | None = option(None, "also write one self-contained HTML page", metavar="FILE")
     overwrite: Flag = option(False, OVERWRITE)
     crossval: Text | None = option(None, "folder of a cross-validation, for suspicious labels", metavar="RUN")
@@ -197,8 +179,6 @@ class InspectOptions(DataOptions):
 
 @command
 class PrepareOptions(DataOptions, ClusterFile):
-    """Options of `soundsight prepare`."""
-
     gallery: Text | None = option(None, "also plot a contact sheet with one clip per class", metavar="FILE")
     replace: Flag = option(False, "replace what data/ holds of another data set")
     overwrite: Flag = option(False, OVERWRITE)
@@ -214,8 +194,6 @@ class TrainingFiles:
 
 @command
 class TrainOptions(TrainingFiles):
-    """Options of `soundsight train`."""
-
     stock: Flag = option(False, "train exactly as the `yolo` command would")
     calibrate: Flag = option(True, "do not fit a temperature on data/val")
     precision: Real | None = option(
@@ -226,8 +204,6 @@ class TrainOptions(TrainingFiles):
 
 @command
 class TuneOptions(TrainingFiles, ClusterFile):
-    """Options of `soundsight tune`."""
-
     trials: Whole = option(16, "points to try", 1, 100_000)
     grace: Whole = option(3, "epochs before a trial may be stopped", 1, 100_000)
     seed: Whole = option(0, "of the points", 0, 2**31)
@@ -236,8 +212,6 @@ class TuneOptions(TrainingFiles, ClusterFile):
 
 @command
 class CrossvalOptions(DataOptions, TrainingFiles, TTAOptions, ClusterFile):
-    """Options of `soundsight crossval`."""
-
     protocol: Literal["last", "train-val-test"] = option(
         "last", "score the last epoch (default), or the best one by a validation fold"
     )
@@ -252,8 +226,6 @@ class CrossvalOptions(DataOptions, TrainingFiles, TTAOptions, ClusterFile):
 
 @command
 class ValOptions(ModelOptions, TTAOptions):
-    """Options of `soundsight val`."""
-
     split: Literal["train", "val", "test"] = option("val", "which images")
     data: Text = option("data", "prepared folder", metavar="FOLDER")
     out: Text | None = option(None, "default: a new folder runs/classify/val-<split>", metavar="FOLDER")
@@ -329,8 +301,6 @@ class SourceOptions(RuntimeOptions, SegmentOptions, ModelOptions):
 
 @command
 class PredictOptions(ClusterFile, MemberOptions, InferenceOptions, SourceOptions):
-    """Options of `soundsight predict`."""
-
     format: Text | None = option(None, "default: by the ending of --out, or else table")
     out: Text | None = option(None, "write here instead of standard output; whole or not at all", metavar="FILE")
     merge: Flag = option(False, "join neighbouring segments of one label")
@@ -351,8 +321,6 @@ class PredictOptions(ClusterFile, MemberOptions, InferenceOptions, SourceOptions
 
 @command
 class ScoreOptions:
-    """Options of `soundsight score`."""
-
     predictions: Text = option(..., "a file of `predict`, or a folder of its label tracks or tables", positional=True)
     annotations: Text = option(..., "a label table (Raven, Audacity, CSV, ...), or a folder of them", positional=True)
     threshold: Thresholds = option(
@@ -398,16 +366,12 @@ class ClipsOptions(SampleOptions):
 
 @command
 class EmbedOptions(ClusterFile, SourceOptions):
-    """Options of `soundsight embed`."""
-
     out: Text = option(..., "the Parquet file to write; whole or not at all", metavar="FILE")
     overwrite: Flag = option(False, OVERWRITE)
 
 
 @command
 class ListenOptions(MemberOptions, TTAOptions, RuntimeOptions, ModelOptions):
-    """Options of `soundsight listen`."""
-
     model: Text | None = option(None, "a checkpoint .pt or an exported model", positional=True)  # type: ignore[assignment]
     threshold: Thresholds = InferenceOptions.__pydantic_fields__["threshold"]  # type: ignore[attr-defined]
     list_devices: Flag = option(False, "list the sound inputs of this machine")
