@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,15 +89,20 @@ def status(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
-def list_failures(failures: list[tuple[str, str]], where: Path, limit: int = 10) -> int:
-    """Name inputs that failed; the exit code."""
-    if not failures:
-        return 0
+def list_failures(failures: Sequence[tuple[str, str]], what: str, then: str, limit: int | None = 10) -> int:
+    """Name inputs that failed, say that so many did `what`, and what to do `then`; the exit code."""
     for file, reason in failures[:limit]:
         status(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
-    more = f" (the first {limit} are above)" if len(failures) > limit else ""
-    status(f"soundsight: {len(failures)} clip{'s' * (len(failures) > 1)} failed{more}; all are listed in {where}.")
-    return 1
+    more = f" (the first {limit} are above)" if limit and len(failures) > limit else ""
+    if failures:
+        status(f"soundsight: {len(failures)} {what}{more}; {then}.")
+    return 1 if failures else 0
+
+
+def own_spectrogram(options: Any) -> SpectrogramConfig | None:
+    """The preprocessing settings that the user names instead of the model's own."""
+    named = options.spectrogram
+    return settings.load(SpectrogramConfig, find_config(named)) if named else None
 
 
 def check_ending(path: str | None, *allowed: str, instead: str = "rename the file") -> None:

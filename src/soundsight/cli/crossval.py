@@ -93,5 +93,7 @@ def score(
         pooled += f" (95 % interval {low:.1%} to {high:.1%})"
     console.output(f"all {done.pooled.count} clips: {pooled}")
     console.output(f"Matrices, tables and every clip's prediction: {done.folder}")
-    failures = manifest.read_failures(done.folder / manifest.FAILURES)
-    return console.list_failures(failures, done.folder / manifest.FAILURES)
+    listed = done.folder / manifest.FAILURES
+    failures = manifest.read_failures(listed)
+    what = f"clip{'s' * (len(failures) > 1)} failed"
+    return console.list_failures(failures, what, f"all are listed in {listed}")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +97,7 @@ def predict(
     rule: dict[str, Any] = {"inputs": inputs, "overwrite": arguments.overwrite}
     if one_file:  # before all work
         files.check_output(arguments.out, made, **rule)
-    spectrogram = None
-    if arguments.spectrogram:
-        spectrogram = settings.load(settings.SpectrogramConfig, find_config(arguments.spectrogram))
+    spectrogram = console.own_spectrogram(arguments)
     with files.scratch() as folder:
         listed = write_listing(words, folder / "sources.txt")
         options = replace(options, steady=listed.count > 1)
@@ -114,18 +113,19 @@ def predict(
         if one_file:
             with files.claimed([arguments.out], made, **rule), writing(Path(arguments.out)) as stream:
                 gather(store, stream)
-        failures = list(zip(range(10), store.failures(), strict=False))
+        failures = list(islice(store.failures(), 10))  # of a million
     console.status(
         f"{totals['sources']} recordings, {totals['rows']} rows in {totals['shards']} shards ({written} written now), "
         f"{totals['failures']} failed: {arguments.out}"
     )
-    for _, (_, reason) in failures:
+    for _, reason in failures:
         console.status(f"  failed: {reason}")
-    if not failures:
-        return 0
-    where = Storage(out).path(FAILURES)
-    console.status(f"soundsight: {totals['failures']} of {listed.count} recordings could not be read; see {where}.")
-    return 1
+    if failures:
+        console.status(
+            f"soundsight: {totals['failures']} of {listed.count} recordings could not be read; see "
+            f"{Storage(out).path(FAILURES)}."
+        )
+    return 1 if failures else 0
 
 
 def _run(store: Shards, worker: Worker, config: ClusterConfig, listed: Listing) -> int:

@@ -20,12 +20,9 @@ OPEN = "opset=17, quantize=16, dynamic=false, ...: arguments of Ultralytics' exp
 
 
 def run(options: ExportOptions, given: Given) -> int:
-    from soundsight import config as settings
     from soundsight.backend.export import READABLE, export
-    from soundsight.config.files import find_config
 
-    supplied = options.spectrogram
-    spectrogram = settings.load(settings.SpectrogramConfig, find_config(supplied)) if supplied else None
+    spectrogram = console.own_spectrogram(options)
     made = export(
         options.model,
         options.format,

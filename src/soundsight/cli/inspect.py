@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -36,121 +35,93 @@ def run(options: InspectOptions, given: Given) -> int:
     config, spectrogram = console.data_settings(options, given)
     pages = [options.page] if options.page else []
     inputs = [options.dataset, options.spectrogram, options.crossval]
-    with outputs.claimed(options, pages, outputs.SURVEY, inputs), stages() as show:
+    with (
+        outputs.claimed(options, pages, outputs.SURVEY, inputs),
+        console.progress_bar("listening", "clips") as listening,
+        console.progress_bar("comparing", "steps") as comparing,
+    ):
+        bars = {"listening": listening, "comparing": comparing}
         found = inspect(
             config,
             spectrogram,
             crossval=options.crossval,
             page=options.page,
             workers=options.workers,
-            progress=show,
+            progress=lambda stage, done, total: bars[stage](done, total),
         )
     for line in summary(found):
         console.output(line)
     if options.page:
         console.output(f"Page: {options.page}")
-    for file, reason in found.failures[:10]:
-        console.status(f"  failed: {reason if file in reason else f'{file}: {reason}'}")
-    if len(found.failures) > 10:
-        where = f"all are listed in {options.page}" if options.page else "--page FILE lists all"
-        console.status(f"soundsight: {len(found.failures)} entries cannot be used; {where}.")
-    return 1 if found.failures else 0
-
-
-@contextmanager
-def stages() -> Iterator[Callable[[str, int, int], None]]:
-    """One progress bar after another, each for a stage."""
-    with console.progress_bar("listening", "clips") as listen, console.progress_bar("comparing", "steps") as compare:
-        yield lambda stage, done, total: (listen if stage == "listening" else compare)(done, total)
+    where = f"all are listed in {options.page}" if options.page else "--page FILE lists all"
+    return console.list_failures(found.failures, "entries cannot be used", where)
 
 
 def summary(found: Survey) -> Iterator[str]:
     """What was found, in lines of at most 80 columns."""
-    measured = list(found.measured.values())
-    labels = found.counts
+    clips, measured = list(found.measured), list(found.measured.values())
     minutes = sum(m.seconds for m in measured) / 60
-    files = len({clip.file for clip in found.measured})
-    title = (
-        f"{found.catalogue.name}: {len(measured)} clips of {files} files, {len(labels)} classes, {minutes:.1f} minutes"
+    yield from textwrap.wrap(
+        f"{found.catalogue.name}: {len(clips)} clips of {len({clip.file for clip in clips})} files, "
+        f"{len(found.counts)} classes, {minutes:.1f} minutes",
+        80,
     )
-    yield from textwrap.wrap(title, 80)
     for note in found.catalogue.notes:
         yield from textwrap.wrap(note, 80, initial_indent="  ", subsequent_indent="  ")
-    yield from _line("split", _split_text(found))
-    sizes = [sum(counts.values()) for counts in labels.values()]
-    if found.catalogue.multi:
-        several = sum(len(clip.labels) > 1 for clip in found.measured)
-        empty = sum(not clip.labels for clip in found.measured)
-        yield from _line("labels", f"{several} clips have several classes, {empty} have none and are background")
-    yield from _line("per class", f"{min(sizes)} to {max(sizes)} clips; imbalance {found.imbalance:.1f}")
-    if measured:
-        yield from _recording_lines(found)
-    yield from _line("duplicates", _duplicate_text(found))
-    sources = len({clip.source for clip in found.catalogue.clips})
-    shared = len(found.leaks.known) + len(found.leaks.unknown)
-    shared_folds = len(found.fold_leaks.known) + len(found.fold_leaks.unknown)
-    text = f"{sources}; {shared} in more than one split"
-    yield from _line("sources", text + (f", {shared_folds} in more than one fold" if has_folds(found) else ""))
-    if found.suspects is not None:
-        yield from _line("labels", f"{len(found.suspects)} suspicious, by cross-validation")
-        for suspect in found.suspects[:5]:
-            text = f"{suspect.file}: {suspect.target}, or {suspect.predicted} ({suspect.probability:.0%})?"
-            yield from _line("", text)
+    for name, text in _facts(found):
+        yield from textwrap.wrap(text, 80, initial_indent=f"  {name:11}", subsequent_indent=" " * 13)
     yield ""
     yield from _class_table(found)
     for tone, text in found.findings:
         yield from textwrap.wrap(text, 80, initial_indent=f"{console.MARKS[tone]} ", subsequent_indent="  ")
 
 
-def has_folds(found: Survey) -> bool:
-    """Whether the data set has folds of its own."""
-    return any(clip.fold is not None for clip in found.catalogue.clips)
-
-
-def _line(name: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 80, initial_indent=f"  {name:11}", subsequent_indent=" " * 13)
-
-
-def _split_text(found: Survey) -> str:
-    totals = Counter(found.splits.get(clip, "unused") for clip in found.measured)
-    names = list(dict.fromkeys(split for counts in found.counts.values() for split in counts))
+def _facts(found: Survey) -> Iterator[tuple[str, str]]:
+    """What each line is about, and what it says."""
+    clips, catalogue = list(found.measured), found.catalogue
+    folds = any(clip.fold is not None for clip in catalogue.clips)
+    totals = Counter(found.splits.get(clip, "unused") for clip in clips)
+    names = dict.fromkeys(split for counts in found.counts.values() for split in counts)
     sides = ", ".join(f"{totals[split]} {split}" for split in names)
-    return f"{sides} (by {found.config.split.strategy})"
+    yield "split", f"{sides} (by {found.config.split.strategy})"
+    if catalogue.multi:
+        several, empty = sum(len(clip.labels) > 1 for clip in clips), sum(not clip.labels for clip in clips)
+        yield "labels", f"{several} clips have several classes, {empty} have none and are background"
+    sizes = [sum(counts.values()) for counts in found.counts.values()]
+    yield "per class", f"{min(sizes)} to {max(sizes)} clips; imbalance {found.imbalance:.1f}"
+    if measured := list(found.measured.values()):
+        rates = _often(f"{m.sample_rate} Hz" for m in measured)
+        channels = _often("mono" if m.channels == 1 else f"{m.channels} channels" for m in measured)
+        yield "recorded", f"{rates}; {channels}; {_often(m.format for m in measured)}"
+        lengths, peaks = [m.seconds for m in measured], [m.peak for m in measured]
+        yield "length", f"{min(lengths):.2f} to {max(lengths):.2f} s, median {median(lengths):.2f} s"
+        yield "peak", f"{min(peaks):.3f} to {max(peaks):.3f}, median {median(peaks):.3f} (1 is full scale)"
+        silent, clipped = [m.silent for m in measured], [m.clipped for m in measured]
+        half = sum(share >= 0.5 for share in silent)
+        yield "silence", f"{sum(silent) / len(silent):.1%} of all samples; {half} clips at least by half"
+        yield "clipping", f"{sum(share > 0 for share in clipped)} clips, at most {max(clipped):.1%} of one"
+    copies, near = sum(len(group) - 1 for group in found.exact), found.near
+    text = f"exact copies {copies}, near pairs {len(near.pairs)}; across splits {len(found.across_splits)}"
+    text += f", across folds {len(found.across_folds)}" if folds else ""
+    if near.compared < near.candidates:
+        text += f" (compared the {near.compared} most alike of {near.candidates} candidates)"
+    yield "duplicates", text
+    shared, shared_folds = (len(leaks.known) + len(leaks.unknown) for leaks in (found.leaks, found.fold_leaks))
+    text = f"{len({clip.source for clip in catalogue.clips})}; {shared} in more than one split"
+    yield "sources", text + (f", {shared_folds} in more than one fold" if folds else "")
+    if found.suspects is not None:
+        yield "labels", f"{len(found.suspects)} suspicious, by cross-validation"
+        for suspect in found.suspects[:5]:
+            yield "", f"{suspect.file}: {suspect.target}, or {suspect.predicted} ({suspect.probability:.0%})?"
 
 
-def _recording_lines(found: Survey) -> Iterator[str]:
-    measured = list(found.measured.values())
-    rates = _often((f"{m.sample_rate} Hz" for m in measured), len(measured))
-    channels = _often(("mono" if m.channels == 1 else f"{m.channels} channels" for m in measured), len(measured))
-    kinds = _often((m.format for m in measured), len(measured))
-    yield from _line("recorded", f"{rates}; {channels}; {kinds}")
-    lengths = [m.seconds for m in measured]
-    yield from _line("length", f"{min(lengths):.2f} to {max(lengths):.2f} s, median {median(lengths):.2f} s")
-    peaks = sorted(m.peak for m in measured)
-    yield from _line("peak", f"{peaks[0]:.3f} to {peaks[-1]:.3f}, median {median(peaks):.3f} (1 is full scale)")
-    silent = [m.silent for m in measured]
-    half = sum(share >= 0.5 for share in silent)
-    yield from _line("silence", f"{sum(silent) / len(silent):.1%} of all samples; {half} clips at least by half")
-    some = sum(m.clipped > 0 for m in measured)
-    yield from _line("clipping", f"{some} clips, at most {max(m.clipped for m in measured):.1%} of one")
-
-
-def _often(values: Iterable[str], total: int, most: int = 3) -> str:
+def _often(values: Iterable[str], most: int = 3) -> str:
     """The most frequent values, with their numbers unless all are the same."""
     common = Counter(values).most_common()
     if len(common) == 1:
         return common[0][0]
     shown = ", ".join(f"{value} ({number})" for value, number in common[:most])
     return shown + (f", {len(common) - most} more" if len(common) > most else "")
-
-
-def _duplicate_text(found: Survey) -> str:
-    copies = sum(len(group) - 1 for group in found.exact)
-    text = f"exact copies {copies}, near pairs {len(found.near.pairs)}; across splits {len(found.across_splits)}"
-    text += f", across folds {len(found.across_folds)}" if has_folds(found) else ""
-    if found.near.compared < found.near.candidates:
-        text += f" (compared the {found.near.compared} most alike of {found.near.candidates} candidates)"
-    return text
 
 
 def _class_table(found: Survey) -> Iterator[str]:

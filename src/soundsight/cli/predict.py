@@ -155,15 +155,12 @@ def input_files(options: SourceOptions, sources: list[Source]) -> list[Any]:
 
 def open_predictor(options: Any) -> Predictor:
     """Load the model that the arguments name."""
-    from soundsight import config as settings
-    from soundsight.config.files import find_config
     from soundsight.inference import load
 
-    supplied = options.spectrogram
     return load(
         [options.model, *getattr(options, "with_", ())],
         device=options.device,
-        spectrogram=settings.load(settings.SpectrogramConfig, find_config(supplied)) if supplied else None,
+        spectrogram=console.own_spectrogram(options),
         trust=options.trust_checkpoint,
         threads=getattr(options, "threads", None),
         runtime=getattr(options, "runtime", "auto"),
@@ -222,8 +219,5 @@ def progress(sources: list[Source], *, quiet: bool) -> Iterator[Callable[[Iterab
 
 def report_failures(failures: list[str], count: int) -> int:
     """List recordings that could not be read; the exit code."""
-    for failure in failures:
-        console.status(f"  failed: {failure}")
-    if failures:
-        console.status(f"soundsight: {len(failures)} of {count} recordings could not be read; the rest is predicted.")
-    return 1 if failures else 0
+    what = f"of {count} recordings could not be read"
+    return console.list_failures([("", reason) for reason in failures], what, "the rest is predicted", None)

@@ -64,7 +64,8 @@ def run(options: PrepareOptions, given: Given) -> int:
     if options.gallery:
         plot_gallery(done, options.gallery)
         console.output(f"Contact sheet: {options.gallery}")
-    code = console.list_failures(done.failures, done.data / manifest.FAILURES)
+    where = f"all are listed in {done.data / manifest.FAILURES}"
+    code = console.list_failures(done.failures, f"clip{'s' * (len(done.failures) > 1)} failed", where)
     if done.problem:
         console.status(f"soundsight: {done.data} is no data to train on: {done.problem}.")
         return 2

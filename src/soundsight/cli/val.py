@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from soundsight import config as settings
 from soundsight.cli import console
 from soundsight.cli.options import Given
-from soundsight.config import SpectrogramConfig
 from soundsight.config.commands import ValOptions
-from soundsight.config.files import find_config
 from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError
 from soundsight.files import check_folder
@@ -47,7 +44,6 @@ def run(options: ValOptions, given: Given) -> int:
         )
         for line in threshold_lines(fitted):
             console.output(line)
-    chosen = options.spectrogram
     done = val(
         options.model,
         data=options.data,
@@ -57,7 +53,7 @@ def run(options: ValOptions, given: Given) -> int:
         batch=options.batch,
         shifts=options.tta_shifts,
         speeds=options.tta_speeds,
-        spectrogram=settings.load(SpectrogramConfig, find_config(chosen)) if chosen else None,
+        spectrogram=console.own_spectrogram(options),
         trust=options.trust_checkpoint,
         allow_seen=options.allow_seen,
     )
