@@ -27,25 +27,11 @@ from soundsight.errors import ConfigError, DatasetError
 _NO_LABEL = MISSING | {"nan"}
 
 
-@dataclass(frozen=True)
-class _Table:
-    """A table that is understood."""
-
-    sheet: Sheet
-    columns: Columns
-    beside: Recording | None  # what it describes where it names no files
-    guessed: str = ""  # a word that depends on the guess of the encoding
-
-
 def read_table(root: Path, config: DatasetConfig) -> Catalogue:
     """List the clips of one table, or of several by a pattern such as `labels/*.txt`.
 
-    Args:
-        root: What file names and `config.table` are relative to; files are also looked for beside the table.
-        config: Names of the table and of columns that its layout (see `layouts/`) does not know.
-
-    Returns:
-        The clips. Without any times they are whole recordings, to be cut after the split.
+    File names and `config.table` are relative to `root`; files are also looked for beside the table. Clips without any
+    times are whole recordings, to be cut after the split.
     """
     if not config.table:
         raise ConfigError("kind=table needs table=FILE, a CSV or TSV file with one row per clip, relative to root.")
@@ -56,23 +42,22 @@ def read_table(root: Path, config: DatasetConfig) -> Catalogue:
     for path in paths:
         try:
             tables.append(_understand(path, config, recordings))
-        except BadRow as reason:
-            failures.append((recordings.relative(path), str(reason)))
-        except DatasetError as error:
-            errors.append(error)
+        except (BadRow, DatasetError) as error:
+            errors += [error] if isinstance(error, DatasetError) else []
             failures.append((recordings.relative(path), str(error)))
     if errors and not tables:
         raise errors[0]
-    timed = any(_timed(table) for table in tables)
-    readers = [_Reader(table, recordings, config, timed=timed) for table in tables]
-    for reader in readers:  # all names first: that two of them lead to one file is known only then
-        reader.locate_all()
+    timed = any(table.timed for table in tables)
+    for table in tables:  # all names first: that two of them lead to one file is known only then
+        for _, row in table.sheet.rows:
+            with suppress(BadRow):
+                table.locate(row)
     clips: list[Clip] = []
-    for reader in readers:
-        reader.read(clips, failures)
-    unmarked = sum(reader.unmarked for reader in readers)
+    for table in tables:
+        table.read(clips, failures, timed=timed)
+    unmarked = sum(table.unmarked for table in tables)
     name = paths[0].stem if len(paths) == 1 and paths[0] == root / config.table else root.name
-    notes = list(dict.fromkeys(_describe(table) for table in tables))[:5]
+    notes = list(dict.fromkeys(table.described for table in tables))[:5]
     if unmarked:
         notes.append(
             f"Rows that mark no class and are left out: {unmarked} (annotated=complete makes them background)."
@@ -102,9 +87,8 @@ def _merged(rows: list[Clip], config: DatasetConfig) -> list[Clip]:
     """One clip per recording, with the classes of all its rows."""
     found: dict[str, Clip] = {}
     for row in rows:
-        other = found.get(row.file)
-        if other is None:
-            found[row.file] = row
+        other = found.setdefault(row.file, row)
+        if other is row:
             continue
         if config.labels == "single":
             raise DatasetError(
@@ -129,7 +113,7 @@ def read_labels(paths: Iterable[Path], recordings: Recordings) -> tuple[dict[str
         if table.beside:
             labels.setdefault(table.beside.file, [])
         clips: list[Clip] = []
-        _Reader(table, recordings, DatasetConfig(), timed=_timed(table)).read(clips, failures)
+        table.read(clips, failures, timed=table.timed)
         for clip in clips:
             named = [replace(clip, label=label, further_labels=()) for label in clip.labels if label != BACKGROUND]
             labels.setdefault(clip.file, []).extend(named)
@@ -148,13 +132,6 @@ def _paths(root: Path, name: str) -> list[Path]:
     return found
 
 
-def _timed(table: _Table) -> bool:
-    columns, rows = table.columns, table.sheet.rows
-    return columns.timed and (
-        not rows or any(_value(row, columns.start) or _value(row, columns.end) for _, row in rows)
-    )
-
-
 def _understand(path: Path, config: DatasetConfig, recordings: Recordings) -> _Table:
     """Read a table and find its columns."""
     text, guessed = text_of(path)
@@ -162,7 +139,7 @@ def _understand(path: Path, config: DatasetConfig, recordings: Recordings) -> _T
         if text is not None and layout.parse and (parsed := layout.parse(text, path.suffix.lower())):
             sheet = Sheet(path, list(layout.header), *parsed, "\t")
             columns = resolve(sheet, DatasetConfig(), layout, beside=True)
-            return _Table(sheet, columns, recordings.beside(path), guessed)
+            return _Table(sheet, columns, recordings.beside(path), recordings, config, guessed)
     wanted = {value for key, value in vars(config).items() if key.endswith("_column")}
     sheet = read_workbook(path) if text is None else parse_text(path, text, lambda name: name in wanted or known(name))
     layout, beside = choose(sheet.header), None
@@ -173,30 +150,11 @@ def _understand(path: Path, config: DatasetConfig, recordings: Recordings) -> _T
         beside = None
     elif beside is None:
         recordings.beside(path)  # raises
-    files = {names[-1] for _, row in sheet.rows if (names := _names(columns, row))}
+    table = _Table(sheet, columns, beside, recordings, config, guessed)
+    files = {names[-1] for _, row in sheet.rows if (names := table.names(row))}
     if layout.sequence and columns.offset is None and not config.start_column and len(files) > 1:
         raise DatasetError(f"The table {path} {layout.sequence}.")
-    return _Table(sheet, columns, beside, guessed)
-
-
-def _describe(table: _Table) -> str:
-    """What was understood of a table, for people."""
-    columns, header = table.columns, table.sheet.header
-    if columns.layout.parse:
-        return f"Read as {columns.layout.title}."
-    label = "one class per column" if columns.label is None else f"labels in {header[columns.label]!r}"
-    start = columns.offset if columns.offset is not None else columns.start
-    times = [repr(header[i]) for i in (start, columns.end, columns.duration) if i is not None]
-    return f"Read as {columns.layout.title}: {label}, {'times in ' + ', '.join(times) if times else 'no times'}."
-
-
-def _names(columns: Columns, row: Row) -> list[str]:
-    """Names of a row's recording, the best one first."""
-    return [
-        "/".join(part for part in (*(_value(row, i) for i in folders), _value(row, file)) if part)
-        for *folders, file in columns.files
-        if _value(row, file)
-    ]
+    return table
 
 
 def _value(row: Row, column: int | None) -> str:
@@ -207,48 +165,61 @@ def _value(row: Row, column: int | None) -> str:
     return "" if len(text) < 5 and text.casefold() in MISSING else text
 
 
-def _clip(
-    recording: Recording,
-    start: float = 0.0,
-    end: float | None = None,
-    labels: Sequence[str] = (),
-    group: str = "",
-    fold: int | None = None,
-    split: str = "",
-) -> Clip:
-    return Clip(
-        path=recording.path,
-        file=recording.file,
-        label=labels[0] if labels else "",
-        name=recording.name if start == 0 and end is None else f"{recording.name}@{start:.1f}",
-        source=group or recording.file,
-        fold=fold,
-        start_seconds=round(start, 6),
-        end_seconds=None if end is None else round(end, 6),
-        split=split,
-        further_labels=tuple(labels[1:]),
-    )
+@dataclass
+class _Table:
+    """A table that is understood, on its way to clips."""
 
+    sheet: Sheet
+    columns: Columns
+    beside: Recording | None  # what it describes where it names no files
+    recordings: Recordings
+    config: DatasetConfig
+    guessed: str = ""  # a word that depends on the guess of the encoding
+    unmarked: int = 0  # rows without a class
 
-class _Reader:
-    """One table on its way to clips."""
+    @property
+    def timed(self) -> bool:
+        """Whether it says where in recordings labels are."""
+        start, end, rows = self.columns.start, self.columns.end, self.sheet.rows
+        return self.columns.timed and (not rows or any(_value(row, start) or _value(row, end) for _, row in rows))
 
-    def __init__(self, table: _Table, recordings: Recordings, config: DatasetConfig, *, timed: bool) -> None:
-        self.sheet, self.columns, self.beside = table.sheet, table.columns, table.beside
-        self.recordings, self.config = recordings, config
-        columns = self.columns
-        # Without any of these a row says, as opensoundscape's do, that its recording holds nothing.
+    @property
+    def described(self) -> str:
+        """What was understood of it, for people."""
+        columns, header = self.columns, self.sheet.header
+        if columns.layout.parse:
+            return f"Read as {columns.layout.title}."
+        label = "one class per column" if columns.label is None else f"labels in {header[columns.label]!r}"
+        start = columns.offset if columns.offset is not None else columns.start
+        times = [repr(header[i]) for i in (start, columns.end, columns.duration) if i is not None]
+        return f"Read as {columns.layout.title}: {label}, {'times in ' + ', '.join(times) if times else 'no times'}."
+
+    def names(self, row: Row) -> list[str]:
+        """Names of a row's recording, the best one first."""
+        return [
+            "/".join(part for part in (*(_value(row, i) for i in folders), _value(row, file)) if part)
+            for *folders, file in self.columns.files
+            if _value(row, file)
+        ]
+
+    def locate(self, row: Row) -> Recording:
+        """The recording of a row."""
+        if self.beside:
+            return self.beside
+        found = [self.recordings.find(name, self.sheet.path, self.columns.layout.below) for name in self.names(row)]
+        for recording in found:
+            if isinstance(recording, Recording):
+                return recording
+        raise BadRow(*found[:1] or ["no file is named"])
+
+    def read(self, clips: list[Clip], failures: list[tuple[str, str]], *, timed: bool) -> None:
+        """Append the clips and failures; `timed`: rows without a label say that their recording holds nothing."""
+        columns, path = self.columns, self.sheet.path
         told = (columns.label, columns.start, columns.end, columns.duration, columns.offset)
-        self.telling = [i for i in told if i is not None]
-        self.unmarked = 0
-        self.timed = timed and columns.timed and columns.label is not None
-        self.located: dict[tuple[str | None, ...], Recording | BadRow] = {}
+        self.telling = [i for i in told if i is not None] if timed and columns.timed and told[0] is not None else []
         self.scales = [scale_of(name) for name in self.sheet.header]
-
-    def read(self, clips: list[Clip], failures: list[tuple[str, str]]) -> None:
-        """Append the clips and failures of the table."""
         seen: set[tuple[str | float | None, ...]] = set()
-        file = self.beside.file if self.beside else self.sheet.path.name
+        file = self.beside.file if self.beside else path.name
         failed = [(line, file, reason) for line, reason in self.sheet.bad]
         for line, row in self.sheet.rows:
             try:
@@ -260,37 +231,13 @@ class _Reader:
                 if key not in seen:
                     seen.add(key)
                     clips.append(clip)
-                elif not self.columns.layout.repeats:
+                elif not columns.layout.repeats:
                     raise BadRow("the row repeats another")
             except BadRow as reason:
-                failed.append((line, next(iter(_names(self.columns, row)), file), str(reason)))
-        failures += [(name, f"{self.sheet.path.name}, line {line}: {reason}") for line, name, reason in sorted(failed)]
+                failed.append((line, next(iter(self.names(row)), file), str(reason)))
+        failures += [(name, f"{path.name}, line {line}: {reason}") for line, name, reason in sorted(failed)]
         if self.beside and not self.sheet.rows and not self.sheet.bad:
-            clips.append(_clip(self.beside))
-
-    def locate_all(self) -> None:
-        """Look every recording up."""
-        if self.beside is None:
-            for _, row in self.sheet.rows:
-                with suppress(BadRow):
-                    self.locate(row)
-
-    def locate(self, row: Row) -> Recording:
-        """The recording of a row."""
-        if self.beside:
-            return self.beside
-        key = tuple(row[i] for columns in self.columns.files for i in columns)
-        if key not in self.located:
-            self.located[key] = self._search(row)
-        found = self.located[key]
-        if isinstance(found, BadRow):
-            raise found
-        return found
-
-    def _search(self, row: Row) -> Recording | BadRow:
-        names = _names(self.columns, row)
-        found = [self.recordings.find(name, self.sheet.path, self.columns.layout.below) for name in names]
-        return next((r for r in found if isinstance(r, Recording)), None) or BadRow(*found[:1] or ["no file is named"])
+            clips.append(self._made(self.beside, 0.0, None, []))
 
     def _clip(self, row: Row, line: int) -> Clip | None:
         """The clip of a row; `None` where it marks no class."""
@@ -299,7 +246,7 @@ class _Reader:
         if None in row and any(row[i] is None for i in (columns.label, columns.start, columns.end) if i is not None):
             raise BadRow(SHORT)
         recording = self.locate(row)
-        nothing = self.timed and not row[self.telling[0]] and not any(_value(row, i) for i in self.telling)
+        nothing = bool(self.telling and not row[self.telling[0]]) and not any(_value(row, i) for i in self.telling)
         labels = [] if nothing else self._labels(row)
         if not labels and not nothing and self.config.annotated != "complete":
             return None
@@ -308,8 +255,21 @@ class _Reader:
             raise BadRow(
                 f"{' and '.join(sorted(rivals)[:2])} would both be {recording.file}, so it is not certain which"
             )
-        split = split_name(_value(row, columns.split))
-        return _clip(recording, start, end, labels, _value(row, columns.group), fold, split)
+        clip = self._made(recording, start, end, labels)
+        group, split = _value(row, columns.group), split_name(_value(row, columns.split))
+        return replace(clip, fold=fold, source=group or recording.file, split=split)
+
+    def _made(self, recording: Recording, start: float, end: float | None, labels: Sequence[str]) -> Clip:
+        return Clip(
+            path=recording.path,
+            file=recording.file,
+            label=labels[0] if labels else "",
+            name=recording.name if start == 0 and end is None else f"{recording.name}@{start:.1f}",
+            source=recording.file,
+            start_seconds=round(start, 6),
+            end_seconds=None if end is None else round(end, 6),
+            further_labels=tuple(labels[1:]),
+        )
 
     def _labels(self, row: Row) -> list[str]:
         """The classes of a row; where there is one column per class, possibly none."""
