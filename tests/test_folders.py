@@ -185,7 +185,7 @@ def test_prepare_says_what_inspect_would(here: Path, capsys) -> None:
     sounds(here / "sounds", "siren", each=1)
     assert prepare("sounds") == 0
     out = capsys.readouterr().out
-    assert "! Classes without a clip in val: 1, such as 'siren'." in out
+    assert "! Classes without a clip in val: siren." in out
     assert "- The largest class has 40.0 times the clips of the smallest; augment.balance" in out
 
 

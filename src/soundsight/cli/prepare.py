@@ -88,16 +88,6 @@ def describe(done: Prepared) -> None:
         console.output(note)
     for tone, text in done.findings:
         console.output(f"{console.MARKS[tone]} {text}")
-    leaks = done.leaks
-    if leaks.known:
-        console.output(f"Known exceptions: source recordings in two splits are {', '.join(leaks.known)}.")
-    if leaks.unknown:
-        console.output(
-            f"Warning: {len(leaks.unknown)} source recordings are in more than one split, and {leaks.clips} clips "
-            "outside train have a sibling in it; scores on them flatter. split.strategy=group keeps them apart."
-        )
-    for text in leaks.warnings("split"):
-        print(f"Warning: {text}")
 
 
 def plot_gallery(done: Prepared, path: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from soundsight.datasets.split import SPLITS
+from soundsight.datasets.split import SPLITS, Leaks, lacking
 
 IMBALANCED = 3.0  # largest class over smallest
 FEW_CLIPS = 8  # a class with fewer clips in train is hardly learnt
@@ -29,14 +29,27 @@ def about_groups(labelled: Iterable[tuple[str, Iterable[str]]]) -> list[tuple[st
     return [("bad", f"{text}; no score can tell how well they are known.")]
 
 
+def about_leaks(leaks: Leaks) -> list[tuple[str, str]]:
+    """Findings on what lies on both sides of a split."""
+    findings = []
+    if leaks.unknown:
+        text = f"Source recordings in more than one split: {len(leaks.unknown)}. {leaks.clips} clips outside train have"
+        findings.append(
+            ("bad", f"{text} a sibling in it, so scores would flatter; split.strategy=group keeps them apart.")
+        )
+    if leaks.known:
+        findings.append(("look", f"Source recordings known to lie in more than one split: {', '.join(leaks.known)}."))
+    return findings + [("bad", text) for text in leaks.warnings("split")]
+
+
 def about_counts(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str]]:
     """Findings ("bad" or "look", message) on clips by label and split."""
     findings = []
-    empty = {label for label, numbers in counts.items() if not sum(numbers.values())}
+    used = {label: numbers for label, numbers in counts.items() if sum(numbers.values())}
     for split in SPLITS:
-        lacking = [label for label, numbers in counts.items() if not numbers[split] and label not in empty]
-        if lacking and any(numbers[split] for numbers in counts.values()):
-            findings.append(("bad", f"Classes without a clip in {split}: {len(lacking)}, such as {lacking[0]!r}."))
+        there = [label for label, numbers in used.items() if numbers[split]]
+        if there:
+            findings += [("bad", text) for text in lacking(used, there, f"in {split}")]
     few = [label for label, numbers in counts.items() if 0 < numbers["train"] < FEW_CLIPS]
     if few:
         findings.append(

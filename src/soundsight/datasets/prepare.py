@@ -18,7 +18,7 @@ from soundsight import audio, checks, files, parallel
 from soundsight.config import BACKGROUND, DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.datasets import images, manifest
 from soundsight.datasets.catalogue import Catalogue, Clip
-from soundsight.datasets.findings import about_counts, about_groups
+from soundsight.datasets.findings import about_counts, about_groups, about_leaks
 from soundsight.datasets.manifest import Row
 from soundsight.datasets.names import class_order, image_paths, safe_name
 from soundsight.datasets.segments import cut_windows, split_and_cut
@@ -101,19 +101,21 @@ def prepare(
         _lay_out(rows, failures, catalogue, config, spectrogram)
     counts = manifest.counts(rows, multi=multi)
     background = sum(counts.pop(BACKGROUND, {}).values()) if multi else 0
+    leaks = find_leaks(splits, catalogue.shared_sources, spectrogram.clip_seconds)
+    groups = about_groups((row.source, row.labels(multi=multi)) for row in rows)
     return Prepared(
         data=data,
         cache=cache,
         labels=class_order(catalogue.labels),
         counts=count(row.split for row in rows if row.speed == 1),
         versions=sum(row.speed != 1 for row in rows),
-        leaks=find_leaks(splits, catalogue.shared_sources, spectrogram.clip_seconds),
+        leaks=leaks,
         rendered=rendered,
         kept=len(rows) - rendered,
         seconds=time.monotonic() - started,
         failures=failures,
         notes=catalogue.notes,
-        findings=[*about_groups((row.source, row.labels(multi=multi)) for row in rows), *about_counts(counts)],
+        findings=[*groups, *about_counts(counts), *about_leaks(leaks)],
         problem=manifest.problem(rows, config.split.strategy, multi=multi),
         multi=multi,
         background=background,

@@ -9,7 +9,7 @@ from functools import cached_property
 from soundsight.config import DatasetConfig, SpectrogramConfig
 from soundsight.datasets.catalogue import Catalogue, Clip
 from soundsight.datasets.duplicates import Near, Pair
-from soundsight.datasets.findings import about_counts, about_groups, imbalance
+from soundsight.datasets.findings import about_counts, about_groups, about_leaks, imbalance
 from soundsight.datasets.names import class_order
 from soundsight.datasets.split import SPLITS, Leaks
 from soundsight.datasets.survey import Measured
@@ -79,10 +79,6 @@ class Survey:
         """Duplicates that are labelled differently; in one recording, other sounds may well be beside them."""
         return [p for p in self.pairs if p.first.labels != p.second.labels and p.first.file != p.second.file]
 
-    def clips_with(self, test: Callable[[Measured], bool]) -> list[Clip]:
-        """Readable clips whose measurement passes a test."""
-        return [clip for clip, measured in self.measured.items() if test(measured)]
-
     @cached_property
     def findings(self) -> list[tuple[str, str]]:
         """What a trainer should know: ("bad", "look" or "good", message), worst first."""
@@ -92,16 +88,7 @@ class Survey:
 
 def _about_splits(found: Survey) -> list[tuple[str, str]]:
     """Findings on what lies on which side."""
-    findings = []
-    leaks, counts = found.leaks, found.counts
-    if leaks.unknown:
-        text = f"Source recordings in more than one split: {len(leaks.unknown)}. {leaks.clips} clips outside train have"
-        findings.append(
-            ("bad", f"{text} a sibling in it, so scores would flatter; split.strategy=group keeps them apart.")
-        )
-    if leaks.known:
-        findings.append(("look", f"Source recordings known to lie in more than one split: {', '.join(leaks.known)}."))
-    findings += [("bad", text) for text in leaks.warnings("split")]
+    findings = about_leaks(found.leaks)
     if found.across_splits:
         text = f"Pairs of duplicates across splits: {len(found.across_splits)}. Give both clips one source"
         findings.append(("bad", f"{text} (a group column, or group_pattern), or leave one out."))
@@ -111,8 +98,8 @@ def _about_splits(found: Survey) -> list[tuple[str, str]]:
         text = f"Suspicious labels: {len(found.suspects)}. A model that never saw the clip is"
         findings.append(("look", f"{text} at least {CONFIDENT:.0%} sure of another class."))
     findings += about_groups((clip.source, clip.labels) for clip in found.measured if clip in found.splits)
-    findings += about_counts(counts)
-    if not (leaks or found.across_splits):
+    findings += about_counts(found.counts)
+    if not (found.leaks or found.across_splits):
         findings.append(("good", "No source recording and no duplicate lies in two splits."))
     return findings
 
@@ -124,24 +111,33 @@ def _about_clips(found: Survey) -> list[tuple[str, str]]:
         file, reason = found.failures[0]
         first = reason if file in reason else f"{file}: {reason}"
         findings.append(("bad", f"Entries that cannot be used: {len(found.failures)}. The first: {first.rstrip('.')}."))
-    silent = found.clips_with(lambda m: m.silent >= SILENT)
-    if silent:
-        findings.append(("bad", f"Clips of nothing but digital silence: {len(silent)}, such as {silent[0].file}."))
-    half = found.clips_with(lambda m: MOSTLY_SILENT <= m.silent < SILENT)
-    if half:
-        findings.append(("look", f"Clips that are digital silence for at least half of their length: {len(half)}."))
-    clipped = found.clips_with(lambda m: m.clipped >= CLIPPED)
-    if clipped:
-        findings.append(("look", f"Clips with {CLIPPED:.1%} or more of their samples clipped: {len(clipped)}."))
-    want = found.spectrogram.sample_rate
-    slow = found.clips_with(lambda m: m.sample_rate < want)
-    if slow:
-        findings.append(("look", f"Clips recorded below {want} Hz, whose highest bands are empty: {len(slow)}."))
-    seconds = found.spectrogram.clip_seconds
-    short = found.clips_with(lambda m: m.seconds < seconds / 2)
-    if short:
-        text = f"Clips shorter than half of clip_seconds={seconds:g}: {len(short)}"
-        findings.append(("look", f"{text}. Most of their image is padding."))
+    want, seconds = found.spectrogram.sample_rate, found.spectrogram.clip_seconds
+    tests: list[tuple[str, str, Callable[[Measured], bool]]] = [
+        ("bad", "Clips of nothing but digital silence: {}, such as {}.", lambda m: m.silent >= SILENT),
+        (
+            "look",
+            "Clips that are digital silence for at least half of their length: {}.",
+            lambda m: MOSTLY_SILENT <= m.silent < SILENT,
+        ),
+        (
+            "look",
+            f"Clips with {CLIPPED:.1%} or more of their samples clipped: {{}}.",
+            lambda m: m.clipped >= CLIPPED,
+        ),
+        (
+            "look",
+            f"Clips recorded below {want} Hz, whose highest bands are empty: {{}}.",
+            lambda m: m.sample_rate < want,
+        ),
+        (
+            "look",
+            f"Clips shorter than half of clip_seconds={seconds:g}: {{}}. Most of their image is padding.",
+            lambda m: m.seconds < seconds / 2,
+        ),
+    ]
+    for tone, text, test in tests:
+        if clips := [clip for clip, measured in found.measured.items() if test(measured)]:
+            findings.append((tone, text.format(len(clips), clips[0].file)))
     if len({m.sample_rate for m in found.measured.values()}) > 1:
         findings.append(
             ("look", "Recordings have several sample rates; if they differ by class, a model can learn that.")
