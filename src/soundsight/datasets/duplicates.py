@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, combinations, islice
 
 import numpy as np
 import numpy.typing as npt
 
-from soundsight import audio, parallel
+from soundsight import parallel
 from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.survey import BANDS, TIMES
 from soundsight.errors import AudioError
@@ -160,7 +160,7 @@ def sound_alike(task: tuple[Clip, Clip, float]) -> float:
     first, second, seconds = task
     try:
         a, b = _sound_spectrum(first, seconds), _sound_spectrum(second, seconds)
-    except (AudioError, OSError):
+    except AudioError:
         return 0.0
     import scipy.fft
 
@@ -172,11 +172,8 @@ def _sound_spectrum(clip: Clip, seconds: float) -> npt.NDArray[np.complex64]:
     """Spectrum of a clip's differences, of unit energy, padded against circular overlap."""
     import scipy.fft
 
-    if clip.end_seconds is not None:
-        clip_seconds = min(seconds, clip.end_seconds - clip.start_seconds)
-    else:
-        clip_seconds = seconds
-    waveform = audio.read(clip.path, sample_rate=RATE, start_seconds=clip.start_seconds, duration_seconds=clip_seconds)
+    with clip.opened() as recording:
+        waveform = clip.read(recording, seconds, RATE)
     steps = np.diff(waveform, prepend=np.float32(0))
     steps /= max(float(np.linalg.norm(steps)), 1e-9)
     length = scipy.fft.next_fast_len(2 * round(seconds * RATE) + 2, real=True)
@@ -186,13 +183,11 @@ def _sound_spectrum(clip: Clip, seconds: float) -> npt.NDArray[np.complex64]:
 def joined(groups: Sequence[Sequence[Clip]], pairs: Sequence[Pair], limit: int = 100_000) -> list[Pair]:
     """All pairs of clips with one sound: those within exact groups, and near ones with their exact copies."""
     copies = {group[0]: group for group in groups}
-    every = [
-        *(Pair(a, b, 1.0) for group in groups for i, a in enumerate(group) for b in group[i + 1 :]),
-    ]
-    every += [
+    exact = (Pair(a, b, 1.0) for group in groups for a, b in combinations(group, 2))
+    near = (
         Pair(a, b, pair.likeness)
         for pair in pairs
         for a in copies.get(pair.first, [pair.first])
         for b in copies.get(pair.second, [pair.second])
-    ]
-    return list(islice(every, limit))
+    )
+    return list(islice(chain(exact, near), limit))

@@ -7,7 +7,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from soundsight.config import SplitConfig
 from soundsight.datasets.catalogue import Catalogue, Clip
@@ -15,8 +15,9 @@ from soundsight.datasets.copies import overlapping
 from soundsight.errors import ConfigError, DatasetError
 
 SPLITS = ("train", "val", "test")
-_OTHER_NAMES = {"training": "train", "development": "train", "valid": "val", "validation": "val", "dev": "val"}
-_OTHER_NAMES |= dict.fromkeys(("testing", "eval", "evaluation"), "test")
+_NAMES = dict.fromkeys(("train", "training", "development"), "train")
+_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
+_NAMES |= dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 
 
 @dataclass(frozen=True)
@@ -33,26 +34,21 @@ class Leaks:
         return bool(self.known or self.unknown or self.copies)
 
     def warnings(self, side: str) -> list[str]:
-        """Sentences on copies in more than one `side`, and on equal files with two labels."""
-        findings = []
-        if self.copies:
-            findings.append(
-                f"Overlapping stretches, or equal files, in more than one {side}: {len(self.copies)}, such as "
-                f"{' and '.join(self.copies[0])}; give both one group (a group column, or group_pattern), or leave "
-                "one out."
-            )
-        if self.two_labels:
-            findings.append(
-                f"Files with the same content but two labels: {len(self.two_labels)}, such as "
-                f"{' and '.join(self.two_labels[0])}; correct one label, or leave one out."
-            )
-        return findings
+        """On copies in more than one `side`, and on equal files with two labels."""
+        found = [
+            (
+                self.copies,
+                f"Overlapping stretches, or equal files, in more than one {side}",
+                "give both one group (a group column, or group_pattern), or leave one out",
+            ),
+            (self.two_labels, "Files with the same content but two labels", "correct one label, or leave one out"),
+        ]
+        return [f"{what}: {len(pairs)}, such as {' and '.join(pairs[0])}; {do}." for pairs, what, do in found if pairs]
 
 
 def split_name(name: str) -> str:
     """Which split people mean by "training", "valid", "dev", ...; empty for other words."""
-    name = name.casefold()
-    return name if name in SPLITS else _OTHER_NAMES.get(name, "")
+    return _NAMES.get(name.casefold(), "")
 
 
 def assign(catalogue: Catalogue, config: SplitConfig, clip_seconds: float = math.inf) -> dict[Clip, str]:
@@ -151,13 +147,12 @@ def _as_given(catalogue: Catalogue) -> dict[Clip, str]:
 def _at_random(clips: Sequence[Clip], config: SplitConfig) -> dict[Clip, str]:
     """Clip by clip within each class, siblings or not: for comparison with others' figures only."""
     result = {}
+    ends = list(accumulate(config.fractions[:2]))
     for label in sorted({clip.label for clip in clips}):
         members = sorted((c for c in clips if c.label == label), key=lambda c: c.name)
         random.Random(f"{config.seed} {label}").shuffle(members)
-        first = round(len(members) * config.fractions[0])
-        second = round(len(members) * (config.fractions[0] + config.fractions[1]))
         for index, clip in enumerate(members):
-            result[clip] = "train" if index < first else "val" if index < second else "test"
+            result[clip] = SPLITS[sum(index >= round(len(members) * end) for end in ends)]
     return result
 
 
@@ -195,23 +190,17 @@ def _deal(catalogue: Catalogue, shares: Sequence[float], seed: int, clip_seconds
     counts: list[Counter[str]] = [Counter() for _ in shares]
     sizes = [0.0] * len(shares)
     result = {}
-    for source in order:
-        labels = Counter(label for clip in groups[source] for label in clip.labels)
-        wanting = [
-            (
-                sum((share - counts[part][label] / totals[label]) * n for label, n in labels.items())
-                if share > 0
-                else float("-inf"),
-                share - sizes[part],
-                -part,
-            )
-            for part, share in enumerate(shares)
-        ]
-        part = -max(wanting)[2]
+    for members in (groups[source] for source in order):
+        labels = Counter(label for clip in members for label in clip.labels)
+
+        def wanting(part: int, labels: Counter[str] = labels) -> tuple[float, float, int]:
+            lacks = sum((shares[part] - counts[part][label] / totals[label]) * n for label, n in labels.items())
+            return lacks if shares[part] > 0 else -math.inf, shares[part] - sizes[part], -part
+
+        part = max(range(len(shares)), key=wanting)
         counts[part].update(labels)
-        sizes[part] += len(groups[source]) / len(clips)
-        for clip in groups[source]:
-            result[clip] = part
+        sizes[part] += len(members) / len(clips)
+        result.update(dict.fromkeys(members, part))
     return result
 
 

@@ -30,14 +30,6 @@ CLIPPED_LEVEL, CLIPPED_RUN = 0.98, 3  # as many equal samples at this level are 
 
 
 @dataclass(frozen=True)
-class Task:
-    """Measure `clip`, of which at most `config.clip_seconds` are used."""
-
-    clip: Clip
-    config: SpectrogramConfig
-
-
-@dataclass(frozen=True)
 class Measured:
     """What one clip is like. `failure` is empty on success; with a `digest`, what is there was measured."""
 
@@ -63,26 +55,26 @@ def survey(
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Clip, Measured]:
     """Measure clips, each once, in their order."""
-    tasks = [Task(clip, config) for clip in clips]
+    tasks = [(clip, config) for clip in clips]
     found: dict[Clip, Measured] = {}
-    for number, (task, result) in enumerate(parallel.run(measure, tasks, workers=workers), 1):
-        found[task.clip] = Measured(failure=str(result)) if isinstance(result, parallel.WorkerLost) else result
+    for number, ((clip, _), result) in enumerate(parallel.run(measure, tasks, workers=workers), 1):
+        found[clip] = Measured(failure=str(result)) if isinstance(result, parallel.WorkerLost) else result
         if progress:
             progress(number, len(tasks))
     return {clip: found[clip] for clip in clips}
 
 
-def measure(task: Task) -> Measured:
-    """Carry out a task; a bad recording is a result, not an exception."""
-    clip = task.clip
+def measure(task: tuple[Clip, SpectrogramConfig]) -> Measured:
+    """Measure a clip, of which at most `clip_seconds` are used; a bad recording is a result, not an exception."""
+    clip, config = task
     try:
-        info, waveform, damage = _read(clip, task.config.clip_seconds)
+        with clip.opened() as recording:
+            info = recording.info
+            waveform = clip.read(recording, config.clip_seconds)
+            damage = recording.damage
     except SoundsightError as error:
         return Measured(failure=str(error))
-    except OSError as error:  # vanished meanwhile, or a bad disk
-        return Measured(failure=f"{clip.path} cannot be read ({error.strerror}).")
     silent, clipped = flat_shares(waveform, info.sample_rate)
-    waveform_at_rate = audio.resample(waveform, info.sample_rate, task.config.sample_rate)
     return Measured(
         sample_rate=info.sample_rate,
         channels=info.channels,
@@ -94,22 +86,9 @@ def measure(task: Task) -> Measured:
         silent=silent,
         clipped=clipped,
         digest=hashlib.sha256(waveform.data).digest(),
-        fingerprint=fingerprint(waveform_at_rate, task.config).tobytes(),
+        fingerprint=fingerprint(audio.resample(waveform, info.sample_rate, config.sample_rate), config).tobytes(),
         failure=damage,
     )
-
-
-def _read(clip: Clip, clip_seconds: float) -> tuple[audio.AudioInfo, audio.Waveform, str]:
-    """What is known of the recording, the clip at its own rate, and what is wrong with it."""
-    seconds = clip_seconds
-    if clip.end_seconds is not None:
-        seconds = min(seconds, clip.end_seconds - clip.start_seconds)
-    with audio.recording(clip.path) as recording:
-        info = recording.info
-        waveform = recording.read(
-            sample_rate=info.sample_rate, start_seconds=clip.start_seconds, duration_seconds=seconds
-        )
-        return info, waveform, recording.damage
 
 
 def flat_shares(waveform: audio.Waveform, sample_rate: int) -> tuple[float, float]:

@@ -139,10 +139,9 @@ def crossval(
     report_leaks(catalogue, spectrogram.clip_seconds)
     report_classes(catalogue, tested)
     cut, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
-    with locked(Path(dataset.cache), seconds=math.inf):
-        rows, failures, rendered = render_all(
-            cut, spectrogram, Path(dataset.cache), dataset.speed_perturbation, workers=workers, run=run
-        )
+    root, cache, more = Path(dataset.root), Path(dataset.cache), dataset.speed_perturbation
+    with locked(cache, seconds=math.inf):
+        rows, failures, rendered = render_all(cut, spectrogram, cache, more, workers=workers, run=run)
     log.info("%d images are ready (%d rendered now, %d clips failed).", len(rows), rendered, len(failures))
     how = {"protocol": protocol, "seeds": list(seeds), **_recipe(arguments, augmentation)}
     settings = how | _describe(dataset, spectrogram, rows)
@@ -152,7 +151,6 @@ def crossval(
         tested = sorted({*tested, *done_before})
     joining = read_members(others, tested, settings, tta)
     manifest.write_failures(folder / manifest.FAILURES, failures)
-    root, cache = Path(dataset.root), Path(dataset.cache)
     plan = Plan(folder, root, cache, rows, cut.labels, arguments, spectrogram, augmentation, tta, cut.multi)
     jobs = [(fold, seed) for fold in tested for seed in seeds]
     if run_folds is None:
