@@ -1,4 +1,10 @@
-"""`soundsight clips`."""
+"""Cut detections out of their recordings as sound files, one folder per class, with a manifest.
+
+soundsight clips predictions.csv --out clips/
+soundsight clips predictions.csv --out clips/ --number 50 --padding 1 --format flac
+soundsight clips predictions.parquet --out best/ --sample best --number 10 --threshold owl=0.8
+soundsight clips predictions.csv --out clips/ --root /media/card        # the recordings have moved
+"""
 
 from __future__ import annotations
 
@@ -10,17 +16,9 @@ from soundsight.config.commands import ClipsOptions
 from soundsight.files import check_folder
 
 OPTIONS = ClipsOptions
-SUMMARY = "Cut detections out of their recordings as sound files, one folder per class, with a manifest."
-EXAMPLES = [
-    "soundsight clips predictions.csv --out clips/",
-    "soundsight clips predictions.csv --out clips/ --number 50 --padding 1 --format flac",
-    "soundsight clips predictions.parquet --out best/ --sample best --number 10 --threshold owl=0.8",
-    "soundsight clips predictions.csv --out clips/ --root /media/card        # the recordings have moved",
-]
 
 
 def run(options: ClipsOptions, given: Given) -> int:
-    """Cut clips."""
     from soundsight.review import clips, detections
 
     check_folder(options.out, clips.MANIFEST, overwrite=options.overwrite)

@@ -355,8 +355,6 @@ class SampleOptions(DetectionOptions):
 
 @command
 class ClipsOptions(SampleOptions):
-    """Options of `soundsight clips`."""
-
     out: Text = option(..., "a new folder, or one that `clips` made", metavar="FOLDER")
     number: Whole | None = option(None, "clips of each class, at most (default: all)", 1, 10**7)
     padding_seconds: Real = option(0.0, "more sound before and after", 0, 600, metavar="S", short="padding")
