@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from soundsight.cli import console
 from soundsight.cli.options import Given
 from soundsight.config.commands import ValOptions
-from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError
 from soundsight.files import check_folder
-from soundsight.metrics import Scores
+
+if TYPE_CHECKING:
+    from soundsight.detection import DetectionScores
+    from soundsight.metrics import Scores
 
 OPTIONS = ValOptions
 
@@ -25,6 +28,7 @@ def run(options: ValOptions, given: Given) -> int:
     from soundsight.datasets.split import lacking
     from soundsight.evaluation.calibration import fit_thresholds
     from soundsight.evaluation.val import val
+    from soundsight.metrics import Scores
     from soundsight.reports.wording import seen_message, threshold_lines
 
     if options.out:
@@ -75,6 +79,7 @@ def run(options: ValOptions, given: Given) -> int:
 def score_lines(scores: Scores | DetectionScores) -> Iterator[str]:
     """The figures that are told first."""
     from soundsight.evaluation.scoring import headline
+    from soundsight.metrics import Scores
 
     told = headline(scores)
     if isinstance(scores, Scores):

@@ -24,7 +24,7 @@ from soundsight.errors import ConfigError, Renamed
 
 BACKGROUND = "background"  # the folder, and the label, of clips without any class; never a sound
 T = TypeVar("T")
-_RULES = ConfigDict(allow_inf_nan=False, extra="forbid")
+RULES = ConfigDict(allow_inf_nan=False, extra="forbid", defer_build=True)  # built when the first object is
 Whole = Annotated[int, Strict()]
 Real = Annotated[float, Strict()]
 Text = Annotated[str, Strict()]
@@ -81,7 +81,7 @@ def _checked(cls: type[T]) -> type[T]:
 
 
 @_checked
-@dataclass(frozen=True, config=_RULES)
+@dataclass(frozen=True, config=RULES)
 class SpectrogramConfig:
     """Preprocessing: how a clip becomes an image.
 
@@ -152,7 +152,7 @@ class SpectrogramConfig:
 
 
 @_checked
-@dataclass(frozen=True, config=_RULES)
+@dataclass(frozen=True, config=RULES)
 class SplitConfig:
     """Which clips train, validate and test. Always decided before long recordings are cut."""
 
@@ -182,7 +182,7 @@ class SplitConfig:
 
 
 @_checked
-@dataclass(frozen=True, config=_RULES)
+@dataclass(frozen=True, config=RULES)
 class DatasetConfig:
     """Where the recordings are and how they are labelled."""
 
@@ -239,7 +239,7 @@ def check_speeds(speeds: Sequence[float], name: str = "speeds") -> None:
 
 
 @_checked
-@dataclass(frozen=True, config=_RULES)
+@dataclass(frozen=True, config=RULES)
 class AugmentConfig:
     """Spectrogram augmentation, chosen anew for every image of every batch. Zero switches a part off."""
 
@@ -275,7 +275,7 @@ class AugmentConfig:
 
 
 @_checked
-@dataclass(frozen=True, config=_RULES)
+@dataclass(frozen=True, config=RULES)
 class ClusterConfig:
     """Who works: this machine alone, or the nodes of a Ray cluster."""
 

@@ -6,16 +6,15 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Strict
+from pydantic import BeforeValidator, Strict
 from pydantic.dataclasses import dataclass
 
-from soundsight.config import Folds, Numbers, Real, Text, Whole, _checked, _listed, check_speeds, option
+from soundsight.config import RULES, Folds, Numbers, Real, Text, Whole, _checked, _listed, check_speeds, option
 from soundsight.errors import ConfigError
 
 T = TypeVar("T")
 Flag = Annotated[bool, Strict()]
 Texts = Annotated[tuple[Text, ...], _listed]
-RULES = ConfigDict(allow_inf_nan=False, extra="forbid")
 
 
 def _thresholds(given: Any) -> Any:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import platform
 import reprlib
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from soundsight.errors import ConfigError
 
@@ -19,14 +17,18 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 _SHORT.maxlevel = 2
 
 
-class _Loader(yaml.SafeLoader):
-    """Without dates: `name: 2026-01-31` is a text."""
+@cache
+def _loader() -> Any:
+    """YAML's safe loader without dates: `name: 2026-01-31` is a text. Imported here, since help needs none."""
+    import yaml
 
+    class Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers = {  # noqa: RUF012
+            first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
+            for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
+    return Loader
 
 
 def find_config(name: str | Path) -> Path:
@@ -58,6 +60,8 @@ def packaged_configs() -> Path:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a result, for the record."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {"python": platform.python_version()}
     for package in ("soundsight", "ultralytics", "torch", "librosa", "numpy", "scipy", "soundfile", "soxr"):
         try:
@@ -69,6 +73,8 @@ def versions() -> dict[str, str]:
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping."""
+    import yaml
+
     try:
         data = parse_yaml(Path(path).read_text(encoding="utf-8"), f"The settings file {path}")
     except (OSError, UnicodeDecodeError) as error:
@@ -89,8 +95,10 @@ def parse_yaml(text: str, where: str) -> Any:
 
     `where` begins the message, such as "The settings file x.yaml".
     """
+    import yaml
+
     try:
-        data = yaml.load(text, _Loader)
+        data = yaml.load(text, _loader())
     except RecursionError:
         raise ConfigError(f"{where} is nested too deeply; settings are `key: value` lines.") from None
     except (ValueError, OverflowError) as error:  # a number of 5,000 digits

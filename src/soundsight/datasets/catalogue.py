@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from soundsight import audio
 from soundsight.config import BACKGROUND, DatasetConfig
 from soundsight.errors import AudioError, DatasetError
+
+if TYPE_CHECKING:
+    from soundsight import audio
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Clip:
     @contextmanager
     def opened(self) -> Iterator[audio.Recording]:
         """Its recording."""
+        from soundsight import audio
+
         try:
             with audio.recording(self.path) as recording:
                 yield recording

@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soundsight import checks
-from soundsight.audio import AudioInfo
 from soundsight.config import BACKGROUND, DatasetConfig, SpectrogramConfig, from_dict
-from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.split import SPLITS
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.files import read_json, write_text
+
+if TYPE_CHECKING:
+    from soundsight.audio import AudioInfo
+    from soundsight.datasets.catalogue import Clip
 
 MANIFEST, SETTINGS, FAILURES = "manifest.csv", "settings.json", "failures.csv"
 
