@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic.dataclasses import dataclass, rebuild_dataclass
 
 from soundsight.config.files import LARGEST, read_yaml, shown
 from soundsight.errors import ConfigError, Renamed
@@ -72,12 +72,20 @@ def _checked(cls: type[T]) -> type[T]:
     @wraps(init)
     def __init__(self: T, *values: Any, **named: Any) -> None:
         try:
+            _build(cls)
             init(self, *values, **under_present_names(cls, named, "argument"))
         except ValidationError as error:
             raise _refusal(cls, error, "settings") from None
 
-    cls.__init__ = __init__  # type: ignore
+    cls.__init__ = cls._checked_init = __init__  # type: ignore
     return cls
+
+
+def _build(cls: Any) -> None:
+    """Make what validates a class, which help has no use for; pydantic then sets another `__init__`."""
+    if not cls.__pydantic_complete__:
+        rebuild_dataclass(cls)
+        cls.__init__ = cls._checked_init
 
 
 @_checked
@@ -320,6 +328,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], *, where: str = "settings")
     """Build `cls` from plain data, checking keys and types; the inverse of `to_dict`."""
     try:
         data = under_present_names(cls, data)
+        _build(cls)
         return cls.__pydantic_validator__.validate_python(data)  # type: ignore[attr-defined, no-any-return]
     except ValidationError as error:
         raise _refusal(cls, error, where) from None
