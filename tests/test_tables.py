@@ -12,6 +12,8 @@ from soundsight.config import DatasetConfig
 from soundsight.datasets.catalogue import Catalogue, read_catalogue
 from soundsight.datasets.segments import cut_windows
 from soundsight.datasets.tables.layout import LAYOUTS
+from soundsight.datasets.tables.reading import read_labels
+from soundsight.datasets.tables.recordings import Recordings
 from soundsight.errors import DatasetError
 from test_catalogues import RAVEN, record
 
@@ -129,6 +131,8 @@ def test_one_column_per_class(root: Path) -> None:
     ]
     unmarked = "Rows that mark no class and are left out: 1 (annotated=complete makes them background)."
     assert unmarked in catalogue.notes and not catalogue.failures
+    labels, failures = read_labels([root / "labels.csv"], Recordings(root))
+    assert {file: len(found) for file, found in labels.items()} == {"a.wav": 3, "b.wav": 0} and not failures
     complete = read(root, "labels.csv", text, annotated="complete", cut="rows")
     assert [c.labels for c in complete.clips] == [("owl",), ("fox", "owl"), ()] and not complete.failures
     single = read(root, "labels.csv", text, labels="single")

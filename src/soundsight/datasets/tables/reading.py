@@ -104,9 +104,10 @@ def read_labels(paths: Iterable[Path], recordings: Recordings) -> tuple[dict[str
     """Labels by recording, none of one whose table is empty; and (table, reason) of rows and tables of no use."""
     labels: dict[str, list[Clip]] = {}
     failures: list[tuple[str, str]] = []
+    config = DatasetConfig(annotated="complete")  # a row that marks no class says that nothing is there
     for path in paths:
         try:
-            table = _understand(path, DatasetConfig(), recordings)
+            table = _understand(path, config, recordings)
         except (BadRow, DatasetError) as reason:
             failures.append((path.name, str(reason)))
             continue
