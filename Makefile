@@ -27,7 +27,7 @@ test-newest: .venv/bin/uv
 define SUITE
 $(BIN)/python -m uv venv --quiet --clear --python $(1) $@.venv
 $(BIN)/python -m uv pip install --quiet --python $@.venv --resolution $(2) -e '.[dev]'
-OMP_NUM_THREADS=1 $@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+OMP_NUM_THREADS=1 $@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile -vv --tb=short
 endef
 
 check: .venv/.dev
