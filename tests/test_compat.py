@@ -49,19 +49,26 @@ def test_the_list_is_what_the_source_imports_or_replaces() -> None:
     assert used - listed == set() and listed - used <= {("ultralytics.nn.tasks", "ClassificationModel")}
 
 
-def test_methods_of_the_trainer() -> None:
-    from ultralytics.models.yolo.classify import ClassificationTrainer as Stock
+@pytest.mark.parametrize("kind", ["Trainer", "Validator"])
+def test_methods_that_are_overridden(kind: str) -> None:
+    from ultralytics.models.yolo import classify
 
+    from soundsight.backend.multilabel import MultiLabelValidator
     from soundsight.backend.trainer import SpectrogramTrainer
 
+    stock = getattr(classify, f"Classification{kind}")
+    listed, ours = {
+        "Trainer": (compat.METHODS, SpectrogramTrainer),
+        "Validator": (compat.VALIDATOR, MultiLabelValidator),
+    }[kind]
     moved = [
         name
-        for name, given in compat.METHODS.items()
-        if not hasattr(Stock, name) or parameters(getattr(Stock, name)) != {"self", *given}
+        for name, given in listed.items()
+        if not hasattr(stock, name) or parameters(getattr(stock, name)) != {"self", *given}
     ]
     assert moved == []
-    shared = {name for name in vars(SpectrogramTrainer) if hasattr(Stock, name) and not name.startswith("__")}
-    assert shared - {"model"} <= set(compat.METHODS)
+    shared = {name for name in vars(ours) if hasattr(stock, name) and not name.startswith("__")}
+    assert shared - {"model"} <= set(listed)
 
 
 def test_arguments_and_export_formats() -> None:

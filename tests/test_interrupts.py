@@ -93,11 +93,21 @@ def test_what_a_killed_service_left_is_removed_by_the_next(tmp_path: Path, monke
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left, link = tmp_path / f"{files.SCRATCH}left", tmp_path / f"{files.SCRATCH}link"
     (left / "upload").mkdir(parents=True)
+    (left / files.LOCK).touch()
+    notes = tmp_path / f"{files.SCRATCH}notes"  # somebody's: never locked by a service
+    notes.mkdir()
     (tmp_path / "precious").mkdir()
     link.symlink_to(tmp_path / "precious")
     with files.scratch() as first, files.scratch() as second:
         assert not left.exists() and first != second and first.is_dir() and second.is_dir()
-    assert sorted(tmp_path.iterdir()) == [tmp_path / "precious", link] and not list(link.iterdir())
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "precious", link, notes] and not list(link.iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self"), reason="Linux")
+def test_a_folder_that_takes_no_file_is_not_called_busy():
+    claim = files.claimed(["/proc/x.csv"], None)
+    with pytest.raises(ConfigError, match=r"The folder /proc cannot be written \(no file can be made in it\)"), claim:
+        pass
 
 
 def test_two_commands_do_not_write_one_file(tmp_path: Path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import itertools
+import os
 import shutil
 import threading
 import time
@@ -23,6 +25,7 @@ from soundsight.config import SpectrogramConfig
 from soundsight.datasets.catalogue import Clip
 from soundsight.datasets.images import render_clip
 from soundsight.errors import AudioError, ConfigError, ModelError
+from soundsight.files import matching
 from soundsight.inference import Options, Prediction, Predictor, Summary, load, predict
 from soundsight.inference.events import merge
 from soundsight.inference.formats.audacity import Audacity
@@ -463,6 +466,26 @@ def test_words_name_recordings(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(AudioError, match="holds no recordings"), file_source(tmp_path / "nothing").open():
         pass
+
+
+def test_patterns_find_what_glob_finds_however_often_their_parts_repeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `glob.glob` the last ones take longer than there is time."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.wav", "a/b/c/x.wav", "a/d/x.wav", "e/f/x.wav", ".h/x.wav", "a/y[1].wav"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    (tmp_path / "e" / "link").symlink_to(tmp_path / "a")
+    below = {os.path.normpath(path) for path in glob.glob("**/*.wav", recursive=True)}
+    assert len(below) == 5 + 3  # through the link, too
+    for pattern in ("*", "**", "**/*.wav", "a/**", "*/../*.wav", "**/b/**/*.wav", f"{tmp_path}/**/*.wav",
+                    "a/y[[]1].wav", "**/.h/*", "./*", "a//b/*", "[ae]/**/x*", "no*"):  # fmt: skip
+        for folder in ("", str(tmp_path)):
+            normal = (os.path.normpath(path) for path in matching(pattern, folder))
+            assert set(normal) == set(map(os.path.normpath, glob.glob(pattern, recursive=True))), pattern
+    assert {os.path.normpath(path) for path in matching("**/" * 60 + "*.wav")} == below
+    assert expand(["*/../" * 60 + "*.wav"]) and matching("**/*/" * 60 + "*.wav") == []
 
 
 def test_the_package_offers_it(predictor: Predictor, clip: Path) -> None:

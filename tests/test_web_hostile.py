@@ -1,10 +1,14 @@
 """The service over real sockets, asked by those who mean harm: header injection, slow and endless senders, logs."""
 
+import contextlib
 import http.client
 import io
+import itertools
 import json
 import logging
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +24,7 @@ import soundfile
 pytest.importorskip("fastapi")
 
 from soundsight.inference import load
-from soundsight.serve import guard, server
+from soundsight.serve import guard, predictions, server
 from soundsight.serve.app import Limits
 from soundsight.serve.uploads import plain_name
 from soundsight.synthesis import dataset as demo
@@ -326,11 +330,77 @@ def test_names_in_answers_are_printable():
         assert plain_name(name).isprintable()
 
 
-def test_the_address_is_printed_when_it_accepts_connections(tiny_onnx):
-    command = [sys.executable, "-m", "soundsight", "serve", str(tiny_onnx), "--port", "0", "--threads", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+@contextlib.contextmanager
+def served(model, folder):
+    """A service of its own process, with `folder` for temporary files, and its port."""
+    command = [sys.executable, "-m", "soundsight", "serve", str(model), "--port", "0", "--threads", "1"]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
-            found = re.search(r"http://127.0.0.1:\d+", process.stdout.readline())
-            assert urllib.request.urlopen(f"{found[0]}/health", timeout=30).status == 200  # at once, no second try
+            found = re.search(r"http://127.0.0.1:(\d+)", process.stdout.readline())
+            yield process, int(found[1])
         finally:
             process.terminate()
+
+
+def test_the_address_is_printed_when_it_accepts_connections(tiny_onnx, tmp_path):
+    with served(tiny_onnx, tmp_path) as (_, port):
+        assert urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30).status == 200  # no second try
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+def test_uploads_of_an_ended_service_are_gone_and_of_a_killed_one_after_the_next_start(tiny_onnx, tmp_path):
+    notes = tmp_path / "soundsight-serve-notes" / "mine.txt"
+    notes.parent.mkdir()
+    notes.write_text("somebody's")
+    for number in (signal.SIGKILL, signal.SIGINT):
+        with served(tiny_onnx, tmp_path) as (process, port), socket.create_connection(("127.0.0.1", port)) as line:
+            assert len(list(tmp_path.iterdir())) == 2  # of the killed one nothing
+            line.sendall(b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nRIFF")
+            until = time.monotonic() + 60
+            while not list(tmp_path.glob("*/*/recording")) and time.monotonic() < until:
+                time.sleep(0.02)
+            process.send_signal(number)
+            said = process.communicate(timeout=60)[1]
+            assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+            assert "Traceback" not in said, said
+            assert len(list(tmp_path.glob("*/*/recording"))) == (number == signal.SIGKILL)
+    assert list(tmp_path.iterdir()) == [notes.parent] and notes.read_text() == "somebody's"
+
+
+def test_closing_ends_what_is_predicted_and_what_waits(tiny_model, monkeypatch):
+    """However long the recording is: here it has no end."""
+
+    @contextlib.contextmanager
+    def endless(upload, max_seconds):
+        with opened(upload, max_seconds) as (info, blocks):
+            yield info, itertools.repeat(next(iter(blocks)))
+
+    opened = predictions.opened
+    monkeypatch.setattr(predictions, "opened", endless)
+    monkeypatch.setattr(predictions, "MAX_SEGMENTS", 10**9)
+    listening, ready, replies = server.bind("127.0.0.1", 0), threading.Event(), []
+    running = server.make_server(
+        load(tiny_model, device="cpu", threads=1), host="127.0.0.1", limits=LIMITS, ready=ready.set
+    )
+    request = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(wav()) + wav()
+
+    def send():
+        replies.append(raw(listening.getsockname()[1], request, seconds=120))
+
+    threads = [threading.Thread(target=run) for run in (lambda: running.run(sockets=[listening]), send, send)]
+    threads[0].start()
+    assert ready.wait(60)
+    for thread in threads[1:]:
+        thread.start()
+    until = time.monotonic() + 60
+    while running.config.app.state.jobs.waiting < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    running.should_exit = True
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert len(replies) == 2  # or nothing, to whom no reply could be sent in time
+    assert all(not reply or (b" 503 " in reply and b"is being closed" in reply) for reply in replies)

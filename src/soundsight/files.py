@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import glob
 import hashlib
 import io
 import json
@@ -56,6 +57,28 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def images_in(folder: str | Path) -> list[Path]:
     """All images below a folder, at any depth, in a fixed order."""
     return sorted(path for path in Path(folder).rglob("*.*") if path.suffix[1:].lower() in IMAGES)
+
+
+def matching(pattern: str, folder: str = "") -> list[str]:
+    """What a glob pattern matches below `folder`, sorted; `**` is any depth.
+
+    Part by part, each place once: with `glob.glob` a few dozen `**/` or `*/../` take years.
+    """
+    parts = Path(pattern).parts
+    found = {""}
+    for number, part in enumerate(parts):
+        if part == "**" and parts[number - 1 : number] == ("**",):
+            continue
+        wanted = part if number == len(parts) - 1 else os.path.join(part, "")  # a folder
+        hits = {
+            os.path.join(base, hit)
+            for base in found
+            for hit in glob.glob(wanted, root_dir=os.path.join(folder, base), recursive=True)
+        }
+        if part == "..":
+            hits = set({os.path.realpath(os.path.join(folder, hit)): hit for hit in sorted(hits)}.values())
+        found = hits | found if part == "**" else hits
+    return sorted(found - {""})
 
 
 def sha256(path: str | Path) -> str:
@@ -134,7 +157,7 @@ def scratch() -> Iterator[Path]:
     for former in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
         with suppress(OSError, ConfigError):
             found = former.lstat()
-            if stat.S_ISDIR(found.st_mode) and found.st_uid == user:
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == user and (former / LOCK).is_file():
                 with locked(former):  # so its owner has gone
                     shutil.rmtree(former, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=SCRATCH, ignore_cleanup_errors=True) as folder, locked(Path(folder)):
@@ -251,6 +274,8 @@ def locked(
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            if not os.path.lexists(folder / name):  # as in /proc
+                raise OSError(errno.EACCES, "no file can be made in it") from None
             if seconds:
                 logging.getLogger(__name__).info("Waiting for %s, which another command holds.", folder)
             lock.acquire(timeout=-1 if math.isinf(seconds) else seconds)

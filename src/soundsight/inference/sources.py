@@ -9,6 +9,7 @@ from pathlib import Path
 
 from soundsight.audio import files_below, is_audio
 from soundsight.errors import ConfigError
+from soundsight.files import matching
 
 LONGEST_LINE = 1 << 16  # bytes of a name in a list
 
@@ -45,8 +46,7 @@ def _expand(path: Path) -> Iterator[Path]:
         recordings = list(_recordings(path))
         yield from recordings or [path]
     elif not os.path.exists(path) and glob.has_magic(str(path)):
-        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        for match in matches or [path]:
+        for match in map(Path, matching(str(path)) or [str(path)]):
             if os.path.isdir(match):
                 yield from _recordings(match)
             else:

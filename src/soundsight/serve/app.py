@@ -26,7 +26,7 @@ from soundsight.inference.predictor import Predictor
 from soundsight.serve import examples
 from soundsight.serve import predictions as results
 from soundsight.serve.guard import Guard, TooLarge, TooSlow
-from soundsight.serve.jobs import Busy, Jobs
+from soundsight.serve.jobs import Busy, Closing, Jobs
 from soundsight.serve.uploads import Upload, received
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ T = TypeVar("T")
 mimetypes.add_type("text/javascript", ".js")  # a Windows registry may say text/plain, which browsers do not run
 # Folders of the page's files. `render.js` is shared with reports.
 STATIC = [("soundsight.serve", "static"), ("soundsight.reports", "static")]
-_STATUS: dict[type[Exception], int] = {TooLarge: 413, TooSlow: 408, Busy: 503, ConfigError: 400}
+_STATUS: dict[type[Exception], int] = {TooLarge: 413, TooSlow: 408, Busy: 503, Closing: 503, ConfigError: 400}
 _BODY = {
     "requestBody": {
         "required": True,
@@ -55,7 +55,10 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
     408: {"model": results.Failure, "description": "The recording did not arrive in time."},
     413: {"model": results.Failure, "description": "The recording is larger than allowed."},
     422: {"model": results.Failure, "description": "The recording cannot be read, or is too long."},
-    503: {"model": results.Failure, "description": "The queue is full; Retry-After says when to ask again."},
+    503: {
+        "model": results.Failure,
+        "description": "The queue is full, and Retry-After says when to ask again; or the service is being closed.",
+    },
 }
 
 
@@ -119,7 +122,7 @@ def _add_predictions(app: FastAPI, predictor: Predictor, limits: Limits, jobs: J
         async with received(request, name) as upload:
             work = partial(
                 results.predict, predictor, upload, max_seconds=limits.max_seconds, hop_seconds=hop_seconds,
-                top_k=top_k, image=picture,
+                top_k=top_k, image=picture, check_open=jobs.check,
             )  # fmt: skip
             return await _queued(request, jobs, _named(upload, work))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,10 @@ class Busy(SoundsightError):
         self.retry_seconds = retry_seconds
 
 
+class Closing(SoundsightError):
+    """The service is being closed."""
+
+
 class Jobs:
     """One job runs, at most `size` wait."""
 
@@ -29,6 +34,7 @@ class Jobs:
         self._thread = ThreadPoolExecutor(1, "soundsight-predict")
         self._jobs: set[Future[Any]] = set()
         self._mean_seconds = 0.5  # of recent jobs; for `Busy`
+        self._closing = threading.Event()
 
     @property
     def waiting(self) -> int:
@@ -44,11 +50,26 @@ class Jobs:
         future.add_done_callback(self._jobs.discard)
         return future
 
+    def end(self) -> None:
+        """From now on each job ends with `Closing`, the running one at its next `check`."""
+        self._closing.set()
+
+    def check(self) -> None:
+        """Called by work between its parts.
+
+        Raises:
+            Closing: It should stop.
+        """
+        if self._closing.is_set():
+            raise Closing("The service is being closed; send the recording again later.")
+
     def close(self) -> None:
-        """Cancel what waits, and wait for the job that runs."""
-        self._thread.shutdown(cancel_futures=True)
+        """End all jobs, and wait for the running one."""
+        self.end()
+        self._thread.shutdown()
 
     def _timed(self, work: Callable[[], T]) -> T:
+        self.check()
         began = time.monotonic()
         try:
             return work()

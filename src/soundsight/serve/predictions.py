@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -135,8 +136,9 @@ def predict(
     hop_seconds: float | None = None,
     top_k: int = 5,
     image: bool = False,
+    check_open: Callable[[], None] = lambda: None,
 ) -> Result:
-    """Predict one upload."""
+    """Predict one upload; `check_open` is called after each segment, and ends the work with what it raises."""
     options = Options(hop_seconds=hop_seconds, top_k=top_k)
     hop = predictor.resolve(options).hop_seconds or predictor.clip_seconds
     info = check(upload, max_seconds)
@@ -153,6 +155,7 @@ def predict(
         options,
         callback=timeline.add if image else None,
     ):
+        check_open()
         if isinstance(event, Summary):
             summary = event
         else:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -30,6 +31,11 @@ class PatientProtocol(H11Protocol):
         super().on_response_complete()
         self.loop.call_later(HEADER_SECONDS, self._hang_up_unless_after, before)
 
+    def shutdown(self) -> None:
+        """At the end of the server: whoever still sends is hung up on, and soon whoever does not read the reply."""
+        super().shutdown()
+        self.loop.call_later(0 if self.conn.their_state is h11.SEND_BODY else 5, self.transport.abort)
+
     def _hang_up_unless_after(self, before: Any) -> None:
         """Close the connection if no request followed `before`."""
         if self.cycle is before and not self.transport.is_closing():
@@ -52,16 +58,20 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Says when it accepts connections."""
+    """Says when it accepts connections, and ends jobs before it waits for connections to close."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._ending = ready, ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()
+        await super().shutdown(sockets)
 
 
 def without_query(record: logging.LogRecord) -> bool:
@@ -81,8 +91,9 @@ def make_server(
     ready: Callable[[], None] = lambda: None,
 ) -> uvicorn.Server:
     """A server that is not running yet; `ready` is called when it accepts connections."""
+    app = create_app(predictor, limits, host=host)
     config = uvicorn.Config(
-        create_app(predictor, limits, host=host),
+        app,
         http=PatientProtocol,
         ws="none",
         lifespan="on",
@@ -93,4 +104,4 @@ def make_server(
         timeout_graceful_shutdown=10,
     )
     logging.getLogger("uvicorn.access").addFilter(without_query)
-    return _Server(config, ready)
+    return _Server(config, ready, app.state.jobs.end)

@@ -6,7 +6,6 @@ are listed as failures with their line; what cannot be used as a whole is an err
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import unicodedata
@@ -23,6 +22,7 @@ from soundsight.datasets.tables.layout import LAYOUTS, Columns, choose, known, m
 from soundsight.datasets.tables.recordings import BadRow, Recording, Recordings
 from soundsight.datasets.tables.rows import MISSING, SHORT, Row, Sheet, parse_text, read_workbook, text_of
 from soundsight.errors import ConfigError, DatasetError
+from soundsight.files import matching
 
 _NO_LABEL = MISSING | {"nan"}
 
@@ -125,9 +125,7 @@ def _paths(root: Path, name: str) -> list[Path]:
     table = root / name
     if os.path.isfile(table) or not any(c in name for c in "*?["):
         return [table]
-    found = sorted(
-        root / path for path in glob.glob(name, root_dir=root, recursive=True) if os.path.isfile(root / path)
-    )
+    found = sorted(root / path for path in matching(name, str(root)) if os.path.isfile(root / path))
     if not found:
         raise DatasetError(f"No table matches table={name!r} in {root}.")
     return found
