@@ -113,3 +113,8 @@ def tiny_onnx(tiny_model: Path) -> Path:
     from soundsight.backend.export import export
 
     return export(tiny_model, "onnx", out=tiny_model.with_name("tiny.onnx"))
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Short names of tests whose parameters are large, such as files of a megabyte."""
+    return f"{val[:40]!r}" if isinstance(val, str | bytes) and len(val) > 100 else None

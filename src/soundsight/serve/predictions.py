@@ -174,17 +174,7 @@ def predict(
         labels=list(summary.labels),
         probability=_round(summary.probability),
         top=_top(whole, top_k),
-        windows=[
-            TimedResult(
-                start=round(w.start_seconds, 3),
-                end=round(w.end_seconds, 3),
-                label=w.label,
-                labels=list(w.labels),
-                probability=_round(w.probability),
-                top=_top(w, top_k),
-            )
-            for w in windows
-        ],
+        windows=[_timed(window, top_k) for window in windows],
         model=predictor.model_hash,
         damage=damage,
         picture=_image(timeline, predictor.spectrogram, summary.duration_seconds) if image else None,
@@ -228,6 +218,17 @@ def reason(
         png=image_uri(np.rint(255 * why.saliency).astype(np.uint8), level=6),
         peak_seconds=round(found.start_seconds + across * span, 2),
         peak_hz=round(float(mel_to_hz(high - down * (high - low)))),
+    )
+
+
+def _timed(window: Prediction, top_k: int) -> TimedResult:
+    return TimedResult(
+        start=round(window.start_seconds, 3),
+        end=round(window.end_seconds, 3),
+        label=window.label,
+        labels=list(window.labels),
+        probability=_round(window.probability),
+        top=_top(window, top_k),
     )
 
 
