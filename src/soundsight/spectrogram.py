@@ -25,6 +25,9 @@ Image = npt.NDArray[np.uint8]
 
 # Power below which a clip counts as digital silence: far under one step of 24-bit audio.
 SILENCE_POWER = 1e-12
+# A clip whose samples span less than this, of full scale 1, is digital silence: no sound, whatever a network makes of
+# its image. One step of 16-bit audio is 15 times as much.
+SILENT_SPAN = 2e-6
 # Samples of the frames transformed at once (1 MB) and mel bands multiplied at once: small enough for the
 # cache, and for BLAS to stay on one thread.
 BLOCK_SAMPLES = 1 << 18

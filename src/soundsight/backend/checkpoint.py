@@ -25,6 +25,8 @@ from soundsight.errors import ConfigError, ModelError
 from soundsight.files import TEMP_PREFIX, write_bytes
 
 KEY = "soundsight"  # of our settings in the metadata of an exported model
+# The input of an export from samples, its output, and the tensors between which it holds the network.
+SAMPLES, PROBABILITIES, SPECTROGRAM, UNCALIBRATED = "samples", "probabilities", "spectrogram", "uncalibrated"
 # 1, unless an older Soundsight must refuse the model: 2 where the renderer of 0.1.0 was wrong, 3 with `labels: multi`.
 FORMAT = 3
 _MAX_BYTES = 1 << 32

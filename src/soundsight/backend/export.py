@@ -52,6 +52,7 @@ def export(
     trust: bool = False,
     arguments: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    waveform: bool = False,
 ) -> Path:
     """Convert a checkpoint.
 
@@ -63,6 +64,8 @@ def export(
         trust: See `checkpoint.load_checkpoint`.
         arguments: Ultralytics export arguments, such as `opset` or `quantize`.
         overwrite: Replace what is there, even if it is no export of ours; never the checkpoint.
+        waveform: The model takes samples, not images, and gives calibrated probabilities; in `READABLE` formats. See
+            `backend.waveform.from_samples`. It is named `<checkpoint>-waveform`.
 
     Returns:
         The exported file or folder. In `READABLE` formats it carries the preprocessing inside; others have them in
@@ -84,7 +87,13 @@ def export(
     names = checkpoint.class_names(network, path)
     own = getattr(network, "soundsight", None)
     preprocessing = checkpoint.read_preprocessing(own, path, names, supplied=spectrogram)
-    given = _arguments(format, arguments or {}, preprocessing.spectrogram.image_size)
+    given = _arguments("onnx" if waveform else format, arguments or {}, preprocessing.spectrogram.image_size)
+    if waveform:
+        from soundsight.backend.waveform import check
+
+        if format not in READABLE:
+            raise ConfigError(f"input=waveform is for formats {' and '.join(READABLE)}, not for {format}.")
+        check(preprocessing, given)
     text = json.dumps(
         checkpoint.make_preprocessing(
             preprocessing.spectrogram,
@@ -103,9 +112,11 @@ def export(
         if target and not target.is_dir():
             _check_target(target, path, overwrite)
         with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=folder) as place:
-            copy = Path(place, f"{path.stem}.pt")  # the exporter puts its file beside it
+            copy = Path(place, f"{path.stem}{'-waveform' * waveform}.pt")  # the exporter puts its file beside it
             torch.save({**content, "optimizer": None}, copy)
-            made = _run(path, copy, format, given, trust=trust, multi=preprocessing.multi)
+            made = _run(path, copy, given["format"], given, trust=trust, multi=preprocessing.multi)
+            if waveform:
+                made = _take_samples(made, copy.with_suffix(".onnx"), preprocessing, format)
             _WRITERS.get(format, _write_beside)(made, text)
             return _move(made, target or folder / made.name, path, overwrite)
     except OSError as error:
@@ -182,6 +193,22 @@ def _run(path: Path, copy: Path, format: str, arguments: dict[str, Any], *, trus
             reason = " ".join(str(error).split()).split(". ")[0][:200].rstrip(".")
             raise ModelError(f"Ultralytics cannot export {path} to {format} ({reason}).") from error
     return made.absolute()
+
+
+def _take_samples(network: Path, target: Path, preprocessing: checkpoint.Preprocessing, format: str) -> Path:
+    """Replace an ONNX model from images by one from samples, as `target` or the OpenVINO folder made of it."""
+    import onnx
+
+    from soundsight.backend.waveform import from_samples
+
+    if format == "openvino":
+        openvino = require_openvino()
+    onnx.save(from_samples(onnx.load(str(network)), preprocessing), str(target))
+    if format == "onnx":
+        return target
+    folder = target.with_name(f"{target.stem}_openvino_model")
+    openvino.save_model(openvino.convert_model(str(target)), folder / f"{target.stem}.xml", compress_to_fp16=False)
+    return folder
 
 
 def _end_in_sigmoid(network: Any) -> None:

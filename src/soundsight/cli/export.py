@@ -4,6 +4,7 @@ soundsight export last.pt                          # last.onnx, beside the check
 soundsight export last.pt --format openvino
 soundsight export last.pt opset=17 quantize=16 --out phone.onnx
 soundsight export last.pt quantize=8 data=data     # integers, ranges from data/val; says what that costs
+soundsight export last.pt --input waveform         # samples in, probabilities out, with examples of its use
 soundsight predict last.onnx clip.wav              # the same command as for the checkpoint
 """
 
@@ -31,8 +32,16 @@ def run(options: ExportOptions, given: Given) -> int:
         trust=options.trust_checkpoint,
         arguments=given.rest,
         overwrite=options.overwrite,
+        waveform=options.input == "waveform",
     )
     console.output(f"Exported: {made}")
+    if options.input == "waveform":
+        from soundsight.models.load import load_classifier
+        from soundsight.reports.exports import write_readme
+
+        classifier = load_classifier(made, device="cpu", spectrogram=spectrogram)  # which tries it, too
+        if made.suffix == ".onnx":
+            console.output(f"How other programs use it: {write_readme(made, classifier.preprocessing)}")
     if (data := given.rest.get("data")) and options.format in READABLE:
         from soundsight.evaluation.scoring import compare
 

@@ -136,6 +136,9 @@ class ExportOptions:
         "onnx",
         "onnx (default), openvino: for `predict` too; torchscript, engine, coreml, litert, ...: for other programs",
     )
+    input: Literal["image", "waveform"] = option(
+        "image", "waveform: from samples to probabilities, for programs without Soundsight (onnx, openvino)"
+    )
     out: Text | None = option(None, "where to put it (default: beside the checkpoint)", metavar="FILE")
     spectrogram: Text | None = option(None, "preprocessing settings, instead of the model's own", metavar="FILE")
     trust_checkpoint: Flag = option(False, "unpickle whatever the file holds; it may run code")

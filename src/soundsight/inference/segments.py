@@ -23,11 +23,8 @@ from soundsight.audio import AudioInfo, Waveform
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import AudioError, ConfigError
 from soundsight.files import printable
-from soundsight.spectrogram import Image, render, render_with_reference
+from soundsight.spectrogram import SILENT_SPAN, Image, render, render_with_reference
 
-# A segment whose samples span less than this, of full scale 1, is digital silence: no sound, whatever a
-# network makes of its image. One step of 16-bit audio is 15 times as much.
-SILENT_SPAN = 2e-6
 # Samples are read in blocks this long; one that is damaged is lost as a whole.
 BLOCK_SECONDS, PIPE_BLOCK_SECONDS = 2.0, 0.5
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ import numpy as np
 from soundsight.backend import checkpoint
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError
-from soundsight.models.classifier import Classifier, Floats, Images
+from soundsight.models.classifier import Classifier, Floats, Images, one_line
+from soundsight.spectrogram import render
 
 _MAX_TEXT = 1 << 20  # characters of names
 _MAX_SETTINGS = 1 << 25  # characters of our settings, with the hashes of a million clips
+AGREEMENT = 0.05  # of a network and the file from samples that holds it: an image may be one level off here and there
 MAX_STEP = 1024  # images that an export with a fixed number of them may want at once
 
 
@@ -100,3 +103,26 @@ def _names(stated: object) -> tuple[str, ...]:
         return tuple(str(stated[key]) for key in sorted(stated, key=int))
     except (ValueError, TypeError):
         return ()
+
+
+def checked_samples(classifier: Classifier, whole: Callable[[Floats], Floats], path: Path) -> Classifier:
+    """The network inside a file that takes samples, if the file gives for samples what it gives for their image.
+
+    Args:
+        classifier: The network, from images.
+        whole: The file's own output `(batch, classes)` for samples `(batch, samples)`.
+        path: The file, for messages.
+    """
+    config = classifier.preprocessing.spectrogram
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, config.clip_samples).astype(np.float32)
+    expected = classifier.probabilities(render(samples, config)[None])
+    try:
+        found = np.asarray(whole(samples[None]))
+    except Exception as error:
+        raise ModelError(
+            f"{path} does not accept the samples of a clip ({one_line(error)}); export it again."
+        ) from error
+    agree = found.shape == expected.shape and float(np.abs(found - expected).max()) <= AGREEMENT
+    if not (agree or classifier.preprocessing.supplied):
+        raise ModelError(f"{path} renders samples otherwise than its settings say; export it again.")
+    return classifier

@@ -14,7 +14,7 @@ from soundsight.checks import require
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError
 from soundsight.models.classifier import Classifier, Floats, checked, one_line
-from soundsight.models.exported import Exported, checked_step, read_metadata
+from soundsight.models.exported import Exported, checked_samples, checked_step, read_metadata
 
 KINDS = (".onnx",)
 
@@ -54,6 +54,13 @@ def read(
     except Exception as error:
         raise ModelError(f"{path} is no ONNX model that can be opened ({one_line(error)}).") from error
     inputs = session.get_inputs()
+    if len(inputs) == 1 and inputs[0].name == checkpoint.SAMPLES and len(inputs[0].shape) == 2:
+        how: dict[str, Any] = {"device": device, "spectrogram": spectrogram, "trust": trust, "threads": threads}
+        network = read(path, **how, data=_network(data, path))
+        network.model_hash = checkpoint.hash_of(data)[:12]
+        return checked_samples(
+            network, lambda clips: session.run([checkpoint.PROBABILITIES], {checkpoint.SAMPLES: clips})[0], path
+        )
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in ("tensor(float)", "tensor(float16)"):
         raise ModelError(f"{path} does not take one image as its input; it is no classifier of Soundsight.")
     step = checked_step(inputs[0].shape[0], path)
@@ -62,6 +69,19 @@ def read(
     classifier = OnnxClassifier(session, preprocessing, device=place, model_hash=checkpoint.hash_of(data)[:12])
     classifier.step = step
     return checked(classifier, path)
+
+
+def _network(data: bytes, path: Path) -> bytes:
+    """What takes images inside an ONNX model that takes samples, with the metadata."""
+    onnx = require("onnx", "soundsight[export]")
+    try:
+        whole = onnx.load_from_string(data)
+        part = onnx.utils.Extractor(whole).extract_model([checkpoint.SPECTROGRAM], [checkpoint.UNCALIBRATED])
+        del part.metadata_props[:]
+        part.metadata_props.extend(whole.metadata_props)
+        return part.SerializeToString()  # type: ignore[no-any-return]
+    except Exception as error:
+        raise ModelError(f"{path} holds no network that takes images ({one_line(error)}); export it again.") from error
 
 
 def _providers(onnxruntime: Any, device: str | None) -> list[Any]:
