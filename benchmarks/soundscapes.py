@@ -39,7 +39,7 @@ TEST, VAL, TRAIN = 5, 4, (1, 2, 3)
 SNRS = (0, 10, 20)  # dB
 BACKGROUNDS = ("pink", "natural")
 TABLE = ("file", "start", "end", "label", "fold")
-HYSTERESIS = ("--off-threshold", 0.3, "--min-event", 1, "--min-gap", 1)
+HYSTERESIS = ("--off-threshold", 0.3, "--min-gap", 1, "--min-event")
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,8 @@ class Model:
 MODELS = {
     "single": Model("single", background=False),
     "single+background": Model("single"),
-    "multi": Model(scenes=True, events=HYSTERESIS, hop=0.5),
-    "multi, precision": Model(
-        scenes=True, events=HYSTERESIS, hop=0.5, precision=0.95, weights="multi"
-    ),
+    "multi": Model(scenes=True, events=(*HYSTERESIS, 1.5), hop=0.5),
+    "multi, precision": Model(scenes=True, events=(*HYSTERESIS, 2), hop=0.5, precision=0.95, weights="multi"),
 }  # fmt: skip
 
 
@@ -129,7 +127,7 @@ def trained(name: str, arguments: argparse.Namespace) -> Path:
     if model.weights:
         weights.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(trained(model.weights, arguments), weights)
-        soundsight("val", weights, "--data", data, "--split", "val", "--precision", model.precision, "--overwrite")
+        soundsight("val", weights, "--data", data, "--split", "val", "--precision", model.precision)
         return weights
     root = sounds(name, arguments)
     common = [f"root={root}", f"cache=cache-{name}", f"data={data}", f"image_size={arguments.image_size}"]

@@ -133,7 +133,7 @@ def test_overlaps_by_hand() -> None:
     assert found(done.row_of) == [(5.0, 10.0, ("fox", "owl")), (10.0, 15.0, ("bat",)), (15.0, 20.0, ("bat",))]
     assert done.multi and done.notes == [
         "Segments of 5 s every 5 s, labelled by overlap (cut=rows: one clip per row); left out where a label "
-        "overlaps too little to count: 1; labels joined with another of their class that they overlap: 1.",
+        "overlaps too little to count: 1; labels joined with another of their class that they overlap or touch: 1.",
         "Multi-label data: 1 of 3 clips have several classes.",
     ]
     assert [clip.name for clip in done.row_of] == ["a@5.0", "a@10.0", "a@15.0"]

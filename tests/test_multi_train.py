@@ -26,6 +26,7 @@ from soundsight.datasets.multi import merged
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation.train import train
 from soundsight.inference import load
+from soundsight.inference.explain import explain
 from soundsight.spectrogram import render
 
 TONES = {"high": 3000.0, "low": 300.0, "middle": 1000.0}
@@ -159,6 +160,44 @@ def test_the_page_of_a_run_has_curves_thresholds_and_clips(trained: Path, data: 
     assert {"precision_recall.png", "probabilities.csv", "per_class.csv", "training_curves.png"} <= written
     (folder / "probabilities.csv").write_text("clip,start_seconds,high\na,,0.5\n", encoding="utf-8")
     assert main(["report", str(folder)]) == 2
+
+
+def test_each_class_of_a_clip_is_explained_by_its_own_sound(trained: Path, tmp_path: Path) -> None:
+    classifier = load(trained, device="cpu").classifier
+    image = render(sound(("high", "low"), 10_000), TINY_EARS)
+    high, low = (explain(classifier, image, label).peak()[1] for label in ("high", "low"))
+    assert high < 0.5 < low  # row 0 is the highest band
+    soundfile.write(tmp_path / "a.wav", sound(("high", "low"), 10_000), 16000)
+    words = ["explain", str(trained), str(tmp_path / "a.wav"), "--out", str(tmp_path / "a.png"), "--class"]
+    assert main([*words, "low"]) == 0 and (tmp_path / "a.png").is_file()
+    assert main([*words, "background"]) == 2
+
+
+def test_folds_of_several_labels_are_scored_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`crossval` of a table with several labels in a field, and the page of it; a clip without any is background."""
+    kinds = ["background", "high", "low,middle", "high,low,middle"]
+    rows = ["file,labels,fold"]
+    for number in range(16):
+        labels = kinds[number % 4]
+        soundfile.write(tmp_path / f"{number}.wav", sound(tuple(set(labels.split(",")) & set(TONES)), number), 16000)
+        rows.append(f'{number}.wav,"{labels}",{1 + number // 8}')
+    (tmp_path / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    words = ["kind=table", "root=.", "table=labels.csv", "fold_column=fold", "clip_seconds=1", "image_size=64"]
+    words += ["model=yolov8n-cls.yaml", "epochs=1", "batch=8", "nbs=8", "amp=False", "device=cpu"]
+    assert main(["crossval", *words, "--name", "a", "--workers", "1"]) == 0
+    run = tmp_path / "runs" / "crossval" / "a"
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    assert set(metrics["folds"]) == {"1", "2"} and 0 < metrics["macro_map"] <= 1
+    with open(run / "predictions.csv", encoding="utf-8", newline="") as file:
+        assert {row["target"] for row in csv.DictReader(file)} == {
+            "background",
+            "high",
+            "low;middle",
+            "high;low;middle",
+        }
+    assert main(["report", str(run), "--no-saliency"]) == 0
+    assert "Macro mAP of each fold" in (run / "report.html").read_text("utf-8")
 
 
 def test_background_is_no_class_and_thresholds_travel(trained: Path) -> None:

@@ -249,3 +249,10 @@ def test_python(files):
     assert scores.segments.macro[2] == pytest.approx(4 / 5)
     with pytest.raises(ConfigError, match="collar=-1 s is out of range"):
         score_recordings("predictions.csv", "labels", collar_seconds=-1)
+
+
+def test_several_labels_in_a_field_and_a_row_without_any(files):
+    Path("table.csv").write_text('file,labels,start,end\nnight.wav,"dog,rain",2,6\nday.wav,,,\n')
+    code, found = figures("predictions.csv", "table.csv")
+    assert code == 0 and found["problems"] == []
+    assert [row["annotated"] for row in found["per_class"]] == [1, 1]

@@ -322,6 +322,9 @@ def test_an_empty_label_track_means_that_nothing_was_there(root: Path) -> None:
     assert clips(catalogue) == [*BOTH[:1], ("b.wav", "", 0.0, None)] and not catalogue.failures
     cut, _ = cut_windows(catalogue, 5.0)
     assert [c.file for c in cut.clips if c.label == "background"] == ["b.wav"] * 8 and len(cut.clips) == 9
+    (root / "n.csv").write_text("file,start,end,label\na.wav,,,\nb.wav,,,\n")
+    with pytest.raises(DatasetError, match="Nothing is annotated: the tables of 2 recordings, such as a.wav, hold no"):
+        read(root, "n.csv")
     (root / "a.txt").write_text("")
     with pytest.raises(DatasetError, match="Nothing is annotated: the tables of 2 recordings, such as a.wav, hold no"):
         read(root, "*.txt")

@@ -92,7 +92,7 @@ def score(
         low, high = done.pooled.interval
         pooled += f" (95 % interval {low:.1%} to {high:.1%})"
     console.output(f"all {done.pooled.count} clips: {pooled}")
-    console.output(f"Matrices, tables and every clip's prediction: {done.folder}")
+    console.output(f"Tables, figures and every clip's prediction: {done.folder}")
     listed = done.folder / manifest.FAILURES
     failures = manifest.read_failures(listed)
     what = f"clip{'s' * (len(failures) > 1)} failed"

@@ -188,7 +188,7 @@ def _told(tally: Counter[str], clips: Iterable[Clip], clip_seconds: float, hop_s
         (tally["unlabelled"], "left out without label: {} (annotated=complete makes them background)"),
         (tally["little"], "left out where a label overlaps too little to count: {}"),
         (tally["several"], "left out with two classes one after the other: {} (labels=multi keeps them)"),
-        (tally["joined"], "labels joined with another of their class that they overlap: {}"),
+        (tally["joined"], "labels joined with another of their class that they overlap or touch: {}"),
         (tally["past"], "labels that count up to the end of their recording only: {}"),
     ]
     return "; ".join([text, *(words.format(number) for number, words in parts if number)]) + "."

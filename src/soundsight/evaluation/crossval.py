@@ -233,7 +233,7 @@ def report_leaks(catalogue: Catalogue, clip_seconds: float) -> None:
 def report_classes(catalogue: Catalogue, tested: Sequence[int]) -> None:
     """Name the classes that a tested fold lacks, and those that only it has."""
     for fold, (side, what) in product(tested, ((True, "tested"), (False, "trained on"))):
-        there = {clip.label for clip in catalogue.clips if (clip.fold == fold) == side}
+        there = {label for clip in catalogue.clips if (clip.fold == fold) == side for label in clip.labels}
         for text in lacking(catalogue.labels, there, f"that is {what} for fold {fold}"):
             log.warning(text)
 
@@ -301,5 +301,5 @@ def _summarise(plan: Plan, done: dict[int, list[Scored]], settings: dict[str, An
     write_text(folder / "folds.csv", csv_text([("fold", *keys), *table]))
     first = spreads[keys[0]]
     deviation = "" if first.std is None else f" ± {first.std:.2%}"
-    log.info(f"{FIGURES[keys[0]].capitalize()} over {len(per_fold)} folds: {first.mean:.2%}{deviation}; see {folder}.")
+    log.info(f"{FIGURES[keys[0]]} over {len(per_fold)} folds: {first.mean:.2%}{deviation}; see {folder}.")
     return CrossValidation(folder, list(per_fold), spreads, pooled, per_fold)

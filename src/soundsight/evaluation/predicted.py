@@ -233,9 +233,10 @@ def read_annotations(path: Path, predicted: Collection[str] | None) -> Annotatio
         events[name] = []
         for clip in clips:
             if clip.end_seconds is None:
-                failures.append((name, f"a label {clip.label!r} has no end"))
-            elif clip.label not in NO_SOUNDS:
-                events[name].append(Event(clip.start_seconds, clip.end_seconds, clip.label))
+                failures += [(name, f"a label {label!r} has no end") for label in clip.labels]
+                continue
+            found = (Event(clip.start_seconds, clip.end_seconds, label) for label in clip.labels)
+            events[name] += (event for event in found if event.label not in NO_SOUNDS)
     return Annotations(events, failures, recordings.named)
 
 

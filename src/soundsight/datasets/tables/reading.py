@@ -178,9 +178,11 @@ class _Table:
 
     @property
     def timed(self) -> bool:
-        """Whether it says where in recordings labels are."""
-        start, end, rows = self.columns.start, self.columns.end, self.sheet.rows
-        return self.columns.timed and (not rows or any(_value(row, start) or _value(row, end) for _, row in rows))
+        """Whether it says where in recordings labels are, or that there are none."""
+        columns, rows = self.columns, [row for _, row in self.sheet.rows]
+        times = any(_value(row, columns.start) or _value(row, columns.end) for row in rows)
+        nothing = columns.label is not None and not any(_value(row, columns.label) for row in rows)
+        return columns.timed and (times or nothing or not rows)
 
     @property
     def described(self) -> str:
