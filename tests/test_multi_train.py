@@ -16,7 +16,7 @@ import torch
 
 from conftest import TINY_EARS
 from soundsight.augment import LEAST_SHARE, Augmenter, mix_noise
-from soundsight.backend.checkpoint import update_preprocessing
+from soundsight.backend.checkpoint import checkpoint_model, load_checkpoint, update_preprocessing
 from soundsight.backend.noise import noise_images
 from soundsight.backend.train import no_augment
 from soundsight.cli import main
@@ -27,6 +27,7 @@ from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation.train import train
 from soundsight.inference import load
 from soundsight.inference.explain import explain
+from soundsight.reports.wording import calibration_lines
 from soundsight.spectrogram import render
 
 TONES = {"high": 3000.0, "low": 300.0, "middle": 1000.0}
@@ -126,6 +127,8 @@ def test_thresholds_are_fitted_anew(
     assert main(["val", *words, "--precision", "0.99"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in TONES), said
+    stored = checkpoint_model(load_checkpoint(tmp_path / "a.pt")).soundsight
+    assert "3 of 3 classes are those with a precision of 99% on `val`" in " ".join(calibration_lines(stored))
     own = load(tmp_path / "a.pt", device="cpu").classifier.preprocessing.thresholds
     assert set(own) == set(TONES)
 
@@ -173,7 +176,9 @@ def test_each_class_of_a_clip_is_explained_by_its_own_sound(trained: Path, tmp_p
     assert main([*words, "background"]) == 2
 
 
-def test_folds_of_several_labels_are_scored_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folds_of_several_labels_are_scored_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`crossval` of a table with several labels in a field, and the page of it; a clip without any is background."""
     kinds = ["background", "high", "low,middle", "high,low,middle"]
     rows = ["file,labels,fold"]
@@ -186,6 +191,7 @@ def test_folds_of_several_labels_are_scored_together(tmp_path: Path, monkeypatch
     words = ["kind=table", "root=.", "table=labels.csv", "fold_column=fold", "clip_seconds=1", "image_size=64"]
     words += ["model=yolov8n-cls.yaml", "epochs=1", "batch=8", "nbs=8", "amp=False", "device=cpu"]
     assert main(["crossval", *words, "--name", "a", "--workers", "1"]) == 0
+    assert "Classes without a clip" not in capsys.readouterr().err  # `middle` is never the first of a clip's classes
     run = tmp_path / "runs" / "crossval" / "a"
     metrics = json.loads((run / "metrics.json").read_text("utf-8"))
     assert set(metrics["folds"]) == {"1", "2"} and 0 < metrics["macro_map"] <= 1

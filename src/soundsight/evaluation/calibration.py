@@ -72,7 +72,8 @@ def fit_thresholds(
     if not classifier.multi:
         truth, values = truth[:, None] == np.arange(len(names)), thresholds.named_only(values)
     fitted = thresholds.fit(truth, values, precision)
-    stored = {"thresholds": {name: each._asdict() for name, each in zip(names, fitted, strict=True)}}
+    by_name = {name: each._asdict() for name, each in zip(names, fitted, strict=True)}
+    stored = {"thresholds": by_name, "thresholds_precision": precision}
     update_preprocessing(model, **stored)
     return stored
 

@@ -31,8 +31,10 @@ def calibration_lines(preprocessing: Mapping[str, Any]) -> list[str]:
     if preprocessing.get("labels") == "multi":
         found = preprocessing.get("thresholds") or {}
         own = sum(of["value"] is not None for of in found.values())
+        precision = preprocessing.get("thresholds_precision")
+        aim = f"with a precision of {precision:.0%}" if precision else "of the best F1"
         lines.append(
-            f"Thresholds of {own} of {len(found)} classes are those of the best F1 on `val`"
+            f"Thresholds of {own} of {len(found)} classes are those {aim} on `val`"
             f"{'; the others have 0.50, since they have too few clips there' if own < len(found) else ''}."
             if found
             else "Its classes have no thresholds of their own: 0.50, unless --threshold is given."
