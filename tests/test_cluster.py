@@ -14,19 +14,23 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
+import soundsight
 from soundsight import cli
 from soundsight.cluster import connect, nodes
 from soundsight.cluster.listing import write_listing
-from soundsight.cluster.shards import Shards, commit, metadata, shard_name
+from soundsight.cluster.shards import Shards, commit, shard_name
 from soundsight.cluster.storage import Storage, fetched, is_address, listing
 from soundsight.config import ClusterConfig
 from soundsight.errors import AudioError, ConfigError
@@ -35,7 +39,7 @@ from soundsight.files import replacing
 HAS_RAY = importlib.util.find_spec("ray") is not None
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
 NO_RAY = pytest.mark.skipif(not HAS_RAY or not HAS_ARROW, reason="the extra soundsight[ray] is not installed")
-LIMIT_SECONDS = 900  # of one test
+LIMIT_SECONDS = 1500  # of one test
 needs_arrow = pytest.mark.skipif(not HAS_ARROW, reason="pyarrow of the extra soundsight[ray] is not installed")
 
 
@@ -143,7 +147,7 @@ def test_shards_are_taken_over_only_if_they_are_whole_and_ours(tmp_path):
 
     def write(shard, job: str) -> dict:
         table = pyarrow.table({"recording": list(shard.sources)})
-        said = metadata(job, shard, table.num_rows, [("x", "y")])
+        said = shard.metadata(job, table.num_rows, [("x", "y")])
         path = tmp_path / "draft"
         parquet.write_table(table.replace_schema_metadata(said), path)
         return commit(storage, path.read_bytes())
@@ -168,7 +172,7 @@ def test_shards_are_taken_over_only_if_they_are_whole_and_ours(tmp_path):
     assert [shard.index for shard in again.missing()] == [1, 2] and not torn.exists()
     assert not left.exists() and other.exists()
     for shard in shards[1:]:
-        again.add(write(shard, again.job))
+        again.done[shard.index] = write(shard, again.job)
     assert again.finish() | {"job": ""} == {
         "format": 1, "job": "", "complete": True, "shards": 3, "sources": 5, "rows": 5, "failures": 3,
         "bytes": sum(entry["bytes"] for entry in entries),
@@ -199,8 +203,9 @@ def test_addresses_that_cannot_be(monkeypatch):
         with pytest.raises(ConfigError, match=words):
             connect.find_address(ClusterConfig(address=address))
     address = f"127.0.0.1:{free_port()}"
-    with pytest.raises(ConfigError, match=f"Nothing responds at {address} within 5 s: start a cluster there"):
-        connect.connect(ClusterConfig(address=address))
+    says = pytest.raises(ConfigError, match=f"Nothing responds at {address} within 5 s: start a cluster there")
+    with says, connect.connect(ClusterConfig(address=address)):
+        pass
 
 
 def test_an_option_of_the_former_engine_is_accepted_with_a_warning(tmp_path, capsys):
@@ -233,7 +238,7 @@ def test_without_ray_a_command_says_what_to_install(tmp_path):
 
 @pytest.fixture(autouse=True)
 def limit(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Nothing here may hang: a test that takes a quarter of an hour fails, whatever it waits for."""
+    """Nothing here may hang: a test that takes far too long fails, whatever it waits for."""
 
     def late(*_: object) -> None:
         raise TimeoutError(f"{request.node.name} took more than {LIMIT_SECONDS} s")
@@ -262,11 +267,11 @@ def head(tmp_path_factory):
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         started = [start_node(address)]
         try:
-            started.append(start_node(address, joins=True))
+            started.append(start_node(address, "--num-gpus=1", joins=True))  # in Ray's books
             yield address
         finally:
             for node in reversed(started):
-                stop_node(node)
+                kill_node(node)
 
 
 def start_node(
@@ -277,20 +282,21 @@ def start_node(
     before: tuple[str, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """The head, or a node that joins it, whose Python finds packages at `path` first."""
-    where = [f"--address={address}"] if joins else ["--head", f"--port={address.rpartition(':')[2]}"]
-    where += [] if joins else ["--include-dashboard=false"]
+    heads = ["--head", f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", "--no-monitor"]
+    where = [f"--address={address}"] if joins else heads
     code = "import sys; from ray.scripts.scripts import main; sys.argv[0] = 'ray'; main()"
     environment = {**os.environ, "PYTHONPATH": str(path)}
-    for _ in range(3):  # Ray gives a node 30 s to start, which a busy machine may exceed
+    for _ in range(8):  # a raylet gives its agent 15 s to start, which a busy machine exceeds
         temp = f"/tmp/ss{os.getpid() % 100000}h{time.monotonic_ns() % 10000}"
         command = [*before, sys.executable, "-P", "-c", code, "start", *where, "--node-ip-address=127.0.0.1"]
         command += ["--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block"]
+        command += ["--include-log-monitor=false"]
         command += [f"--temp-dir={temp}", *more]
         log = Path(f"{temp}.log")
         with open(log, "w") as stream:
-            node = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+            node = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
         node.temp = temp  # type: ignore[attr-defined]
-        wait_until(lambda: "Ray runtime started" in log.read_text() or node.poll() is not None, 120)  # noqa: B023
+        wait_until(lambda: "Ray runtime started" in log.read_text() or node.poll() is not None, 400)  # noqa: B023
         said = log.read_text()
         log.unlink()
         if node.poll() is None:
@@ -299,26 +305,25 @@ def start_node(
     pytest.fail(f"No node starts: {said[-2000:]}")
 
 
-def stop_node(node: subprocess.Popen[bytes]) -> None:
-    node.send_signal(signal.SIGTERM)
-    try:
-        node.wait(20)
-    except subprocess.TimeoutExpired:
-        node.kill()
-    shutil.rmtree(node.temp, ignore_errors=True)  # type: ignore[attr-defined]
-
-
 def kill_node(node: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to all processes of a node at once, as by a power cut."""
-    mine = [f"--temp-dir={node.temp}", f"{node.temp}/"]  # type: ignore[attr-defined]
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(word in (entry / "cmdline").read_text() for word in mine):
-                os.kill(int(entry.name), signal.SIGKILL)
-        except (OSError, ValueError):
-            continue
-    node.kill()
+    """SIGKILL to all processes of a node, as by a power cut; its folder goes when all of them have ended.
+
+    They are stopped first, so that none starts another meanwhile. What works for a task has another command line
+    than what Ray started, so only its parents tell whose it is.
+    """
+    found: set[psutil.Process] = set()
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(node.pid)
+        while more := {first, *first.children(recursive=True)} - found:
+            found |= more
+            for process in more:
+                with suppress(psutil.NoSuchProcess):
+                    process.suspend()
+    for process in found:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     node.wait(20)
+    assert not psutil.wait_procs(found, 20)[1]
     shutil.rmtree(node.temp, ignore_errors=True)  # type: ignore[attr-defined]
 
 
@@ -336,7 +341,7 @@ def start(*words: object, **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, **pipes, start_new_session=True, **more)
 
 
-def run(*words: object, seconds: float = 200, **more: Any) -> subprocess.CompletedProcess[str]:
+def run(*words: object, seconds: float = 600, **more: Any) -> subprocess.CompletedProcess[str]:
     """The same, until it ends; all that it started is killed if it takes too long."""
     process = start(*words, **more)
     try:
@@ -415,22 +420,23 @@ from soundsight.parallel import WorkerLost
 def work(item):
     if item in (7, 40):
         os.kill(os.getpid(), signal.SIGKILL)
+    if item == 20 and not os.path.exists(mark):
+        open(mark, "w").close()
+        raise FileNotFoundError("as where a node that dies has lost its folder first")
     return item * item
 
-config = ClusterConfig(address=sys.argv[1], retries=0)
-cluster = connect.connect(config)
-found = dict(tasks.run(work, range(60), cluster=cluster, config=config, chunk=8))
-cluster.close()
+mark, config = sys.argv[2], ClusterConfig(address=sys.argv[1], retries=1)
+with connect.connect(config) as cluster:
+    found = dict(tasks.run(work, range(60), cluster=cluster, config=config, chunk=8))
 lost = [item for item, result in found.items() if isinstance(result, WorkerLost)]
 print(json.dumps([sorted(lost), sum(result for item, result in found.items() if item not in lost)]))
 """
 
 
 @needs_ray
-def test_items_that_kill_their_worker_are_found_and_all_others_done(head):
-    done = subprocess.run([sys.executable, "-c", ITEMS, head], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    lost, total = json.loads(done.stdout.splitlines()[-1])
+def test_items_that_kill_their_worker_are_found_and_all_others_done(head, tmp_path):
+    lost, total = json.loads(aside(ITEMS, head, tmp_path / "failed").splitlines()[-1])
+    assert (tmp_path / "failed").exists()  # once, and the task was tried again
     assert lost == [7, 40]  # and no neighbour of them
     assert total == sum(n * n for n in range(60) if n not in lost)
 
@@ -446,25 +452,17 @@ def work(item):
     return began, time.time(), os.environ["CUDA_VISIBLE_DEVICES"]
 
 config = ClusterConfig(address=sys.argv[1])
-cluster = connect.connect(config)
-found = tasks.run(work, range(4), cluster=cluster, config=config, computes=True, long=True, chunk=1)
-print("found:", json.dumps(sorted(result for _, result in found)))
-cluster.close()
+with connect.connect(config) as cluster:
+    found = tasks.run(work, range(4), cluster=cluster, config=config, computes=True, long=True, chunk=1)
+    print("found:", json.dumps(sorted(result for _, result in found)))
 """
 
 
 @needs_minutes
 def test_folds_and_trials_take_a_gpu_each_where_there_are_any(head):
-    node = start_node(head, "--num-gpus=1", joins=True)  # in Ray's books
-    try:
-        done = subprocess.run([sys.executable, "-c", GPUS, head], capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr
-        found = json.loads(re.search("found: (.*)", done.stdout)[1])
-        assert [gpu for *_, gpu in found] == ["0"] * 4
-        assert all(later[0] >= earlier[1] for earlier, later in zip(found, found[1:], strict=False))
-    finally:
-        stop_node(node)
-        wait_until(lambda: alive(head) == 2, 120)
+    found = json.loads(re.search("found: (.*)", aside(GPUS, head))[1])
+    assert [gpu for *_, gpu in found] == ["0"] * 4
+    assert all(later[0] >= earlier[1] for earlier, later in zip(found, found[1:], strict=False))
 
 
 class Assassin(threading.Thread):
@@ -507,7 +505,7 @@ def test_recordings_that_kill_or_stop_their_worker_are_failures_and_all_others_a
     settings = ["--cluster", "shard=8", "--cluster", "retries=1", "--cluster", "job_seconds=15"]
     assassin = Assassin(signals)
     try:
-        done = run(*words, f"@{listed}", "--engine", "ray", "--address", head, *settings, "--out", out, seconds=400)
+        done = run(*words, f"@{listed}", "--engine", "ray", "--address", head, *settings, "--out", out)
     finally:
         assassin.over.set()
     assert done.returncode == 1, done.stderr
@@ -540,7 +538,7 @@ def crowd(tiny_model, tmp_path_factory) -> tuple[list[object], Path]:
 
 def at_work(shards: Path, count: int, process: subprocess.Popen[str]) -> None:
     """Wait until a command has written so many shards, and is not at its end."""
-    wait_until(lambda: len(list(shards.glob("part-*"))) >= count or process.poll() is not None, 200)
+    wait_until(lambda: len(list(shards.glob("part-*"))) >= count or process.poll() is not None, 600)
     assert process.poll() is None, process.communicate()
 
 
@@ -553,55 +551,44 @@ def test_a_node_is_killed_at_work_and_2000_clips_have_the_same_bytes(head, crowd
         process = start(*words, "--engine", "ray", "--address", head, "--cluster", "shard=40", "--out", out)
         at_work(shards / "shards", 8, process)
         kill_node(node)
-        said = process.communicate(timeout=300)[1]
+        said = process.communicate(timeout=600)[1]
         assert process.returncode == 1 and "51 shards (51 written now), 1 failed" in said, said
         assert filecmp.cmp(local, out, shallow=False)
     finally:
         kill_node(node)
-        wait_until(lambda: alive(head) == 2, 120)
 
 
 @needs_minutes
-def test_a_driver_is_killed_and_the_same_command_continues(head, crowd, tmp_path):
-    words, local = crowd
-    out, shards = tmp_path / "ray.csv", tmp_path / "ray.csv.shards" / "shards"
-    cluster = ["--engine", "ray", "--address", head, "--cluster", "shard=40", "--out", out]
-    process = start(*words, *cluster)
-    at_work(shards, 4, process)
-    process.terminate()
-    assert process.communicate(timeout=60)[1].splitlines()[-1:] == ["soundsight: stopped."]
-    assert process.returncode == 143
-    process = start(*words, *cluster)
-    at_work(shards, 16, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    done = run(*words, *cluster)
-    kept = int(re.search(r"(\d+) of 51 shards are there", done.stderr)[1])
-    assert 16 <= kept < 51 and f"51 shards ({51 - kept} written now), 1 failed" in done.stderr, done.stderr
-    assert filecmp.cmp(local, out, shallow=False)
-
-
-@needs_minutes
-def test_a_lost_head_ends_the_command_with_a_message_and_the_same_command_continues(crowd, tmp_path, monkeypatch):
+def test_a_driver_is_killed_then_the_head_is_lost_and_the_same_command_continues(crowd, tmp_path, monkeypatch):
     for name, value in {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(32).hex()}.items():
         monkeypatch.setenv(name, value)
     words, local = crowd
     address, out = f"127.0.0.1:{free_port()}", tmp_path / "ray.csv"
-    cluster = ["--engine", "ray", "--address", address, "--cluster", "shard=40", "--out", out]
+    command = [*words, "--engine", "ray", "--address", address, "--cluster", "shard=40", "--out", out]
+    shards = tmp_path / "ray.csv.shards" / "shards"
     node = start_node(address)
     try:
-        process = start(*words, *cluster)
-        at_work(tmp_path / "ray.csv.shards" / "shards", 8, process)
+        process = start(*command)
+        at_work(shards, 3, process)
+        process.terminate()
+        assert process.communicate(timeout=300)[1].splitlines()[-1:] == ["soundsight: stopped."]
+        assert process.returncode == 143
+        process = start(*command)
+        at_work(shards, 10, process)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        process = start(*command)
+        at_work(shards, 17, process)
         kill_node(node)
-        killed = time.monotonic()
-        said = process.communicate(timeout=60)[1]
-        assert process.returncode == 1 and time.monotonic() - killed < 30, said
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == 1, said
+        assert int(re.search(r"(\d+) of 51 shards are there", said)[1]) >= 10, said
         assert f"The head of the cluster at {address} went away" in said.splitlines()[-1], said
         assert "Traceback" not in said and not out.exists()
         node = start_node(address)
-        done = run(*words, *cluster)
+        done = run(*command)
         kept = int(re.search(r"(\d+) of 51 shards are there", done.stderr)[1])
-        assert 8 <= kept < 51 and f"({51 - kept} written now), 1 failed" in done.stderr, done.stderr
+        assert 17 <= kept < 51 and f"({51 - kept} written now), 1 failed" in done.stderr, done.stderr
         assert filecmp.cmp(local, out, shallow=False)
     finally:
         kill_node(node)
@@ -613,7 +600,7 @@ def test_crossval_gives_the_same_predictions_with_a_fold_a_worker(head, tiny_sou
         words = [f"root={tiny_sounds}", f"cache={tmp_path / name}-cache", "clip_seconds=1.0", "image_size=64"]
         words += ["n_fft=2048", "model=yolov8n-cls.yaml", "epochs=1", "batch=16", "device=cpu", "--folds", "1,2"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = run("crossval", *words, "--name", name, *engine, cwd=tmp_path, env=environment, seconds=400)
+        done = run("crossval", *words, "--name", name, *engine, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stderr
     one, two = (tmp_path / "runs" / "crossval" / name for name in ("a", "b"))
     assert filecmp.cmp(one / "predictions.csv", two / "predictions.csv", shallow=False)
@@ -627,13 +614,13 @@ def test_tune_stops_bad_trials_and_continues_after_a_kill(head, tiny_data, tmp_p
     process = start(*words, cwd=tmp_path)
     folder = tmp_path / "runs" / "tune" / "t"
     try:
-        wait_until(lambda: any(folder.glob("trials/*/weights/last.pt")) or process.poll() is not None, 300)
+        wait_until(lambda: any(folder.glob("trials/*/weights/last.pt")) or process.poll() is not None, 600)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         said = process.communicate(timeout=20)[1]
     before = {path.parent.name for path in folder.glob("trials/*/args.yaml")}
     assert before, said
-    done = run(*words, cwd=tmp_path, seconds=400)
+    done = run(*words, cwd=tmp_path)
     assert done.returncode == 0 and "is continued" in done.stderr, done.stderr
     assert "Best of 2 trials on data/val" in done.stdout
     rows = [line.split(",") for line in (folder / "trials.csv").read_text().splitlines()]
@@ -656,45 +643,29 @@ def test_models_and_pipes_that_a_cluster_cannot_take(head, tiny_model, tiny_soun
     assert done.returncode == 2 and "Standard input cannot be read by a cluster" in done.stderr
 
 
-ALIVE = """
-import os, sys, ray
-os.environ["RAY_worker_niceness"] = "0"
-ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
-print("alive:", sum(node["Alive"] for node in ray.nodes()))
-"""
-
-
-def alive(address: str) -> int:
-    done = subprocess.run([sys.executable, "-c", ALIVE, address], capture_output=True, text=True, timeout=120)
-    found = re.search(r"alive: (\d+)", done.stdout)  # Ray writes there, too
-    return int(found[1]) if found else 0
-
-
 @needs_minutes
-@pytest.mark.parametrize("what", ["no package", "other version", "other storage"])
-def test_a_node_that_cannot_work_is_named_before_any_work(what, head, tiny_model, tiny_sounds, tmp_path):
-    out, other, more = tmp_path / "out", tmp_path / "other", {}
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root")
+def test_nodes_that_cannot_work_are_named_before_any_work(head, tiny_model, tiny_sounds, tmp_path):
+    out, lacks, other = tmp_path / "out", tmp_path / "lacks", tmp_path / "other"
     out.mkdir()
-    (other / "soundsight").mkdir(parents=True)
-    lines = {"no package": "raise ImportError('No module named soundsight')", "other version": "__version__ = '0.0.1'"}
-    words = {"no package": "does not have the package soundsight (No module", "other version": "has soundsight 0.0.1,"}
-    if what in lines:
-        (other / "soundsight" / "__init__.py").write_text(lines[what])
-        more["path"] = other
-    elif os.geteuid() == 0 and shutil.which("unshare"):  # a node of its own mounts
-        more["before"] = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{out}" && exec "$@"', "sh")
-    else:
-        pytest.skip("needs root and unshare")
-    node = start_node(head, joins=True, **more)
+    for folder, line in ((lacks, "raise ImportError('no package')\n"), (other, "__version__ = '0.0.1'\n")):
+        shutil.copytree(Path(soundsight.__file__).parent, folder / "soundsight")
+        with open(folder / "soundsight" / "__init__.py", "a") as first:
+            first.write(line)
+    mounts = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{out}" && exec "$@"', "sh")  # of its own
+    bad: list[subprocess.Popen[bytes]] = []
     try:
+        for more in ({"path": lacks}, {"path": other}, {"before": mounts}):
+            bad.append(start_node(head, joins=True, **more))
         sound = sorted((tiny_sounds / "audio").glob("*.wav"))[0]
         done = run("predict", tiny_model, sound, "--engine", "ray", "--address", head, "--out", out)
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-        assert words.get(what, f"cannot use {out} (") in done.stderr
+        assert "cannot work (ImportError: no package); install soundsight " in done.stderr, done.stderr
+        assert "has soundsight 0.0.1+" in done.stderr and f"cannot use {out} (" in done.stderr, done.stderr
         assert not list(out.glob("shards/*"))
     finally:
-        stop_node(node)
-        wait_until(lambda: alive(head) == 2, 120)
+        for node in bad:
+            kill_node(node)
 
 
 # S3, by a real local server
@@ -703,16 +674,17 @@ def test_a_node_that_cannot_work_is_named_before_any_work(what, head, tiny_model
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """An address in an S3 that runs here."""
-    server = shutil.which("moto_server", path=str(Path(sys.executable).parent)) or shutil.which("moto_server")
-    if server is None:
-        pytest.skip("moto_server is not installed; it comes with the extra soundsight[cluster-test]")
-    port = free_port()
-    with open(tmp_path_factory.mktemp("s3") / "server.log", "w") as log:
-        process = subprocess.Popen([server, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
+    pytest.importorskip("moto", reason="moto of the extra soundsight[dev] is not installed")
+    port, log = free_port(), tmp_path_factory.mktemp("s3") / "server.log"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with open(log, "w") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream)
     try:
-        wait_until(lambda: connect.responds(f"127.0.0.1:{port}", 0.2), 60)
-        query = f"?endpoint_override=127.0.0.1:{port}&scheme=http&allow_bucket_creation=true"
-        yield "s3://sounds", query
+        wait_until(lambda: connect.responds(f"127.0.0.1:{port}", 1) or process.poll() is not None, 120)
+        assert process.poll() is None, log.read_text()
+        with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/sounds", method="PUT")) as made:
+            assert made.status == 200
+        yield "s3://sounds", f"?endpoint_override=127.0.0.1:{port}&scheme=http"
     finally:
         process.terminate()
         process.wait(20)
@@ -721,28 +693,27 @@ def bucket(tmp_path_factory):
 FILL = """
 import sys
 from pathlib import Path
-from pyarrow.fs import FileSystem
 from soundsight.cluster.storage import Storage
 place = Storage(sys.argv[1])
-FileSystem.from_uri(sys.argv[1].replace("/in?", "?"))[0].create_dir("sounds")
 for path in map(Path, sys.argv[2:]):
-    place.write(path.name, path.read_bytes())
+    place.write(path.name, path)
 """
 SHARD = """
-import json, sys
+import io, json, sys
 from pyarrow import parquet
 from soundsight.cluster.shards import shard_name
 from soundsight.cluster.storage import Storage
 place = Storage(sys.argv[1])
-with place.open(shard_name(0)) as stream:
-    print(json.dumps([json.loads(place.read("manifest.json"))["complete"], parquet.read_table(stream).to_pylist()]))
+rows = parquet.read_table(io.BytesIO(place.read(shard_name(0)))).to_pylist()
+print(json.dumps([json.loads(place.read("manifest.json"))["complete"], rows]))
 """
 
 
 def aside(code: str, *words: object) -> str:
     """What a program prints that uses the storage as a user's own script would."""
-    command = [sys.executable, "-c", code, *map(str, words)]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=200).stdout
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @needs_ray
@@ -765,7 +736,7 @@ def test_recordings_and_answers_in_s3(head, bucket, tiny_model, tiny_onnx, tiny_
     assert "(0 written now)" in again.stderr, again.stderr
     done = run("embed", tiny_model, f"{base}/in{query}", *options, f"{base}/vectors{query}")
     assert done.returncode == 1 and "12 rows" in done.stderr, done.stderr
-    done = run(*words[:-1], f"s3://nowhere/out{query.replace('true', 'false')}")
+    done = run(*words[:-1], f"s3://nowhere/out{query}")
     assert done.returncode == 2 and "cannot be" in done.stderr and "nowhere" in done.stderr
 
 

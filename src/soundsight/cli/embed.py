@@ -28,33 +28,27 @@ SETTINGS = (ClusterConfig,)
 
 
 def run(options: EmbedOptions, given: Given) -> int:
-    from soundsight.inference.embeddings import VectorWriter
+    from soundsight.inference.embeddings import VectorWriter, write_vectors
     from soundsight.inference.formats.base import load_pyarrow, writing
     from soundsight.inference.options import narrowed
-    from soundsight.inference.results import Vector
 
     load_pyarrow()
     cluster = engine.cluster_settings(given)
     if cluster.engine == "ray":
-        from soundsight.cluster.gather import gather_vectors
+        from soundsight.cluster.predictions import gather_vectors
 
         return engine.predict(given, cluster, source_arguments(options), narrowed(options), gather_vectors)
     console.check_ending(options.out, ".parquet", "")
     sources = list_sources(source_arguments(options), options.raw)
     how = narrowed(options, steady=len(sources) > 1)
-    failures, segments = [], 0
+    failures: list[str] = []
     inputs = input_files(options, sources)
     with outputs.claimed(options, [options.out], outputs.VECTORS, inputs), ExitStack() as stack:
         predictor = open_predictor(options)
         stream = stack.enter_context(writing(Path(options.out)))
         watched = stack.enter_context(progress(sources, quiet=False))
         writer = VectorWriter(stream, predictor.model)
-        for event in watched(predictor.vectors(sources, how)):
-            if isinstance(event, Vector):
-                writer.write(event)
-                segments += 1
-            elif event.failure:
-                failures.append(event.failure)
+        write_vectors(watched(predictor.vectors(sources, how)), writer, lambda _, reason: failures.append(reason))
         writer.close()
-    console.output(f"{segments} vectors of {len(sources) - len(failures)} recordings: {options.out}")
+    console.output(f"{writer.count} vectors of {len(sources) - len(failures)} recordings: {options.out}")
     return report(failures, len(sources))

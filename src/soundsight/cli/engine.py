@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
@@ -50,16 +49,11 @@ def cluster_settings(given: Any) -> ClusterConfig:
     return config
 
 
-@contextmanager
-def joined(config: ClusterConfig, *, read: list[str], write: list[str]) -> Iterator[Cluster]:
+def joined(config: ClusterConfig, *, read: list[str], write: list[str]) -> AbstractContextManager[Cluster]:
     """A cluster whose nodes see what they must."""
     from soundsight.cluster.connect import connect
 
-    cluster = connect(config, read=read, write=write)
-    try:
-        yield cluster
-    finally:
-        cluster.close()
+    return connect(config, read=read, write=write)
 
 
 def runner(cluster: Cluster, config: ClusterConfig, **more: Any) -> Run:
@@ -78,6 +72,8 @@ def predict(
     **more: Any,
 ) -> int:
     """`predict` and `embed` on a cluster; the exit code. `gather` writes all shards into one file."""
+    from soundsight.backend.checkpoint import require_file
+    from soundsight.cli.predict import load_arguments
     from soundsight.cluster.connect import load_ray
     from soundsight.cluster.listing import write_listing
     from soundsight.cluster.predictions import Worker
@@ -91,60 +87,62 @@ def predict(
     if "-" in words:
         raise ConfigError("Standard input cannot be read by a cluster; name files, folders or a list @FILE.")
     out, one_file = _destination(arguments.out)
-    command = arguments.words[0]
+    command, model, how = (
+        arguments.words[0],
+        Path(arguments.model),
+        load_arguments(arguments) | {"threads": config.cpus},
+    )
     made = outputs.VECTORS if command == "embed" else outputs.predictions()
     inputs = [arguments.model, *(word.removeprefix("@") for word in words)]
     rule: dict[str, Any] = {"inputs": inputs, "overwrite": arguments.overwrite}
     if one_file:  # before all work
         files.check_output(arguments.out, made, **rule)
-    spectrogram = console.own_spectrogram(arguments)
+    require_file(model)
+    parts = sorted(path for path in model.rglob("*") if path.is_file()) if model.is_dir() else [model]
+    spectrogram = settings.to_dict(how["spectrogram"]) if how["spectrogram"] else None
     with files.scratch() as folder:
         listed = write_listing(words, folder / "sources.txt")
         options = replace(options, steady=listed.count > 1)
-        more["runtime"] = arguments.runtime
-        what = {"command": command, "model": _digest(arguments.model), "options": asdict(options), **more}
-        what |= {"spectrogram": settings.to_dict(spectrogram) if spectrogram else None, "version": __version__}
+        what = {"command": command, "model": [*map(files.sha256, parts)], "options": asdict(options), **more}
+        what |= {"spectrogram": spectrogram, "runtime": how["runtime"], "version": __version__}
         size = config.shard or min(500, max(options.batch or GPU_BATCH, -(-listed.count // 64)))
         store = Shards(Storage(out), listed, size, what)
-        how = {"device": arguments.device, "trust": arguments.trust_checkpoint, "threads": config.cpus}
-        worker = Worker(command, arguments.model, out, options, store.job, spectrogram=spectrogram, **how, **more)
-        written = _run(store, worker, config, listed)
+        former = len(store.done)
+        if former < store.count:
+            content = model.read_bytes() if model.is_file() else None
+            _run(store, Worker(command, str(model), content, how, options, out, store.job, **more), config, listed)
         totals = store.finish()
         if one_file:
             with files.claimed([arguments.out], made, **rule), writing(Path(arguments.out)) as stream:
                 gather(store, stream)
         failures = list(islice(store.failures(), 10))  # of a million
     console.status(
-        f"{totals['sources']} recordings, {totals['rows']} rows in {totals['shards']} shards ({written} written now), "
-        f"{totals['failures']} failed: {arguments.out}"
+        f"{totals['sources']} recordings, {totals['rows']} rows in {totals['shards']} shards "
+        f"({store.count - former} written now), {totals['failures']} failed: {arguments.out}"
     )
     for _, reason in failures:
         console.status(f"  failed: {reason}")
     if failures:
         console.status(
             f"soundsight: {totals['failures']} of {listed.count} recordings could not be read; see "
-            f"{Storage(out).path(FAILURES)}."
+            f"{store.storage.path(FAILURES)}."
         )
     return 1 if failures else 0
 
 
-def _run(store: Shards, worker: Worker, config: ClusterConfig, listed: Listing) -> int:
-    """Have the cluster make what is missing; how many shards that was."""
+def _run(store: Shards, worker: Worker, config: ClusterConfig, listed: Listing) -> None:
+    """Have the cluster make what is missing."""
     from soundsight.cluster import predictions
     from soundsight.cluster.storage import exists
 
-    if len(store.done) == store.count:  # nothing is left to ask for
-        return 0
-    read = [worker.model] if Path(worker.model).is_dir() else []
+    read = [worker.model] if worker.content is None else []
     with suppress(ConfigError, ValueError):  # a first recording that is not there is a failure like others
         first = next(listed.chunks(1))[0]
         read += [first] if exists(first) else []
-    if Path(worker.model).is_file():
-        worker = replace(worker, content=Path(worker.model).read_bytes())
     with joined(config, read=read, write=[worker.out]) as cluster, console.progress_bar("predicting", "shards") as show:
         if store.done:
             console.status(f"{len(store.done)} of {store.count} shards are there from a former run.")
-        return predictions.predict(cluster, worker, store, config, progress=show)
+        predictions.predict(cluster, worker, store, config, progress=show)
 
 
 def _destination(out: str | None) -> tuple[str, bool]:
@@ -162,15 +160,3 @@ def _destination(out: str | None) -> tuple[str, bool]:
     if Path(out).is_file():
         raise ConfigError(f"{out} is a file; with the engine ray, --out is a folder or ends in .csv, .jsonl, .parquet.")
     return os.path.abspath(out), False
-
-
-def _digest(model: str) -> str:
-    """The SHA-256 of a model's files."""
-    from soundsight.backend.checkpoint import require_file
-
-    require_file(model)
-    path = Path(model)
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -83,7 +83,7 @@ def run(options: PredictOptions, given: Given) -> int:
 
 def run_on_cluster(options: PredictOptions, given: Given, cluster: ClusterConfig, chosen: str) -> int:
     """Prediction on a Ray cluster, in shards."""
-    from soundsight.cluster.gather import SHARDED, gather_predictions
+    from soundsight.cluster.predictions import SHARDED, gather_predictions
     from soundsight.inference.options import narrowed
 
     if options.with_:
@@ -157,14 +157,18 @@ def open_predictor(options: Any) -> Predictor:
     """Load the model that the arguments name."""
     from soundsight.inference import load
 
-    return load(
-        [options.model, *getattr(options, "with_", ())],
-        device=options.device,
-        spectrogram=console.own_spectrogram(options),
-        trust=options.trust_checkpoint,
-        threads=getattr(options, "threads", None),
-        runtime=getattr(options, "runtime", "auto"),
-    )
+    return load([options.model, *getattr(options, "with_", ())], **load_arguments(options))
+
+
+def load_arguments(options: Any) -> dict[str, Any]:
+    """How a model is loaded: arguments of `soundsight.inference.load`."""
+    return {
+        "device": options.device,
+        "spectrogram": console.own_spectrogram(options),
+        "trust": options.trust_checkpoint,
+        "threads": getattr(options, "threads", None),
+        "runtime": getattr(options, "runtime", "auto"),
+    }
 
 
 def source_arguments(options: SourceOptions) -> list[str]:

@@ -25,7 +25,7 @@ OPEN = "lr0=0.0003..0.003, epochs=20, data=data, ...: ranges, choices and argume
 
 def run(options: TuneOptions, given: Given) -> int:
     cluster = replace(engine.cluster_settings(given), engine="ray")
-    from soundsight.cluster.tune import SPACE, parse_space, tune
+    from soundsight.cluster.tune import COLUMNS, SPACE, TABLE, parse_space, tune
     from soundsight.evaluation.train import train
 
     console.check_arguments(given, train)
@@ -40,21 +40,13 @@ def run(options: TuneOptions, given: Given) -> int:
     config = os.path.abspath(config) if os.path.exists(config) else config
     fixed |= {"data": data, "config": config, "augment": None if options.augment == "none" else options.augment}
     with engine.joined(cluster, read=[data], write=[str(folder)]) as joined:
-        done = tune(
-            joined,
-            cluster,
-            space,
-            fixed,
-            folder=folder,
-            trials=options.trials,
-            grace=options.grace,
-            seed=options.seed,
-        )
-    former = f"{folder} is continued: " if done.continued else ""
-    console.status(f"{former}{done.trials} trials, {done.failed} failed; the table is {done.table}.")
-    best = " ".join(
-        f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in done.best.items()
-    )
-    print(f"Best of {done.trials} trials on data/val: top-1 {done.top1:.2%} with {best}")
+        how = {"trials": options.trials, "grace": options.grace, "seed": options.seed}
+        rows, continued = tune(joined, cluster, space, fixed, folder=folder, **how)
+    failed = sum(bool(row["failure"]) for row in rows)
+    former = f"{folder} is continued: " if continued else ""
+    console.status(f"{former}{len(rows)} trials, {failed} failed; the table is {folder / TABLE}.")
+    best = ((key, value) for key, value in rows[0].items() if key not in COLUMNS)
+    words = " ".join(f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in best)
+    print(f"Best of {len(rows)} trials on data/val: top-1 {rows[0]['top1']:.2%} with {words}")
     print("Score it on clips that no trial saw: train with these settings, then `soundsight val ... --split test`.")
-    return 1 if done.failed else 0
+    return 1 if failed else 0

@@ -11,7 +11,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +33,20 @@ class Cluster:
     ray: Any  # the module
     folder: str  # that relative paths start from
 
-    def nodes(self) -> list[dict[str, Any]]:
-        """The nodes that are alive, as Ray describes them."""
-        return [node for node in self.ray.nodes() if node["Alive"]]
+    def resources(self) -> list[dict[str, float]]:
+        """What each node that is alive has, in Ray's names: CPU, GPU, ..."""
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
-    def close(self) -> None:
-        """Leave the cluster, or end a Ray of our own."""
-        self.ray.shutdown()
+    def slots(self, cpus: int, gpus: float) -> int:
+        """Tasks of so many cores and GPUs that all nodes can run at once."""
+        return sum(
+            int(min(has.get("CPU", 0) // cpus, has.get("GPU", 0) / gpus if gpus else cpus * 1e9))
+            for has in self.resources()
+        )
+
+    def gpus_of_task(self, config: ClusterConfig) -> float:
+        """GPUs of one task or trial in which a network runs."""
+        return float(any(has.get("GPU", 0) >= 1 for has in self.resources())) if config.gpus is None else config.gpus
 
 
 def load_ray(config: ClusterConfig) -> Any:
@@ -86,13 +94,6 @@ def find_address(config: ClusterConfig) -> str | None:
     return address
 
 
-def gpus_of_task(cluster: Cluster, config: ClusterConfig) -> float:
-    """GPUs of one task or trial in which a network runs."""
-    if config.gpus is not None:
-        return config.gpus
-    return float(any(node["Resources"].get("GPU", 0) >= 1 for node in cluster.nodes()))
-
-
 def responds(address: str, seconds: float = ANSWER_SECONDS) -> bool:
     """Whether anything takes connections there."""
     host, _, port = address.rpartition(":")
@@ -103,8 +104,9 @@ def responds(address: str, seconds: float = ANSWER_SECONDS) -> bool:
         return False
 
 
-def connect(config: ClusterConfig, *, read: Sequence[str] = (), write: Sequence[str] = ()) -> Cluster:
-    """Join a cluster and check its nodes.
+@contextmanager
+def connect(config: ClusterConfig, *, read: Sequence[str] = (), write: Sequence[str] = ()) -> Iterator[Cluster]:
+    """Join a cluster and check its nodes, for as long as the block runs; a Ray of our own ends with it.
 
     Args:
         config: The address, or none for a Ray of our own.
@@ -137,23 +139,21 @@ def connect(config: ClusterConfig, *, read: Sequence[str] = (), write: Sequence[
         signal.signal(signal.SIGTERM, on_term)  # Ray's own prints a stack
     if address:
         threading.Thread(target=_watch_head, args=(ray, address), daemon=True, name="soundsight-head").start()
-    cluster = Cluster(ray, os.getcwd())
-    nodes.check(ray, cluster.folder, read, write)
-    return cluster
+    try:
+        nodes.check(ray, os.getcwd(), read, write)
+        yield Cluster(ray, os.getcwd())
+    finally:
+        ray.shutdown()
 
 
 def _refusal(address: str | None, error: BaseException) -> str:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     if address is None:
         return f"Ray does not start on this machine ({reason})."
-    if "AuthenticationError" in type(error).__name__ or "token" in reason:
-        return (
-            f"The cluster at {address} asks for a token that this machine does not have: set RAY_AUTH_MODE=token and "
-            "RAY_AUTH_TOKEN_PATH to a copy of the head's ~/.ray/auth_token."
-        )
     return (
-        f"The cluster at {address} does not let this machine in ({reason}); run the command on one of its nodes, with "
-        f"the versions of Ray and Python that they have: the head, or what joined by `ray start --address={address}`."
+        f"The cluster at {address} does not let this machine in ({reason}); run the command on the head or on what "
+        f"joined it by `ray start --address={address}`, with the versions of Ray and Python that they have. If it asks "
+        "for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH to a copy of the head's ~/.ray/auth_token."
     )
 
 

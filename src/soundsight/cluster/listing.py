@@ -1,7 +1,7 @@
 """Which recordings a command is about: one file with a name per line, however many millions there are.
 
-The file is read shard by shard, so the driver holds eight bytes per recording while it looks for names that occur
-twice, and next to nothing afterwards.
+The file is read shard by shard, so the driver holds 16 bytes per recording while it looks for names that occur twice,
+and next to nothing afterwards.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
@@ -52,24 +52,15 @@ def write_listing(words: Iterable[str], target: Path) -> Listing:
     """
     everything = target.with_name(target.name + ".all")
     with open(everything, "w", **TEXT) as file:  # type: ignore[call-overload]
-        digests = np.fromiter((file.write(line(name) + "\n") and _digest(name) for name in _names(words)), np.uint64)
+        digests = np.fromiter((file.write(line(name) + "\n") and _digest(name) for name in _names(words)), "S16")
     if not len(digests):
         raise ConfigError("No recordings are listed; name files, folders, or @FILE with a recording per line.")
-    ordered = np.sort(digests)
-    repeated = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-    seen: set[str] = set()  # names with these digests: two may share one by chance
-    count = 0
+    first = np.zeros(len(digests), bool)
+    first[np.unique(digests, return_index=True)[1]] = True
     with open(everything, **TEXT) as lines, open(target, "w", **TEXT) as kept:  # type: ignore[call-overload]
-        for text, digest in zip(lines, digests, strict=True):
-            if repeated and int(digest) in repeated:
-                full = _full(_name(text))
-                if full in seen:
-                    continue
-                seen.add(full)
-            kept.write(text)
-            count += 1
+        kept.writelines(compress(lines, first))
     everything.unlink()
-    return Listing(target, count, files.sha256(target))
+    return Listing(target, int(first.sum()), files.sha256(target))
 
 
 def _names(words: Iterable[str]) -> Iterator[str]:
@@ -83,15 +74,10 @@ def _names(words: Iterable[str]) -> Iterator[str]:
             yield from map(str, expand([word]))
 
 
-def _full(name: str) -> str:
-    """One spelling of a recording, whatever way its path is written."""
-    return name if storage.is_address(name) else os.path.abspath(name)
-
-
-def _digest(name: str) -> int:
-    """64 bits of it."""
-    full = _full(name).encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.blake2b(full, digest_size=8).digest(), "big")
+def _digest(name: str) -> bytes:
+    """128 bits of a recording's name, whatever way its path is written."""
+    full = name if storage.is_address(name) else os.path.abspath(name)
+    return hashlib.blake2b(full.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
 def line(name: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -28,23 +28,19 @@ def environment() -> dict[str, str]:
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    names = ("torch", "numpy", "scipy", "soundfile", "soxr", "onnxruntime", "opencv")
     found = {"soundsight": f"{__version__}+{digest.hexdigest()[:8]}", "Python": platform.python_version()}
-    found |= dict.fromkeys(names, "not installed")
-    for package in (*names, "opencv-python", "opencv-python-headless"):
+    for name in "torch numpy scipy soundfile soxr onnxruntime opencv-python opencv-python-headless".split():
         with suppress(metadata.PackageNotFoundError):
-            found["opencv" if package.startswith("opencv") else package] = metadata.version(package)
+            found["opencv" if name.startswith("opencv") else name] = metadata.version(name)
     return found
 
 
 def mismatch(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
     """What a node has of another version than the driver; empty if nothing."""
-    for name, version in expected.items():
-        if found.get(name) != version:
-            return (
-                f"has {name} {found.get(name)}, and this machine {version}; install the same version on both, or "
-                "predictions may differ"
-            )
+    for name in {**expected, **found}:
+        here, there = (versions.get(name, "not installed") for versions in (expected, found))
+        if here != there:
+            return f"has {name} {there}, and this machine {here}; install the same on both, or predictions may differ"
     return ""
 
 
@@ -54,56 +50,39 @@ def check(ray: Any, folder: str, read: Sequence[str], write: Sequence[str]) -> N
     Raises:
         ConfigError: One lacks the package, has another version of something, or does not see the storage.
     """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
     tokens = {place: f".probe-{os.urandom(8).hex()}" for place in write}
-    task = ray.remote(num_cpus=0, max_retries=0)(_question())
+    task, problems = ray.remote(num_cpus=0, max_retries=0)(_problem), []
     try:
         for place, token in tokens.items():
             Storage(place).write(token, token.encode())
-        asked = [
-            (
-                node["NodeManagerAddress"],
-                task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                    environment(), list(read), folder, tokens
-                ),
-            )
-            for node in ray.nodes()
-            if node["Alive"]
-        ]
-        for name, reference in asked:
+        names = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+        there = [task.options(scheduling_strategy=On(key, soft=False)) for key in names]
+        replies = [on.remote(environment(), list(read), folder, tokens) for on in there]
+        for (key, name), reply in zip(names.items(), replies, strict=True):
             try:
-                said = ray.get(reference, timeout=CHECK_SECONDS)
+                problem = ray.get(reply, timeout=CHECK_SECONDS)
             except ray.exceptions.GetTimeoutError:
-                said = f"started no process within {CHECK_SECONDS:.0f} s"
-            except ray.exceptions.RayError as error:
-                said = f"cannot be asked ({' '.join(str(error).split())[:200]})"
-            if said:
-                raise ConfigError(f"Node {name} of the cluster {said}.")
+                problem = f"started no process within {CHECK_SECONDS:.0f} s"
+            except ray.exceptions.RayError as error:  # its last line is that of the error on the node
+                last = str(error).strip().splitlines()[-1]
+                problem = f"cannot work ({last}); install soundsight {__version__} with the extra ray there"
+                if key not in [node["NodeID"] for node in ray.nodes() if node["Alive"]]:
+                    continue  # it went away meanwhile
+            if problem:
+                problems.append(f"Node {name} of the cluster {problem}.")
     finally:
         for place, token in tokens.items():
             with suppress(ConfigError):
                 Storage(place).remove(token)
+    if problems:
+        raise ConfigError(" ".join(problems[:5]))
 
 
-def _question() -> Callable[..., str]:
-    """A function that Ray sends as code, not by name: it must run where the package is missing."""
-
-    def ask(expected: dict[str, str], read: list[str], folder: str, tokens: dict[str, str]) -> str:
-        try:
-            from soundsight.cluster import nodes
-        except ImportError as error:
-            try:
-                import soundsight
-
-                found = soundsight.__version__
-            except (ImportError, AttributeError):
-                wanted = expected["soundsight"].partition("+")[0]
-                return f"does not have the package soundsight ({error}); install soundsight {wanted} there"
-            return f"has soundsight {found}, and this machine {expected['soundsight']}; install the same on both"
-        return nodes.mismatch(expected, nodes.environment()) or nodes.unseen(read, folder, tokens)
-
-    return ask
+def _problem(expected: dict[str, str], read: list[str], folder: str, tokens: dict[str, str]) -> str:
+    """On a node: why it cannot work."""
+    return mismatch(expected, environment()) or unseen(read, folder, tokens)
 
 
 def unseen(read: Sequence[str], folder: str, tokens: Mapping[str, str]) -> str:

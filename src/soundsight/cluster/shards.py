@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from soundsight.cluster import listing
 from soundsight.cluster.storage import Storage, is_address
@@ -38,21 +37,17 @@ class Shard:
     sources: tuple[str, ...]
     skip: Mapping[str, str] = field(default_factory=dict)  # those that kill a worker, with the reason
 
-    @property
-    def sha256(self) -> str:
-        """Of the names."""
-        return hashlib.sha256("\n".join(map(listing.line, self.sources)).encode("utf-8", "surrogateescape")).hexdigest()
+    def metadata(self, job: str, rows: int, failures: list[tuple[str, str]]) -> dict[bytes, bytes]:
+        """What a shard's file says of itself; `job` is the job's hash."""
+        names = "\n".join(map(listing.line, self.sources)).encode("utf-8", "surrogateescape")
+        content = {"job": job, "index": self.index, "sources": len(self.sources), "rows": rows}
+        content |= {"sources_sha256": hashlib.sha256(names).hexdigest(), "failures": failures}
+        return {KEY: json.dumps(content).encode()}
 
 
 def shard_name(index: int) -> str:
     """The file of a shard, below the job's folder."""
     return f"{FOLDER}/part-{index:08d}.parquet"
-
-
-def metadata(job: str, shard: Shard, rows: int, failures: list[tuple[str, str]]) -> dict[bytes, bytes]:
-    """What a shard's file says of itself; `job` is the job's hash."""
-    content = {"job": job, "index": shard.index, "sources": len(shard.sources), "sources_sha256": shard.sha256}
-    return {KEY: json.dumps(content | {"rows": rows, "failures": failures}).encode()}
 
 
 def commit(storage: Storage, data: bytes) -> Entry:
@@ -62,22 +57,21 @@ def commit(storage: Storage, data: bytes) -> Entry:
     return entry
 
 
-def _inspect(data: bytes) -> dict[str, Any]:
+def _content(data: bytes) -> dict[str, Any]:
     """What a shard's file says of itself; raises if it is damaged."""
     from pyarrow import BufferReader, parquet
 
-    file = parquet.ParquetFile(BufferReader(data))
-    said = dict(json.loads(file.metadata.metadata[KEY]))
-    if said["rows"] != file.metadata.num_rows:
+    metadata = parquet.read_metadata(BufferReader(data))
+    content = dict(json.loads(metadata.metadata[KEY]))
+    if content["rows"] != metadata.num_rows:
         raise ValueError("rows are missing")
-    return said
+    return content
 
 
 def _entry(data: bytes) -> Entry:
-    said = _inspect(data)
-    entry = {name: said[name] for name in ("job", "index", "sources", "rows", "sources_sha256")}
-    entry |= {"file": shard_name(said["index"]), "failures": len(said["failures"])}
-    return entry | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    content = _content(data)
+    content |= {"file": shard_name(content["index"]), "failures": len(content["failures"])}
+    return content | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 class Shards:
@@ -103,24 +97,17 @@ class Shards:
         self.done: dict[int, Entry] = {}
         if JOB in storage.sizes(""):
             self._same(json.loads(text))  # as the next run reads it: a tuple comes back as a list
-            if not is_address(storage.where):
-                remove_drafts(Path(storage.path(FOLDER)))
             self._adopt()
             return
         if storage.sizes(FOLDER):
             raise ConfigError(f"{storage.where} holds shards without {JOB}; choose another folder with --out.")
-        with open(listed.path, "rb") as lines:
-            storage.copy(SOURCES, lines)
+        storage.write(SOURCES, listed.path)
         storage.write(JOB, text.encode())
 
     def missing(self) -> Iterator[Shard]:
         """The shards that are not there yet."""
         shards = (Shard(index, names) for index, names in enumerate(self.listed.chunks(self.size)))
         return (shard for shard in shards if shard.index not in self.done)
-
-    def add(self, entry: Entry) -> None:
-        """Note a finished shard."""
-        self.done[entry["index"]] = entry
 
     def finish(self) -> dict[str, Any]:
         """Check that nothing is missing or doubled, and write failures and manifest; the manifest's totals.
@@ -133,13 +120,11 @@ class Shards:
             name = shard_name(index)
             if index not in self.done or there.get(Path(name).name) != self.done[index]["bytes"]:
                 raise ConfigError(f"{self.storage.path(name)} has vanished or changed; run the same command again.")
-        with tempfile.TemporaryFile() as draft:  # a list of millions may be wrong altogether
-            text = io.TextIOWrapper(draft, encoding="utf-8", errors="backslashreplace", newline="")
-            csv.writer(text, lineterminator="\n").writerows([("source", "reason"), *self.failures()])
-            text.flush()
-            draft.seek(0)
-            self.storage.copy(FAILURES, cast(BinaryIO, draft))
-            text.detach()
+        with tempfile.TemporaryDirectory(prefix="soundsight-") as folder:  # a list of millions may be wrong altogether
+            draft = Path(folder, FAILURES)
+            with open(draft, "w", encoding="utf-8", errors="backslashreplace", newline="") as text:
+                csv.writer(text, lineterminator="\n").writerows([("source", "reason"), *self.failures()])
+            self.storage.write(FAILURES, draft)
         entries = [self.done[index] for index in range(self.count)]
         totals = {name: sum(entry[name] for entry in entries) for name in ("sources", "rows", "failures", "bytes")}
         content = {"format": 1, "job": self.job, "complete": True, "shards": len(entries), **totals}
@@ -149,9 +134,9 @@ class Shards:
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """The recordings that could not be read, each with its reason, in the order of the list."""
-        for index in sorted(self.done):
+        for index in range(self.count):
             if self.done[index]["failures"]:
-                yield from map(tuple, _inspect(self.storage.read(shard_name(index)))["failures"])
+                yield from map(tuple, _content(self.storage.read(shard_name(index)))["failures"])
 
     def _same(self, record: dict[str, Any]) -> None:
         try:
@@ -167,16 +152,19 @@ class Shards:
 
     def _adopt(self) -> None:
         """Take over the shards of a former run that are whole and ours; delete what is not."""
+        if not is_address(self.storage.where):
+            remove_drafts(Path(self.storage.path(FOLDER)))
         with ThreadPoolExecutor(READERS) as threads:
             for name, entry in threads.map(self._verify, self.storage.sizes(FOLDER)):
                 if entry is None:
-                    self.storage.remove(f"{FOLDER}/{name}")
+                    self.storage.remove(name)
                 else:
-                    self.add(entry)
+                    self.done[entry["index"]] = entry
 
-    def _verify(self, name: str) -> tuple[str, Entry | None]:
+    def _verify(self, file: str) -> tuple[str, Entry | None]:
+        name = f"{FOLDER}/{file}"
         try:
-            entry = _entry(self.storage.read(f"{FOLDER}/{name}"))
+            entry = _entry(self.storage.read(name))
         except (ConfigError, ValueError, KeyError, OSError):
             return name, None
-        return name, entry if (entry["job"], entry["file"]) == (self.job, f"{FOLDER}/{name}") else None
+        return name, entry if (entry["job"], entry["file"]) == (self.job, name) else None

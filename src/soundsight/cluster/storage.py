@@ -1,27 +1,24 @@
 """Folders that all nodes see, through fsspec: a shared file system, S3 and what else fsspec knows.
 
 A file is whole or absent: on disk by a draft, fsync and rename; in object stores because an object appears when its
-upload is complete. S3, Google and HDFS are PyArrow's file systems behind fsspec's interface, since they take their
-settings from the address (`s3://BUCKET/FOLDER?endpoint_override=...`) and need no further package.
+upload is complete.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+from urllib.parse import parse_qsl
 
-from soundsight.errors import AudioError, ConfigError
+from soundsight.errors import AudioError, ConfigError, SoundsightError
 from soundsight.files import replacing
 
-ARROW = ("s3", "gs", "hdfs", "abfs")
 _ADDRESS = re.compile(r"^[a-z][a-z0-9+.-]*://")
 
 
@@ -44,31 +41,27 @@ class Storage:
         base, mark, query = self.where.partition("?")  # s3://bucket/folder?endpoint_override=...
         return f"{base.rstrip('/')}/{name}{mark}{query}"
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file, whole or not at all."""
-        self.copy(name, io.BytesIO(data))
-
-    def copy(self, name: str, source: BinaryIO) -> None:
-        """As `write`, from a stream, which may be longer than memory."""
+    def write(self, name: str, data: bytes | Path) -> None:
+        """Write a file, whole or not at all: these bytes, or a copy of a local file."""
         with _system(self.path(name), "written") as (system, path):
-            if is_address(self.where):
-                with system.open(path, "wb") as stream:
-                    shutil.copyfileobj(source, stream, 1 << 20)
-                return
-            with replacing(path) as draft, open(draft, "wb") as stream:
-                shutil.copyfileobj(source, stream, 1 << 20)
-                stream.flush()
-                os.fsync(stream.fileno())
+            if not is_address(self.where):
+                with replacing(path) as draft, open(draft, "wb") as stream:
+                    if isinstance(data, bytes):
+                        stream.write(data)
+                    else:
+                        with open(data, "rb") as source:
+                            shutil.copyfileobj(source, stream)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            elif isinstance(data, bytes):
+                system.pipe_file(path, data)
+            else:
+                system.put_file(str(data), path)
 
     def read(self, name: str) -> bytes:
         """All of a file."""
-        with self.open(name) as stream:
-            return bytes(stream.read())
-
-    def open(self, name: str) -> Any:
-        """A file to read and seek in, as a context manager."""
         with _system(self.path(name), "read") as (system, path):
-            return system.open(path, "rb")
+            return bytes(system.cat_file(path))
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Names and bytes of the files in a folder, drafts aside; none if there is no such folder."""
@@ -129,33 +122,24 @@ def fetched(address: str) -> Iterator[Path]:
 @contextmanager
 def _system(address: str, done: str) -> Iterator[tuple[Any, str]]:
     """fsspec's file system of an address and the path in it; what goes wrong there is a message."""
+    import fsspec
+
     try:
-        scheme, _, rest = address.partition("://")
-        if not is_address(address) or scheme not in ARROW:
-            yield _fsspec(address)
-            return
-        path, _, query = rest.partition("?")
-        yield _arrow(scheme, path.partition("/")[0], query), path
-    except (OSError, ValueError, ImportError) as error:
+        base, options = _s3(address) if address.startswith("s3://") else (address, {})
+        yield fsspec.url_to_fs(base, use_listings_cache=False, **options)
+    except SoundsightError:
+        raise
+    except Exception as error:  # of whatever package serves the address
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = " ".join(str(text).split())[:300].rstrip(".")
         raise ConfigError(f"{address} cannot be {done} ({reason}).") from error
 
 
-def _fsspec(address: str) -> tuple[Any, str]:
-    import fsspec
-
-    system, path = fsspec.url_to_fs(address, use_listings_cache=False)
-    return system, path
-
-
-@lru_cache(maxsize=16)
-def _arrow(scheme: str, bucket: str, query: str) -> Any:
-    """A file system of PyArrow's behind fsspec's interface."""
-    from fsspec.implementations.arrow import ArrowFSWrapper
-    from pyarrow import fs
-
-    settings = [query] if query else []
-    if scheme == "s3" and "allow_delayed_open" not in query:
-        settings.append("allow_delayed_open=true")  # a small file is one request instead of three
-    return ArrowFSWrapper(fs.FileSystem.from_uri(f"{scheme}://{bucket}?{'&'.join(settings)}".rstrip("?"))[0])
+def _s3(address: str) -> tuple[str, dict[str, Any]]:
+    """An address without its settings, and these as s3fs takes them: endpoint_override, scheme, region."""
+    base, _, query = address.partition("?")
+    given = {"scheme": "https", **dict(parse_qsl(query))}
+    client = {"region_name": given["region"]} if "region" in given else {}
+    if "endpoint_override" in given:
+        client["endpoint_url"] = f"{given['scheme']}://{given['endpoint_override']}"
+    return base, {"client_kwargs": client} if client else {}

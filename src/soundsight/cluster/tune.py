@@ -11,13 +11,12 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from soundsight.backend.compat import weights_of
-from soundsight.cluster.connect import Cluster, gpus_of_task
+from soundsight.cluster.connect import Cluster
 from soundsight.config import ClusterConfig
 from soundsight.config.files import find_config, parse_yaml, read_yaml
 from soundsight.errors import ConfigError, SoundsightError
@@ -32,19 +31,7 @@ GIVEN = {
     "save": "trials continue from what was saved",
     "resume": "the same command continues a search that was killed",
 }
-BEST, TABLE, STATE = "best.json", "trials.csv", "settings.json"
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What came of a search."""
-
-    table: Path
-    best: dict[str, Any]  # settings
-    top1: float  # on data/val
-    trials: int
-    failed: int
-    continued: bool  # a former run's trials
+TABLE, COLUMNS = "trials.csv", ("epochs", "top1", "failure")  # beside the settings
 
 
 def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]:
@@ -58,9 +45,7 @@ def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], d
         ConfigError: A range is none.
     """
     space: dict[str, tuple[Any, ...]] = {}
-    fixed: dict[str, Any] = {}
-    for key, value in words.items():
-        text = str(value)
+    for key, text in ((key, str(value)) for key, value in words.items()):
         if ".." in text and not {"/", "\\"} & set(text):  # else a path
             low, _, high = text.partition("..")
             try:
@@ -74,17 +59,11 @@ def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], d
             space[key] = (f"whole {kind}", int(low), int(high) + 1) if whole else (kind, *bounds)
         elif "|" in text:
             space[key] = ("choice", [parse_yaml(part, f"{key}=...") for part in text.split("|")])
-        else:
-            fixed[key] = value
-    return space, fixed
+    return space, {key: value for key, value in words.items() if key not in space}
 
 
 def check_points(space: Mapping[str, tuple[Any, ...]], fixed: Mapping[str, Any]) -> None:
-    """Try the settings that a search may come to, before any trial.
-
-    Args:
-        space: See `parse_space`; of a range its ends are tried.
-        fixed: Other arguments of `train`, with `config` and `augment`.
+    """Try the settings that a search may come to, before any trial: of a range its ends.
 
     Raises:
         ConfigError: `train` would refuse one.
@@ -92,14 +71,13 @@ def check_points(space: Mapping[str, tuple[Any, ...]], fixed: Mapping[str, Any])
     from soundsight.evaluation.train import AUGMENT, resolve
 
     words = {key: value for key, value in fixed.items() if key not in ("config", "augment")}
-    ends: dict[str, list[Any]] = {}
-    for key, (kind, *bounds) in space.items():
-        whole = kind.startswith("whole")
-        ends[key] = bounds[0] if kind == "choice" else [bounds[0], bounds[1] - 1 if whole else bounds[1]]
+    ends = {
+        key: bounds[0] if kind == "choice" else [bounds[0], bounds[1] - kind.startswith("whole")]
+        for key, (kind, *bounds) in space.items()
+    }
     first = {key: values[0] for key, values in ends.items()}
-    for key, values in ends.items():
-        for value in values:
-            resolve(fixed.get("config"), fixed.get("augment", AUGMENT), {**words, **first, key: value}, given=GIVEN)
+    for key, value in ((key, value) for key, values in ends.items() for value in values):
+        resolve(fixed.get("config"), fixed.get("augment", AUGMENT), {**words, **first, key: value}, given=GIVEN)
 
 
 def tune(
@@ -112,18 +90,21 @@ def tune(
     trials: int,
     grace: int,
     seed: int,
-) -> Tuned:
+) -> tuple[list[dict[str, Any]], bool]:
     """Search `space`.
 
     Args:
         cluster: Where; a trial takes `config.cpus` cores, and a GPU where there are any.
         config: See `ClusterConfig`.
         space: See `parse_space`.
-        fixed: Other arguments of `train`.
+        fixed: Other arguments of `train`, with `config` and `augment`.
         folder: The run's folder, seen by all nodes; one that is there already is continued.
         trials: Points to try.
         grace: Epochs that every trial gets.
         seed: Of the points.
+
+    Returns:
+        The trials, best first, each with its settings and `COLUMNS`; whether a former run was continued.
 
     Raises:
         ConfigError: The folder holds another search.
@@ -132,40 +113,38 @@ def tune(
     check_points(space, fixed)
     # Ray Tune's habits: loggers of its own, another folder, tables on the terminal.
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0", "RAY_AIR_NEW_OUTPUT": "0"}
-    from ray import tune as ray_tune
+    from ray import tune as ray
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search import BasicVariantGenerator
 
-    _same_search(folder / STATE, space, fixed, trials, seed)
-    computes = str(fixed.get("device")) != "cpu"
-    resources = {"cpu": config.cpus, "gpu": gpus_of_task(cluster, config) if computes else 0.0}
-    there = {**fixed, "device": None if resources["gpu"] else "cpu"}
-    trainable = ray_tune.with_resources(partial(_trial, fixed=there, folder=str(folder)), resources)
+    _same_search(folder / "settings.json", space, fixed, trials, seed)
+    gpus = 0.0 if str(fixed.get("device")) == "cpu" else cluster.gpus_of_task(config)
+    there = {**fixed, "device": None if gpus else "cpu"}
+    trainable = ray.with_resources(partial(_trial, fixed=there, folder=folder), {"cpu": config.cpus, "gpu": gpus})
     kept = str(folder / "ray")
-    continued = ray_tune.Tuner.can_restore(kept)
+    continued = ray.Tuner.can_restore(kept)
     if continued:
-        tuner = ray_tune.Tuner.restore(kept, trainable, resume_unfinished=True, restart_errored=True)
+        tuner = ray.Tuner.restore(kept, trainable, resume_unfinished=True, restart_errored=True)
     else:
-        makers: dict[str, Any] = {"log": ray_tune.loguniform, "even": ray_tune.uniform, "choice": ray_tune.choice}
-        makers |= {"whole log": ray_tune.lograndint, "whole even": ray_tune.randint}
-        tuner = ray_tune.Tuner(
+        makers: dict[str, Any] = {"log": ray.loguniform, "even": ray.uniform, "choice": ray.choice}
+        makers |= {"whole log": ray.lograndint, "whole even": ray.randint}
+        scheduler = ASHAScheduler(time_attr="epoch", max_t=100_000, grace_period=grace, reduction_factor=2)
+        points = BasicVariantGenerator(random_state=seed)
+        search: dict[str, Any] = {
+            "metric": "top1",
+            "mode": "max",
+            "num_samples": trials,
+            "scheduler": scheduler,
+            "search_alg": points,
+        }
+        failures = ray.FailureConfig(max_failures=config.retries)
+        tuner = ray.Tuner(
             trainable,
             param_space={key: makers[kind](*bounds) for key, (kind, *bounds) in space.items()},
-            tune_config=ray_tune.TuneConfig(
-                metric="top1",
-                mode="max",
-                num_samples=trials,
-                scheduler=ASHAScheduler(time_attr="epoch", max_t=100_000, grace_period=grace, reduction_factor=2),
-                search_alg=BasicVariantGenerator(random_state=seed),
-            ),
-            run_config=ray_tune.RunConfig(
-                name="ray",
-                storage_path=str(folder),
-                verbose=0,
-                failure_config=ray_tune.FailureConfig(max_failures=config.retries),
-            ),
+            tune_config=ray.TuneConfig(**search),
+            run_config=ray.RunConfig(name="ray", storage_path=str(folder), verbose=0, failure_config=failures),
         )
-    return _summary(tuner.fit(), folder, continued)
+    return _summary(tuner.fit(), folder), continued
 
 
 def _same_search(path: Path, space: Mapping[str, Any], fixed: Mapping[str, Any], trials: int, seed: int) -> None:
@@ -181,43 +160,35 @@ def _same_search(path: Path, space: Mapping[str, Any], fixed: Mapping[str, Any],
     write_text(path, text)
 
 
-def _trial(point: dict[str, Any], *, fixed: dict[str, Any], folder: str) -> None:
+def _trial(point: dict[str, Any], *, fixed: dict[str, Any], folder: Path) -> None:
     """On a worker: one training, which tells its score after each epoch and continues where it was killed."""
-    from ray import tune as ray_tune
+    from ray import tune as ray
 
     from soundsight.evaluation.folds import resumable
     from soundsight.evaluation.train import train
 
-    name = str(ray_tune.get_context().get_trial_id())
-    last = weights_of(Path(folder, "trials", name))
-    arguments = {**fixed, **point, "project": str(Path(folder, "trials")), "name": name, "exist_ok": True}
-    arguments |= {"val": True, "plots": False}
-    config, augment = arguments.pop("config", None), arguments.pop("augment", "augment.yaml")
+    name = str(ray.get_context().get_trial_id())
+    arguments = {"config": None, "augment": "augment.yaml", **fixed, **point, "val": True, "plots": False}
+    arguments |= {"project": str(folder / "trials"), "name": name, "exist_ok": True}
+    last = weights_of(folder / "trials" / name)
     if resumable(last):
-        arguments["resume"] = str(last)
-        config = None  # it goes on as it was
-
-    def report(epoch: int, top1: float) -> None:
-        ray_tune.report({"epoch": epoch, "top1": top1})
-
-    train(config, augment=augment, calibrate=False, callback=report, **arguments)
+        arguments |= {"resume": str(last), "config": None}  # it goes on as it was
+    train(calibrate=False, callback=lambda epoch, top1: ray.report({"epoch": epoch, "top1": top1}), **arguments)
 
 
-def _summary(results: Any, folder: Path, continued: bool) -> Tuned:
+def _summary(results: Any, folder: Path) -> list[dict[str, Any]]:
     rows = []
     for result in results:
-        metrics = result.metrics or {}
-        row = {**(result.config or {}), "epochs": metrics.get("epoch", 0), "top1": metrics.get("top1", "")}
-        rows.append(row | {"failure": " ".join(str(result.error).split())[:200] if result.error else ""})
+        metrics, failure = result.metrics or {}, " ".join(str(result.error or "").split())[:200]
+        found = metrics.get("epoch", 0), metrics.get("top1", ""), failure
+        rows.append({**(result.config or {}), **dict(zip(COLUMNS, found, strict=True))})
     rows.sort(key=lambda row: -(row["top1"] or -1))
     with replacing(folder / TABLE) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    best = {key: value for key, value in rows[0].items() if key not in ("epochs", "top1", "failure")}
     if rows[0]["top1"] == "":
-        reason = rows[0]["failure"] or "no reason was given"
-        raise SoundsightError(f"All {len(rows)} trials failed, the first with: {reason}")
-    write_text(folder / BEST, json.dumps({"settings": best, "top1": rows[0]["top1"]}, indent=1) + "\n")
-    failed = sum(bool(row["failure"]) for row in rows)
-    return Tuned(folder / TABLE, best, float(rows[0]["top1"]), len(rows), failed, continued)
+        raise SoundsightError(f"All {len(rows)} trials failed, the first with: {rows[0]['failure'] or 'no reason'}")
+    best = {"settings": {key: rows[0][key] for key in rows[0] if key not in COLUMNS}, "top1": rows[0]["top1"]}
+    write_text(folder / "best.json", json.dumps(best, indent=1) + "\n")
+    return rows

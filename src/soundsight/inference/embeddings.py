@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -11,6 +11,21 @@ from soundsight.inference.formats.base import load_pyarrow
 from soundsight.inference.results import Model, Vector
 
 ROW_GROUP = 1024  # vectors that are written at once
+
+
+def write_vectors(events: Iterable[Any], writer: VectorWriter, failed: Callable[[str, str], None]) -> None:
+    """Hand the vectors among the events of `Predictor.vectors` to a writer, which is left open.
+
+    Args:
+        events: Vectors, and a summary at the end of each recording.
+        writer: Takes them.
+        failed: Told (recording, reason) of what could not be read.
+    """
+    for event in events:
+        if isinstance(event, Vector):
+            writer.write(event)
+        elif event.failure:
+            failed(event.recording, event.failure)
 
 
 class VectorWriter:
@@ -23,10 +38,12 @@ class VectorWriter:
         self.size = size
         self.file: Any = None
         self.held: list[Vector] = []
+        self.count = 0  # of all vectors
 
     def write(self, vector: Vector) -> None:
         """Take one vector."""
         self.held.append(vector)
+        self.count += 1
         if len(self.held) >= ROW_GROUP:
             self._flush()
 
