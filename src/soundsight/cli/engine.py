@@ -77,7 +77,7 @@ def predict(
     from soundsight.cluster.connect import load_ray
     from soundsight.cluster.listing import write_listing
     from soundsight.cluster.predictions import Worker
-    from soundsight.cluster.shards import FAILURES, Shards
+    from soundsight.cluster.shards import Shards
     from soundsight.cluster.storage import Storage
     from soundsight.inference.formats.base import load_pyarrow, writing
     from soundsight.inference.options import GPU_BATCH
@@ -87,11 +87,8 @@ def predict(
     if "-" in words:
         raise ConfigError("Standard input cannot be read by a cluster; name files, folders or a list @FILE.")
     out, one_file = _destination(arguments.out)
-    command, model, how = (
-        arguments.words[0],
-        Path(arguments.model),
-        load_arguments(arguments) | {"threads": config.cpus},
-    )
+    command, model = arguments.words[0], Path(arguments.model)
+    how = load_arguments(arguments) | {"threads": config.cpus}
     made = outputs.VECTORS if command == "embed" else outputs.predictions()
     inputs = [arguments.model, *(word.removeprefix("@") for word in words)]
     rule: dict[str, Any] = {"inputs": inputs, "overwrite": arguments.overwrite}
@@ -115,19 +112,25 @@ def predict(
         if one_file:
             with files.claimed([arguments.out], made, **rule), writing(Path(arguments.out)) as stream:
                 gather(store, stream)
-        failures = list(islice(store.failures(), 10))  # of a million
+        return _report(store, totals, store.count - former, arguments.out)
+
+
+def _report(store: Shards, totals: dict[str, Any], written: int, out: str) -> int:
+    """Print what was done and what failed; the exit code."""
+    from soundsight.cluster.shards import FAILURES
+
     console.status(
-        f"{totals['sources']} recordings, {totals['rows']} rows in {totals['shards']} shards "
-        f"({store.count - former} written now), {totals['failures']} failed: {arguments.out}"
+        f"{totals['sources']} recordings, {totals['rows']} rows in {totals['shards']} shards ({written} written now), "
+        f"{totals['failures']} failed: {out}"
     )
-    for _, reason in failures:
+    for _, reason in islice(store.failures(), 10):  # of a million
         console.status(f"  failed: {reason}")
-    if failures:
+    if totals["failures"]:
         console.status(
-            f"soundsight: {totals['failures']} of {listed.count} recordings could not be read; see "
+            f"soundsight: {totals['failures']} of {totals['sources']} recordings could not be read; see "
             f"{store.storage.path(FAILURES)}."
         )
-    return 1 if failures else 0
+    return 1 if totals["failures"] else 0
 
 
 def _run(store: Shards, worker: Worker, config: ClusterConfig, listed: Listing) -> None:
