@@ -50,11 +50,7 @@ class Cluster:
 
 
 def load_ray(config: ClusterConfig) -> Any:
-    """The module ray.
-
-    Raises:
-        ConfigError: It is not installed, or the address is not understood.
-    """
+    """The module ray, with our settings for it."""
     if find_address(config) is None:  # a Ray of our own has a token of its own, which is left in nobody's home
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # read when Ray is loaded
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -75,11 +71,7 @@ def load_ray(config: ClusterConfig) -> Any:
 
 
 def find_address(config: ClusterConfig) -> str | None:
-    """The head's HOST:PORT; `None` for a Ray of our own on this machine.
-
-    Raises:
-        ConfigError: The address has another form.
-    """
+    """The head's HOST:PORT; `None` for a Ray of our own on this machine."""
     address = config.address or os.environ.get("RAY_ADDRESS")
     if not address or address == "local":
         return None
@@ -106,15 +98,10 @@ def responds(address: str, seconds: float = ANSWER_SECONDS) -> bool:
 
 @contextmanager
 def connect(config: ClusterConfig, *, read: Sequence[str] = (), write: Sequence[str] = ()) -> Iterator[Cluster]:
-    """Join a cluster and check its nodes, for as long as the block runs; a Ray of our own ends with it.
+    """Join a cluster, for as long as the block runs; a Ray of our own ends with it.
 
-    Args:
-        config: The address, or none for a Ray of our own.
-        read: Paths that every node must see.
-        write: Folders where every node must see our files and write its own.
-
-    Raises:
-        ConfigError: Nothing responds, something else does, or a node cannot work.
+    Every node must see the paths `read`, and our files in the folders `write`, where it writes its own; or else, as
+    when nothing responds, `ConfigError` is raised.
     """
     address = find_address(config)
     if address and not responds(address):

@@ -41,15 +41,7 @@ class Listing:
 
 
 def write_listing(words: Iterable[str], target: Path) -> Listing:
-    """List the recordings that words name.
-
-    Args:
-        words: Files, folders, globs, addresses such as s3://BUCKET/FOLDER, and @FILE for a list of recordings.
-        target: The file to write.
-
-    Raises:
-        ConfigError: A list cannot be read or is none, or nothing is listed.
-    """
+    """List the recordings that words name: files, folders, globs, addresses (s3://BUCKET/FOLDER), @FILE for a list."""
     everything = target.with_name(target.name + ".all")
     with open(everything, "w", **TEXT) as file:  # type: ignore[call-overload]
         digests = np.fromiter((file.write(line(name) + "\n") and _digest(name) for name in _names(words)), "S16")

@@ -45,11 +45,7 @@ def mismatch(expected: Mapping[str, str], found: Mapping[str, str]) -> str:
 
 
 def check(ray: Any, folder: str, read: Sequence[str], write: Sequence[str]) -> None:
-    """Ask all nodes at once whether they can work.
-
-    Raises:
-        ConfigError: One lacks the package, has another version of something, or does not see the storage.
-    """
+    """Raise `ConfigError` if a node lacks the package, has another version of anything, or sees another storage."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
     tokens = {place: f".probe-{os.urandom(8).hex()}" for place in write}

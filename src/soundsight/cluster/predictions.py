@@ -48,12 +48,7 @@ class Worker:
     summary: bool = False
 
     def load(self) -> None:
-        """Load the model, and what is loaded with the first recording, before time counts.
-
-        Raises:
-            ModelError: The model cannot be loaded.
-            ConfigError: The options do not fit it.
-        """
+        """Load the model, and what is loaded with the first recording, before time counts."""
         import numpy as np
 
         from soundsight.inference import load
@@ -99,11 +94,7 @@ class Worker:
 def predict(
     cluster: Cluster, worker: Worker, store: Shards, config: ClusterConfig, *, progress: Callable[[int, int], None]
 ) -> None:
-    """Make all shards that are missing.
-
-    Raises:
-        SoundsightError: The model or the storage does not fit.
-    """
+    """Make all shards that are missing."""
     computes = worker.how["device"] != "cpu"
     run = partial(tasks.run, worker, cluster=cluster, config=config, computes=computes, chunk=1)
 
@@ -152,14 +143,7 @@ class _Rows(list[dict[str, Any]]):
 
 
 def gather_predictions(store: Shards, stream: IO[bytes], chosen: str, top_k: int) -> None:
-    """Write the predictions of all shards, in the order of the list: the bytes of the local command.
-
-    Args:
-        store: A finished job.
-        stream: Where to.
-        chosen: One of `SHARDED`.
-        top_k: Ranks per segment.
-    """
+    """Write the predictions of all shards, in the order of the list: the bytes of the local command."""
     writer: Any = FORMATS[chosen](stream, Context(top_k))
     ranked = _Rows()
     for table in _tables(store):

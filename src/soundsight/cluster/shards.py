@@ -78,16 +78,9 @@ class Shards:
     """The folder of one job."""
 
     def __init__(self, storage: Storage, listed: listing.Listing, size: int, what: Mapping[str, Any]) -> None:
-        """Open a folder, new or left by a former run of the same job.
+        """Open a folder, new or left by a former run of the same job: that of another raises `ConfigError`.
 
-        Args:
-            storage: The folder.
-            listed: The recordings.
-            size: Recordings per shard.
-            what: Everything else that decides the predictions: command, model, options.
-
-        Raises:
-            ConfigError: The folder holds another job, or cannot be used.
+        A shard has `size` recordings; `what` is all else that decides the predictions: command, model, options.
         """
         self.storage, self.listed, self.size = storage, listed, size
         record = {"format": 1, **what, "sources": listed.count, "sources_sha256": listed.sha256, "shard": size}
@@ -110,11 +103,7 @@ class Shards:
         return (shard for shard in shards if shard.index not in self.done)
 
     def finish(self) -> dict[str, Any]:
-        """Check that nothing is missing or doubled, and write failures and manifest; the manifest's totals.
-
-        Raises:
-            ConfigError: A shard has vanished meanwhile.
-        """
+        """Check that nothing is missing or doubled, and write failures and manifest; the manifest's totals."""
         there = self.storage.sizes(FOLDER)
         for index in range(self.count):
             name = shard_name(index)

@@ -88,11 +88,7 @@ def exists(path: str, folder: str = "") -> bool:
 
 
 def listing(address: str) -> list[str]:
-    """The addresses of all files below a folder in a network file system; a file is itself.
-
-    Raises:
-        ConfigError: The storage cannot be listed.
-    """
+    """The addresses of all files below a folder in a network file system; a file is itself."""
     base, mark, query = address.partition("?")
     with _system(address, "listed") as (system, inner):
         if system.isfile(inner):
@@ -103,11 +99,7 @@ def listing(address: str) -> list[str]:
 
 @contextmanager
 def fetched(address: str) -> Iterator[Path]:
-    """A local copy of a recording, for as long as the block runs.
-
-    Raises:
-        AudioError: It cannot be had.
-    """
+    """A local copy of a recording, for as long as the block runs; `AudioError` if it cannot be had."""
     with tempfile.TemporaryDirectory(prefix="soundsight-") as folder:
         shown = address.partition("?")[0]
         target = Path(folder, f"recording{Path(shown).suffix}")

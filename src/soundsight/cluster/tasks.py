@@ -53,12 +53,6 @@ def run(
         chunk: Items of one task, at most.
         workers: Not used: the cluster decides.
         together: See `parallel.chunks`.
-
-    Yields:
-        Each item with its result, as they finish, not in order. An item that kills its workers comes with `WorkerLost`.
-
-    Raises:
-        SoundsightError: The function raised it, or another error again and again, or no worker was ready in time.
     """
     if chunk > 1:
         items = list(items)

@@ -37,12 +37,8 @@ TABLE, COLUMNS = "trials.csv", ("epochs", "top1", "failure")  # beside the setti
 def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], dict[str, Any]]:
     """Divide settings into what is searched and what is fixed.
 
-    Args:
-        words: `LOW..HIGH` is searched, evenly in its logarithm where HIGH is ten times LOW or more, and in whole
-            numbers where both are; `A|B|C` too.
-
-    Raises:
-        ConfigError: A range is none.
+    `LOW..HIGH` is searched, evenly in its logarithm where HIGH is ten times LOW or more, and in whole numbers where
+    both are; `A|B|C` too.
     """
     space: dict[str, tuple[Any, ...]] = {}
     for key, text in ((key, str(value)) for key, value in words.items()):
@@ -63,11 +59,7 @@ def parse_space(words: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, ...]], d
 
 
 def check_points(space: Mapping[str, tuple[Any, ...]], fixed: Mapping[str, Any]) -> None:
-    """Try the settings that a search may come to, before any trial: of a range its ends.
-
-    Raises:
-        ConfigError: `train` would refuse one.
-    """
+    """Raise `ConfigError` before any trial if `train` would refuse what a search may come to: of a range its ends."""
     from soundsight.evaluation.train import AUGMENT, resolve
 
     words = {key: value for key, value in fixed.items() if key not in ("config", "augment")}
@@ -91,24 +83,11 @@ def tune(
     grace: int,
     seed: int,
 ) -> tuple[list[dict[str, Any]], bool]:
-    """Search `space`.
+    """Search `space` (see `parse_space`); `fixed` are other arguments of `train`, with `config` and `augment`.
 
-    Args:
-        cluster: Where; a trial takes `config.cpus` cores, and a GPU where there are any.
-        config: See `ClusterConfig`.
-        space: See `parse_space`.
-        fixed: Other arguments of `train`, with `config` and `augment`.
-        folder: The run's folder, seen by all nodes; one that is there already is continued.
-        trials: Points to try.
-        grace: Epochs that every trial gets.
-        seed: Of the points.
-
-    Returns:
-        The trials, best first, each with its settings and `COLUMNS`; whether a former run was continued.
-
-    Raises:
-        ConfigError: The folder holds another search.
-        SoundsightError: All trials failed.
+    A trial takes `config.cpus` cores, a GPU where there are any, and at least `grace` epochs. A folder that is there
+    already, seen by all nodes, is continued. Returns the trials, best first, each with its settings and `COLUMNS`, and
+    whether a former run was continued.
     """
     check_points(space, fixed)
     # Ray Tune's habits: loggers of its own, another folder, tables on the terminal.
