@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import html
 import json
 import os
 import typing
@@ -46,17 +48,18 @@ def settings_tables() -> str:
         rows = [
             f"## {name}\n\n{cls.__doc__.splitlines()[0]}\n\n| key | default | allowed | meaning |\n|---|---|---|---|"
         ]
-        for key, value in config.to_dict(cls()).items():
-            field = cls.__pydantic_fields__[key]
+        for key, field in cls.__pydantic_fields__.items():
+            value = getattr(cls(), key)
             choices = [repr(choice) for choice in typing.get_args(field.annotation) if isinstance(choice, str)]
             allowed = ", ".join(choices) or " to ".join(f"{end:,g}" for end in config.allowed_range(field))
-            default = "see below" if isinstance(value, dict) else f"`{json.dumps(value)}`"
-            rows.append(f"| `{key}` | {default} | {allowed} | {field.description or ''} |")
+            default = "see below" if dataclasses.is_dataclass(value) else f"`{json.dumps(value)}`"
+            meaning = html.escape(field.description or "", quote=False)
+            rows.append(f"| `{key}` | {default} | {allowed} | {meaning} |")
         sections.append("\n".join(rows) + "\n")
     return "\n".join(sections)
 
 
-PARTS = {"<!-- commands -->": command_help, "<!-- settings -->": settings_tables}
+PARTS = {COMMANDS: command_help, FORMATS: format_table, "<!-- settings -->": settings_tables}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
