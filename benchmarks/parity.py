@@ -55,7 +55,7 @@ def measure(model: Path, data: Path, split: str, root: Path | None = None) -> di
     ways: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="soundsight-parity-") as folder:
         place = Path(folder)
-        scores = soundsight.val(model, data=data, split=split, folder=place / "val", device="cpu").scores
+        scores = soundsight.val(model, data=data, split=split, out=place / "val", device="cpu").scores
         names, expected = scores.names, scores.probabilities
         rows = list_images(data, split, names).rows
         files = [root / row.file for row in rows if row is not None]

@@ -226,7 +226,7 @@ def test_stock_yolo_val_gives_the_same_top1(capsys, tiny_model, tiny_data, tmp_p
 
     from soundsight.evaluation.val import val
 
-    ours = val(tiny_model, data=tiny_data, split="test", folder=tmp_path / "ours", device="cpu").scores
+    ours = val(tiny_model, data=tiny_data, split="test", out=tmp_path / "ours", device="cpu").scores
     theirs = YOLO(str(tiny_model)).val(
         data=str(tiny_data), split="test", imgsz=64, device="cpu", plots=False, project=str(tmp_path), workers=0
     )

@@ -106,7 +106,7 @@ def test_runs_on_the_same_data_are_averaged_whatever_their_pictures(tones, tmp_p
 
     first = run("first", seeds=(0, 1))
     small = replace(EARS, image_size=32)
-    both = run("second", small, others=[first.folder])
+    both = run("second", small, with_=[first.folder])
     alone = run("second", small)
     assert both.folder == alone.folder / "with-first"
     rows = list(csv.DictReader((both.folder / "predictions.csv").open(encoding="utf-8")))
@@ -119,23 +119,23 @@ def test_runs_on_the_same_data_are_averaged_whatever_their_pictures(tones, tmp_p
     assert metrics["settings"]["others"][0]["spectrogram"]["image_size"] == 64
 
     with pytest.raises(DatasetError, match="has no predictions for fold 1 with shifts=2"):
-        run("second", small, others=[first.folder], shifts=2)
+        run("second", small, with_=[first.folder], tta_shifts=2)
     with pytest.raises(ConfigError, match="holds no cross-validation"):
-        run("second", small, others=[tmp_path])
+        run("second", small, with_=[tmp_path])
     with pytest.raises(ConfigError, match="has protocol last, this run train-val-test"):
-        run("third", others=[first.folder], protocol="train-val-test")
+        run("third", with_=[first.folder], protocol="train-val-test")
     table = Path(tones.root) / "meta" / "esc50.csv"
     table.write_text("\n".join(table.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
     with pytest.raises(DatasetError, match="scored on other recordings"):
-        run("fourth", others=[first.folder])
+        run("fourth", with_=[first.folder])
 
 
 def test_versions_at_other_speeds_are_trained_on_and_never_scored(tones, tmp_path):
     slow_and_fast = replace(tones, speed_perturbation=(0.8, 1.25))
-    done = crossval(slow_and_fast, EARS, name="s", only=[2], runs=tmp_path / "runs", workers=1, **QUICK)
+    done = crossval(slow_and_fast, EARS, name="s", folds=[2], runs=tmp_path / "runs", workers=1, **QUICK)
     assert done.pooled.count == 8
     assert len(list(Path(tones.cache).rglob("*.png"))) == 3 * 24
-    plain = crossval(tones, EARS, name="p", only=[2], runs=tmp_path / "runs", workers=1, **QUICK)
+    plain = crossval(tones, EARS, name="p", folds=[2], runs=tmp_path / "runs", workers=1, **QUICK)
     fingerprints = [json.loads((run.folder / "settings.json").read_text())["data_fingerprint"] for run in (done, plain)]
     assert fingerprints[0] == fingerprints[1]
 
@@ -145,11 +145,11 @@ def test_several_looks_at_each_clip_are_averaged(tones, tiny_model, tmp_path):
 
     def run(**more):
         return crossval(
-            tones, EARS, name="v", only=[2], runs=tmp_path / "runs", workers=1, say=lines.append, **trained, **more
+            tones, EARS, name="v", folds=[2], runs=tmp_path / "runs", workers=1, say=lines.append, **trained, **more
         )
 
     lines = []
-    plain, done = run(), run(shifts=2, speeds=[0.8])
+    plain, done = run(), run(tta_shifts=2, tta_speeds=[0.8])
     assert done.folder == plain.folder / "shifts2-speeds0.8"
     assert sum("training" in line for line in lines) == 1  # the model is only looked with once more
     settings = json.loads((done.folder / "metrics.json").read_text(encoding="utf-8"))["settings"]
@@ -165,9 +165,9 @@ def test_several_looks_at_each_clip_are_averaged(tones, tiny_model, tmp_path):
     assert not np.allclose(done.pooled.probabilities, plain.pooled.probabilities, atol=1e-4)
 
     with pytest.raises(ConfigError, match=r"speeds=\[1\.0\] is not allowed"):
-        run(speeds=[1.0])
+        run(tta_speeds=[1.0])
     with pytest.raises(ConfigError, match="shifts=0 is not allowed"):
-        run(shifts=0)
+        run(tta_shifts=0)
 
 
 def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monkeypatch):
@@ -188,7 +188,7 @@ def test_the_test_fold_is_in_no_folder_that_training_reads(tones, tmp_path, monk
                 replace(tones, speed_perturbation=(0.8,)),
                 EARS,
                 protocol=protocol,
-                only=[2],
+                folds=[2],
                 name=protocol,
                 runs=tmp_path / "runs",
                 workers=1,
@@ -274,15 +274,15 @@ def test_what_a_cross_validation_sets_itself_is_refused_with_what_to_write(tones
 def test_one_more_fold_leaves_finished_ones_in_the_summary(tones, tmp_path):
     def run(*only, **more):
         small = replace(EARS, image_size=32)
-        return crossval(tones, small, name="a", runs=tmp_path, workers=1, only=only, **{**QUICK, **more})
+        return crossval(tones, small, name="a", runs=tmp_path, workers=1, folds=only, **{**QUICK, **more})
 
     assert run(2).folds == [2]
     assert run(1).folds == [1, 2] and run(1).pooled.count == 16
     start = tmp_path / "start.pt"
     shutil.copyfile(tmp_path / "a" / "fold1-seed0" / "run" / "weights" / "last.pt", start)
-    first = crossval(tones, EARS, runs=tmp_path, workers=1, only=[1], **{**QUICK, "model": start})
+    first = crossval(tones, EARS, runs=tmp_path, workers=1, folds=[1], **{**QUICK, "model": start})
     update_preprocessing(start, temperature=2.0)
-    again = crossval(tones, EARS, runs=tmp_path, workers=1, only=[1], **{**QUICK, "model": start})
+    again = crossval(tones, EARS, runs=tmp_path, workers=1, folds=[1], **{**QUICK, "model": start})
     assert first.folder != again.folder  # another file under the same name
 
 
@@ -310,7 +310,7 @@ def test_group_folds_never_divide_a_source(tones, tmp_path):
 
 def test_folds_and_protocols_that_do_not_exist_are_named(tones):
     with pytest.raises(ConfigError, match="Fold 9 does not exist; ESC-50 has 1, 2, 3"):
-        crossval(tones, EARS, only=[9], **QUICK)
+        crossval(tones, EARS, folds=[9], **QUICK)
     with pytest.raises(ConfigError, match="protocol='best'"):
         crossval(tones, EARS, protocol="best", **QUICK)
 

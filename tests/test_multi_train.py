@@ -313,7 +313,7 @@ def test_clips_of_one_label_each_are_trained_on_as_well(tiny_data: Path, tmp_pat
     how = {"data": str(tiny_data), "project": str(tmp_path), "labels": "multi", "augment.balance": balance}
     how |= {**QUICK, "batch": 8, "nbs": 8, "epochs": 8 if balance == "none" else 1}
     run = train(None, augment=None, **how)
-    done = val(run.last, data=tiny_data, split="test", folder=tmp_path / "val")
+    done = val(run.last, data=tiny_data, split="test", out=tmp_path / "val")
     told = headline(done.scores)
     assert set(told) == {"macro_map", "micro_map", "top1"} and not (run.folder / "confusion_matrix.png").is_file()
     assert balance != "none" or told["top1"] > 0.5

@@ -26,7 +26,7 @@ from soundsight.synthesis import dataset as demo
 def scored(tiny_model: Path, tiny_data: Path, tmp_path_factory) -> Path:
     """A validation on the training split with labels shifted by the model's errors: some right, some wrong."""
     folder = tmp_path_factory.mktemp("scored") / "val-train"
-    val(tiny_model, data=tiny_data, split="train", folder=folder, device="cpu", allow_seen=True)
+    val(tiny_model, data=tiny_data, split="train", out=folder, device="cpu", allow_seen=True)
     text = (folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
     fields = [line.split(",") for line in text]
     for line in fields[1:4]:  # three clips at least are wrong, whatever the tiny model has learnt

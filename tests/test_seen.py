@@ -50,7 +50,7 @@ def test_other_folds_are_refused_and_named_where_they_are_allowed(run, tiny_soun
     assert (metrics["seen"]["clips"], metrics["seen"]["siblings"]) == (16, 0)
     assert "trained on 16 of these 32 clips" in report(tmp_path / "v", saliency=False).read_text(encoding="utf-8")
 
-    fair = val(run.last, data=tiny_data, split="test", folder=tmp_path / "fair")
+    fair = val(run.last, data=tiny_data, split="test", out=tmp_path / "fair")
     assert (fair.seen.clips, fair.seen.siblings, fair.seen.tuned) == (0, 0, 0)
     assert "none of these 16 clips" in fair.card.read_text(encoding="utf-8")
 
@@ -60,14 +60,14 @@ def test_siblings_of_what_was_trained_on_are_refused(tiny_sounds, tmp_path):
     data = laid_out(tiny_sounds, tmp_path, strategy="random")
     trained = train(**QUICK, data=str(data), project=str(tmp_path), name="r")
     with pytest.raises(ConfigError, match=r"trained on 0 of these \d+ clips, and on the recordings of [1-9]\d* more"):
-        val(trained.last, data=data, split="test", folder=tmp_path / "v")
+        val(trained.last, data=data, split="test", out=tmp_path / "v")
     rows = [row for row in manifest.read_rows(data / "manifest.csv") if row.split == "test"]
     manifest.write_rows(data / "manifest.csv", rows)  # the siblings alone
     shutil.rmtree(data / "train")
     with pytest.raises(ConfigError, match=r"trained on 0 of these \d+ clips, and on the recordings of [1-9]\d* more"):
-        val(trained.last, data=data, split="test", folder=tmp_path / "v")
+        val(trained.last, data=data, split="test", out=tmp_path / "v")
     update_preprocessing(trained.last, seen={"train": "", "val": ""})  # as of 0.1.0, without groups
-    assert val(trained.last, data=data, split="test", folder=tmp_path / "v").seen.siblings == 0
+    assert val(trained.last, data=data, split="test", out=tmp_path / "v").seen.siblings == 0
 
 
 def test_no_fold_is_tested_on_what_its_starting_weights_know(run, tiny_sounds, tiny_model, tmp_path):
@@ -77,7 +77,7 @@ def test_no_fold_is_tested_on_what_its_starting_weights_know(run, tiny_sounds, t
     def fold(number: int, model: Path, lines: list) -> None:
         words = {**QUICK, "model": str(model)}
         del words["imgsz"], words["plots"]
-        crossval(config, TINY_EARS, runs=tmp_path / "runs", workers=1, only=[number], say=lines.append, **words)
+        crossval(config, TINY_EARS, runs=tmp_path / "runs", workers=1, folds=[number], say=lines.append, **words)
 
     with pytest.raises(ConfigError, match=r"last.pt were trained on 16 of the 16 tested clips"):
         fold(1, run.last, [])
@@ -96,8 +96,8 @@ def test_the_stock_command_never_hands_on_settings_unawares(run, tiny_data, tmp_
     YOLO(str(run.last)).train(**words)
     last = tmp_path / "stock" / "weights" / "last.pt"
     with pytest.raises(ModelError, match="does not say how .*supply the settings with --spectrogram"):
-        val(last, data=tiny_data, split="test", folder=tmp_path / "v")
-    done = val(last, data=tiny_data, split="test", folder=tmp_path / "v", spectrogram=TINY_EARS)
+        val(last, data=tiny_data, split="test", out=tmp_path / "v")
+    done = val(last, data=tiny_data, split="test", out=tmp_path / "v", spectrogram=TINY_EARS)
     assert done.seen is None  # nor what it was trained on
 
 
@@ -115,23 +115,23 @@ def test_the_split_that_chose_the_epoch_is_named(run, tiny_data, tmp_path, fitte
 
 
 def test_a_checkpoint_that_does_not_say_is_scored_as_not_known(tiny_model, tiny_data, tmp_path, run):
-    done = val(tiny_model, data=tiny_data, split="train", folder=tmp_path / "v")
+    done = val(tiny_model, data=tiny_data, split="train", out=tmp_path / "v")
     assert done.seen is None
     assert json.loads((tmp_path / "v" / "metrics.json").read_text(encoding="utf-8"))["seen"] is None
     assert "is not known" in report(tmp_path / "v", saliency=False).read_text(encoding="utf-8")
     model = Path(shutil.copyfile(run.last, tmp_path / "m.pt"))
     update_preprocessing(model, seen={"train": "?", "val": ""})
     with pytest.raises(ModelError, match=r"of its training clips is damaged"):
-        val(model, data=tiny_data, split="test", folder=tmp_path / "w")
+        val(model, data=tiny_data, split="test", out=tmp_path / "w")
 
 
 def test_training_on_from_a_model_keeps_what_that_knew(run, tiny_sounds, tiny_data, tmp_path, tiny_model):
     data = laid_out(tiny_sounds, tmp_path, train=(5,), val=(4,), test=(1, 2, 3))
     again = train(**{**QUICK, "model": str(run.last)}, data=str(data), project=str(tmp_path), name="again")
     with pytest.raises(ConfigError, match="trained on 48 of these 48 clips"):
-        val(again.last, data=data, split="test", folder=tmp_path / "v")
+        val(again.last, data=data, split="test", out=tmp_path / "v")
     unknown = train(**{**QUICK, "model": str(tiny_model)}, data=str(data), project=str(tmp_path), name="unknown")
-    assert val(unknown.last, data=data, split="test", folder=tmp_path / "w").seen is None
+    assert val(unknown.last, data=data, split="test", out=tmp_path / "w").seen is None
 
 
 def test_exports_say_it_too(run, tiny_sounds, tmp_path):
@@ -141,7 +141,7 @@ def test_exports_say_it_too(run, tiny_sounds, tmp_path):
     model = export(run.last, "onnx", out=tmp_path / "m.onnx")
     data = laid_out(tiny_sounds, tmp_path, train=(5,), val=(4,), test=(1,))
     with pytest.raises(ConfigError, match="trained on 16 of these 16 clips"):
-        val(model, data=data, split="test", folder=tmp_path / "v")
+        val(model, data=data, split="test", out=tmp_path / "v")
 
 
 def test_pictures_of_other_tools_are_known_by_their_bytes(tiny_data, tmp_path):
@@ -165,7 +165,7 @@ def test_a_hundred_thousand_clips_stay_small_and_load(run, tiny_data, tmp_path):
     update_preprocessing(model, seen={"train": text, "val": ""})
     assert model.stat().st_size - before < 1.2e6
     assert load_checkpoint(model)["model"].soundsight["seen"]["train"] == text
-    assert val(model, data=tiny_data, split="test", folder=tmp_path / "v").seen.clips == 0
+    assert val(model, data=tiny_data, split="test", out=tmp_path / "v").seen.clips == 0
 
 
 def test_classes_without_clips_are_named_and_one_class_is_refused(run, tiny_data, tmp_path, capsys):

@@ -215,11 +215,11 @@ def test_the_model_card_gets_the_figures_of_the_test_split(tiny_data, tmp_path):
     run = train(**QUICK, data=str(tiny_data), project=str(tmp_path), name="r")
     card = run.folder / "model-card.md"
     assert "Not scored yet" in card.read_text(encoding="utf-8")
-    assert val(run.last, data=tiny_data, split="val", folder=tmp_path / "v").card is None
-    scored = val(run.last, data=tiny_data, split="test", folder=tmp_path / "t")
+    assert val(run.last, data=tiny_data, split="val", out=tmp_path / "v").card is None
+    scored = val(run.last, data=tiny_data, split="test", out=tmp_path / "t")
     assert scored.card == card and f"{scored.scores.top1:.2%}" in card.read_text(encoding="utf-8")
     card.write_text(card.read_text(encoding="utf-8") + "Not for medical use.\n", encoding="utf-8")
-    again = val(run.last, data=tiny_data, split="test", folder=tmp_path / "u").card
+    again = val(run.last, data=tiny_data, split="test", out=tmp_path / "u").card
     assert again == run.folder / "model-card-new.md" and "medical" in card.read_text(encoding="utf-8")
 
 
@@ -232,7 +232,7 @@ def test_a_card_gets_no_figures_of_other_data_and_no_augmentation_that_was_not(t
     shutil.copytree(tiny_data, other)
     prepared = json.loads((other / "settings.json").read_text(encoding="utf-8"))
     (other / "settings.json").write_text(json.dumps({**prepared, "fingerprint": "of others"}), encoding="utf-8")
-    assert val(run.last, data=other, split="test", folder=tmp_path / "t").card is None
+    assert val(run.last, data=other, split="test", out=tmp_path / "t").card is None
     assert "Not scored yet" in (run.folder / "model-card.md").read_text(encoding="utf-8")
     with pytest.raises(ConfigError, match="batch=0 is not allowed"):
         val(run.last, data=tiny_data, batch=0)

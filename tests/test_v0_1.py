@@ -121,3 +121,21 @@ def test_names_of_the_python_api_go_on_and_tell_the_new_ones(old) -> None:
         assert result.windows is result.predictions
     with pytest.warns(DeprecationWarning, match="Predictor.windows is deprecated and is now predictions"):
         assert [one.label for one in model.windows(clip)] == [one.label for one in result.predictions]
+
+
+def test_former_arguments_of_val_and_crossval_go_on_and_tell_the_new_ones(old) -> None:
+    import soundsight
+
+    with (
+        pytest.warns(DeprecationWarning) as told,
+        pytest.raises(soundsight.SoundsightError, match=r"tta|shifts|speeds"),
+    ):
+        soundsight.val("model.pt", data="data", folder="scores", speeds=[9.0], trust=False)
+    assert {str(one.message).partition(" is ")[0] for one in told} >= {"folder=", "speeds=", "trust="}
+    assert any(str(one.message).endswith("and is now tta_speeds=.") for one in told)
+    nowhere = DatasetConfig(root="nowhere")
+    with (
+        pytest.warns(DeprecationWarning, match="only= is deprecated and is now folds="),
+        pytest.raises(soundsight.SoundsightError, match="nowhere does not exist"),
+    ):
+        soundsight.crossval(nowhere, only=[1])

@@ -124,7 +124,7 @@ def _runs(onnx: str) -> list[str]:
     from soundsight.reports.run_report import collect, read_run
 
     _command("prepare", "sounds", "data=scored", "cache=scored-cache", *SETTINGS)
-    folder = val(onnx, data="scored", split="test", folder="work/run", device="cpu", allow_seen=True).folder
+    folder = val(onnx, data="scored", split="test", out="work/run", device="cpu", allow_seen=True).folder
     shutil.copy("sounds/bark/bark0.wav", "private.wav")
     Path("work/here").mkdir()
     Path("work/here/link.wav").symlink_to(Path("private.wav").absolute())

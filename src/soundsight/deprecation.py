@@ -44,3 +44,20 @@ def takes_say(function: Callable[P, T]) -> Callable[P, T]:
             return function(*values, **named)
 
     return called
+
+
+def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Let a function take former names of its arguments: `@renamed(shifts="tta_shifts")`."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @wraps(function)
+        def called(*values: P.args, **named: P.kwargs) -> T:
+            for former in [name for name in named if name in names]:
+                warn(f"{former}=", f"{names[former]}=")
+                named[names[former]] = named.pop(former)
+            return function(*values, **named)
+
+        called.former = names  # type: ignore[attr-defined]
+        return called
+
+    return decorate

@@ -239,7 +239,7 @@ def test_the_report_opens_from_disk(visit, tmp_path, tiny_model, tiny_sounds, ti
     from soundsight.reports.run_report import report
 
     folder = tmp_path / "val"
-    val(tiny_model, data=tiny_data, split="train", folder=folder, device="cpu")
+    val(tiny_model, data=tiny_data, split="train", out=folder, device="cpu")
     text = (folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
     header, first = text[0].split(","), text[1].split(",")
     wrong = "rain" if first[header.index("target")] != "rain" else "siren"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from soundsight import config as settings
 from soundsight.cli.options import Given
@@ -18,14 +18,21 @@ from soundsight.config.files import find_config, is_shipped
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.files import printable
 
+T = TypeVar("T")
 MARKS = {"bad": "!", "look": "-", "good": "+"}  # of findings
 
 FIGURES = (".png", ".pdf", ".svg")  # endings of figures
 
 
+def call(function: Callable[..., T], options: Any, *values: Any, **more: Any) -> T:
+    """Call a function of the Python interface; options of the same names as its keyword arguments are passed on."""
+    parameters = list(inspect.signature(function).parameters)[len(values) :]
+    return function(*values, **{key: value for key, value in vars(options).items() if key in parameters} | more)
+
+
 def check_arguments(given: Given, function: Callable[..., Any]) -> None:
-    """Raise `ConfigError` for a key that is a parameter of a Python function and no setting."""
-    for key in given.rest.keys() & inspect.signature(function).parameters.keys():
+    """Raise `ConfigError` for a key that is a parameter of a Python function, or was, and no setting."""
+    for key in given.rest.keys() & {*inspect.signature(function).parameters, *getattr(function, "former", ())}:
         raise ConfigError(f"{key}={given.rest[key]} is no training argument of {given.words[0]}; leave it out.")
 
 

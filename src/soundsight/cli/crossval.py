@@ -63,23 +63,8 @@ def score(
     from soundsight.evaluation.crossval import FIGURES, crossval, headline
     from soundsight.metrics import Scores
 
-    done = crossval(
-        dataset,
-        spectrogram,
-        config=options.cfg,
-        augment=None if options.augment == "none" else options.augment,
-        protocol=options.protocol,
-        only=options.folds,
-        groups=options.groups,
-        seeds=options.seeds,
-        shifts=options.tta_shifts,
-        speeds=options.tta_speeds,
-        others=options.with_,
-        name=options.name,
-        workers=options.workers,
-        **where,
-        **rest,
-    )
+    augment = None if options.augment == "none" else options.augment
+    done = console.call(crossval, options, dataset, spectrogram, config=options.cfg, augment=augment, **where, **rest)
     names = [FIGURES[key] for key in done.figures]
     for fold, found in done.per_fold.items():
         told = ", ".join(f"{name} {value:.2%}" for name, value in zip(names, found, strict=True))

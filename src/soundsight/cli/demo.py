@@ -60,7 +60,7 @@ def learn(out: Path, words: dict[str, Any]) -> int:
         for note in trained.notes:
             print(f"  {note}")
     with step("Scoring on the test fold"):
-        done = val(trained.last, data=out / "data", split="test", folder=out / "test")
+        done = val(trained.last, data=out / "data", split="test", out=out / "test")
         print(f"  top-1 {headline(done.scores)['top1']:.1%} of {done.scores.count} clips of groups outside training")
     with step("Predicting one clip"):
         row = next(r for r in manifest.read_rows(out / "data" / manifest.MANIFEST) if r.split == "test")

@@ -24,14 +24,7 @@ CHOICES = {"name": sorted(datasets())}
 def run(options: DownloadOptions, given: Given) -> int:
     console.status(notice(options.name))
     with _bars() as progress:
-        place = download(
-            options.name,
-            root=options.root,
-            archive=options.archive,
-            mirror=options.mirror,
-            checksums=options.checksums,
-            progress=progress,
-        )
+        place = console.call(download, options, progress=progress)
     record = datasets()[options.name]
     print(f"{record.title} is whole in {place}: {record.clips} clips, {record.classes} classes, {record.folds} folds.")
     return 0

@@ -41,14 +41,7 @@ def run(options: InspectOptions, given: Given) -> int:
         console.progress_bar("comparing", "steps") as comparing,
     ):
         bars = {"listening": listening, "comparing": comparing}
-        found = inspect(
-            config,
-            spectrogram,
-            crossval=options.crossval,
-            page=options.page,
-            workers=options.workers,
-            progress=lambda stage, done, total: bars[stage](done, total),
-        )
+        found = console.call(inspect, options, config, spectrogram, progress=lambda stage, *of: bars[stage](*of))
     for line in summary(found):
         console.output(line)
     if options.page:

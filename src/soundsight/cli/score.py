@@ -37,14 +37,7 @@ def run(options: ScoreOptions, given: Given) -> int:
     console.check_ending(options.out, ".csv", ".json")
     inputs = [options.predictions, options.annotations]
     with outputs.claimed(options, [options.out], MADE, inputs) if options.out else nullcontext():
-        scores = score_recordings(
-            options.predictions,
-            options.annotations,
-            threshold=options.threshold,
-            segment_seconds=options.segment_seconds,
-            collar_seconds=options.collar_seconds,
-            collar_fraction=options.collar_fraction,
-        )
+        scores = console.call(score_recordings, options)
         if options.out:
             scores.write(Path(options.out))
     show(scores, options)

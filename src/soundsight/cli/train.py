@@ -26,14 +26,8 @@ def run(options: TrainOptions, given: Given) -> int:
     from soundsight.evaluation.train import train
 
     console.check_arguments(given, train)
-    done = train(
-        options.cfg,
-        augment=None if options.augment == "none" else options.augment,
-        stock=options.stock,
-        calibrate=options.calibrate,
-        precision=options.precision,
-        **given.rest,
-    )
+    augment = None if options.augment == "none" else options.augment
+    done = console.call(train, options, options.cfg, augment=augment, **given.rest)
     last = _near(done.last)
     console.output(f"Trained: {last}")
     for note in done.notes:

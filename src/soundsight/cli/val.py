@@ -48,19 +48,7 @@ def run(options: ValOptions, given: Given) -> int:
         )
         for line in threshold_lines(fitted):
             console.output(line)
-    done = val(
-        options.model,
-        data=options.data,
-        split=options.split,
-        folder=options.out,
-        device=options.device,
-        batch=options.batch,
-        shifts=options.tta_shifts,
-        speeds=options.tta_speeds,
-        spectrogram=console.own_spectrogram(options),
-        trust=options.trust_checkpoint,
-        allow_seen=options.allow_seen,
-    )
+    done = console.call(val, options, spectrogram=console.own_spectrogram(options))
     scores = done.scores
     console.output(f"{scores.count} clips of {len(scores.names)} classes, split {options.split}:")
     for line in score_lines(scores):

@@ -28,8 +28,8 @@ from soundsight.datasets.catalogue import Catalogue, read_catalogue
 from soundsight.datasets.names import safe_name
 from soundsight.datasets.prepare import render_all
 from soundsight.datasets.segments import cut_windows
-from soundsight.datasets.split import find_leaks, folds, lacking, with_group_folds
-from soundsight.deprecation import takes_say
+from soundsight.datasets.split import find_leaks, given_folds, lacking, with_group_folds
+from soundsight.deprecation import renamed, takes_say
 from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation.ensemble import join, read_members, read_settings
@@ -80,6 +80,7 @@ class CrossValidation:
         return self.figures["top5"]
 
 
+@renamed(only="folds", shifts="tta_shifts", speeds="tta_speeds", others="with_")
 @takes_say
 def crossval(
     dataset: DatasetConfig | None = None,
@@ -88,12 +89,12 @@ def crossval(
     config: str | Path | None = None,
     augment: AugmentConfig | str | Path | None = "augment.yaml",
     protocol: Protocol = "last",
-    only: Sequence[int] = (),
+    folds: Sequence[int] = (),
     groups: int | None = None,
     seeds: Sequence[int] = (0,),
-    shifts: int = 1,
-    speeds: Sequence[float] = (),
-    others: Sequence[str | Path] = (),
+    tta_shifts: int = 1,
+    tta_speeds: Sequence[float] = (),
+    with_: Sequence[str | Path] = (),
     name: str | None = None,
     runs: str | Path = "runs/crossval",
     workers: int | None = None,
@@ -109,12 +110,12 @@ def crossval(
         config: Ultralytics `cfg` file; `None` takes the one that `cfg` names, or `configs/train.yaml`.
         augment: Augmentation settings or their file; `None` switches augmentation off.
         protocol: `last` or `train-val-test`; see the head of this module.
-        only: Test just these folds; those that are finished stay in the summary.
+        folds: Test just these folds; those that are finished stay in the summary.
         groups: Number of folds made from sources with strategy `group`; `None` makes 5.
         seeds: One training a fold and seed; several are averaged into an ensemble, and reported as one.
-        shifts: Average over this many circular time shifts when scoring ...
-        speeds: ... and over these speeds, for which the tested clips are rendered anew from their recordings.
-        others: Finished runs on the same data, whose models join the ensemble; reported in a folder `with-...`.
+        tta_shifts: Average over this many circular time shifts when scoring ...
+        tta_speeds: ... and over these speeds, for which the tested clips are rendered anew from their recordings.
+        with_: Finished runs on the same data, whose models join the ensemble; reported in a folder `with-...`.
         name: Folder below `runs`; `None` makes one from the settings, so that the same call continues.
         runs: Parent of the run's folder.
         workers: Processes that render.
@@ -126,7 +127,7 @@ def crossval(
         SoundsightError: Settings, data or weights do not fit; the message says which.
     """
     dataset, spectrogram = dataset or DatasetConfig(), spectrogram or SpectrogramConfig()
-    tta = TTA(shifts, tuple(speeds))
+    tta = TTA(tta_shifts, tuple(tta_speeds))
     if protocol not in ("last", "train-val-test"):
         raise ConfigError(f"protocol={protocol!r} is not allowed: it must be last or train-val-test.")
     given = GIVEN | (LAST if protocol == "last" else {})
@@ -135,7 +136,7 @@ def crossval(
     arguments = {k: v for k, v in arguments.items() if k not in (*GIVEN, "task", "mode")} | imgsz
     _check_device(arguments.get("device"), elsewhere=run_folds is not None)
     catalogue = _catalogue_with_folds(dataset, groups, spectrogram.clip_seconds)
-    tested = _tested_folds(catalogue, only, protocol)
+    tested = _tested_folds(catalogue, folds, protocol)
     report_leaks(catalogue, spectrogram.clip_seconds)
     report_classes(catalogue, tested)
     cut, _ = cut_windows(catalogue, spectrogram.clip_seconds, workers=workers, run=run)
@@ -146,24 +147,24 @@ def crossval(
     how = {"protocol": protocol, "seeds": list(seeds), **_recipe(arguments, augmentation)}
     settings = how | _describe(dataset, spectrogram, rows)
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
-    if only:  # folds that are finished stay in the summary
-        done_before = {f for f in folds(catalogue) if all(is_scored(folder, f, seed, tta) for seed in seeds)}
+    if folds:  # folds that are finished stay in the summary
+        done_before = {f for f in given_folds(catalogue) if all(is_scored(folder, f, seed, tta) for seed in seeds)}
         tested = sorted({*tested, *done_before})
-    joining = read_members(others, tested, settings, tta)
+    joining = read_members(with_, tested, settings, tta)
     manifest.write_failures(folder / manifest.FAILURES, failures)
     plan = Plan(folder, root, cache, rows, cut.labels, arguments, spectrogram, augmentation, tta, cut.multi)
     jobs = [(fold, seed) for fold in tested for seed in seeds]
     if run_folds is None:
-        scored = {(fold, seed): score_fold(plan, fold, folds(catalogue), protocol, seed) for fold, seed in jobs}
+        scored = {(fold, seed): score_fold(plan, fold, given_folds(catalogue), protocol, seed) for fold, seed in jobs}
     else:
-        scored = score_folds(plan, jobs, folds(catalogue), protocol, run_folds)
+        scored = score_folds(plan, jobs, given_folds(catalogue), protocol, run_folds)
     done = {fold: [scored[fold, seed] for seed in seeds] for fold in tested}
     record: dict[str, Any] = {**settings, **asdict(tta), "versions": versions(), "source": dataset.root}
     summary = _summarise(plan, done, record)
-    if not others:
+    if not with_:
         return summary
-    record["others"] = [read_settings(Path(other)) for other in others]
-    return _summarise(plan, join(done, joining), record, "with-" + "+".join(Path(o).name for o in others))
+    record["others"] = [read_settings(Path(other)) for other in with_]
+    return _summarise(plan, join(done, joining), record, "with-" + "+".join(Path(o).name for o in with_))
 
 
 def _catalogue_with_folds(dataset: DatasetConfig, groups: int | None, clip_seconds: float) -> Catalogue:
@@ -241,7 +242,7 @@ def report_classes(catalogue: Catalogue, tested: Sequence[int]) -> None:
 def _tested_folds(catalogue: Catalogue, only: Sequence[int], protocol: str) -> list[int]:
     if len(catalogue.labels) < 2:
         raise DatasetError(f"{catalogue.name} has only one class, {catalogue.labels[0]!r}; add recordings of another.")
-    given = folds(catalogue)
+    given = given_folds(catalogue)
     least = 3 if protocol == "train-val-test" else 2
     if len(given) < least:
         raise DatasetError(f"{catalogue.name} has {len(given)} folds; protocol {protocol} needs {least}.")

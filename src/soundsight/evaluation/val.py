@@ -16,6 +16,7 @@ from soundsight.config import BACKGROUND, SpectrogramConfig
 from soundsight.config.files import versions
 from soundsight.datasets import manifest
 from soundsight.datasets.manifest import Row
+from soundsight.deprecation import renamed
 from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError, ModelError
 from soundsight.evaluation.scoring import (
@@ -44,18 +45,19 @@ class Validation:
     seen: Seen | None = None  # which of the clips the model knows; `None`: it does not say
 
 
+@renamed(folder="out", shifts="tta_shifts", speeds="tta_speeds", trust="trust_checkpoint")
 def val(
     model: str | Path,
     *,
     data: str | Path = "data",
     split: str = "val",
-    folder: str | Path | None = None,
+    out: str | Path | None = None,
     device: str | None = None,
     batch: int = 64,
-    shifts: int = 1,
-    speeds: Sequence[float] = (),
+    tta_shifts: int = 1,
+    tta_speeds: Sequence[float] = (),
     spectrogram: SpectrogramConfig | None = None,
-    trust: bool = False,
+    trust_checkpoint: bool = False,
     allow_seen: bool = False,
 ) -> Validation:
     """Score a model on a split of a prepared data folder.
@@ -64,22 +66,22 @@ def val(
         model: A checkpoint or exported model.
         data: The folder with `train`, `val`, `test`.
         split: Which of them to score on.
-        folder: Where to write; `None` takes a new `runs/classify/val*`.
+        out: Where to write; `None` takes a new `runs/classify/val*`.
         device: See `load_classifier`.
         batch: Images a batch.
-        shifts: Average over this many circular time shifts; 1 takes the image as it is.
-        speeds: Average over these speeds as well, for which the clips are rendered anew from their recordings.
+        tta_shifts: Average over this many circular time shifts; 1 takes the image as it is.
+        tta_speeds: Average over these speeds as well, for which the clips are rendered anew from their recordings.
         spectrogram: Settings for a model that carries none.
-        trust: Unpickle the checkpoint whatever it holds.
+        trust_checkpoint: Unpickle the checkpoint whatever it holds.
         allow_seen: Also score clips that the model was trained on, or others of their recordings.
 
     Raises:
         SoundsightError: The model, the split or the settings do not fit, or the model was trained on the clips.
     """
-    tta = TTA(shifts, tuple(speeds))
+    tta = TTA(tta_shifts, tuple(tta_speeds))
     if batch < 1:
         raise ConfigError(f"batch={batch} is not allowed: it must be 1 or more.")
-    classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust)
+    classifier = load_classifier(model, device=device, spectrogram=spectrogram, trust=trust_checkpoint)
     found = list_images(data, split, classifier.preprocessing.names, multi=classifier.multi)
     if len(classifier.preprocessing.names) < 2 and not classifier.multi:
         raise ModelError(f"{model} knows one class only, so every score of it is 100 %; train it on two or more.")
@@ -87,10 +89,10 @@ def val(
     seen = compare(found, data, classifier.preprocessing, model)
     if not allow_seen:
         refuse(seen, split, data)
-    clips = clips_of(found.rows, manifest.read_settings(data)["dataset"]["root"]) if speeds else []
+    clips = clips_of(found.rows, manifest.read_settings(data)["dataset"]["root"]) if tta_speeds else []
     logits = logits_of(classifier, found.files, batch=batch, tta=tta, clips=clips)
     scores = score_images(found.targets, classifier.activate(logits), classifier.preprocessing.names)
-    target = Path(folder) if folder else new_folder(Path(RUNS), f"val-{split}")
+    target = Path(out) if out else new_folder(Path(RUNS), f"val-{split}")
     target.mkdir(parents=True, exist_ok=True)
     write_results(
         scores,
