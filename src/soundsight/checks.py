@@ -92,11 +92,9 @@ def check_gpus(device: object) -> None:
 
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if max(wanted) >= seen:
-        raise ConfigError(f"device={device} is not there: PyTorch sees {_count(seen)}; {_gpu_advice(seen)}.")
-
-
-def _count(seen: int) -> str:
-    return {0: "no CUDA GPU", 1: "one CUDA GPU, number 0"}.get(seen, f"{seen} CUDA GPUs, numbers 0 to {seen - 1}")
+        few = {0: "no CUDA GPU", 1: "one CUDA GPU, number 0"}
+        found = few.get(seen, f"{seen} CUDA GPUs, numbers 0 to {seen - 1}")
+        raise ConfigError(f"device={device} is not there: PyTorch sees {found}; {_gpu_advice(seen)}.")
 
 
 def _gpu_advice(seen: int) -> str:
@@ -107,9 +105,7 @@ def _gpu_advice(seen: int) -> str:
     driver = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()  # the latter under Windows
     if not seen and driver:
         return f"update the NVIDIA driver to one for CUDA {torch.version.cuda}, or use device=cpu"
-    if in_container():
-        return "add --gpus all to docker run, or use device=cpu"
-    return "use another device, or device=cpu"
+    return "add --gpus all to docker run, or use device=cpu" if in_container() else "use another device, or device=cpu"
 
 
 def check_shared_memory(
@@ -136,8 +132,8 @@ def check_shared_memory(
         return
     add = "add --ipc=host to docker run, or set workers=0" if in_container() else "set fewer workers"
     raise ConfigError(
-        f"Shared memory is too small: {folder} has {_megabytes(free)} free, and workers={workers} with "
-        f"batch={batch} and imgsz={image_size} may fill {_megabytes(need)}; {add}."
+        f"Shared memory is too small: {folder} has {free / 1e6:.0f} MB free, and workers={workers} with "
+        f"batch={batch} and imgsz={image_size} may fill {need / 1e6:.0f} MB; {add}."
     )
 
 
@@ -150,14 +146,11 @@ def free_memory(groups: str | Path = CONTROL_GROUPS) -> int:
     if sys.platform != "win32":
         with suppress(ValueError, OSError):
             free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    old = Path("memory")
-    second, first = ("memory.max", "memory.current"), (old / "memory.limit_in_bytes", old / "memory.usage_in_bytes")
-    for limit, used in (second, first):
-        try:
+    limits = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+    for limit, used in limits:
+        with suppress(ValueError, OSError):  # "max" stands for no limit
             most, now = (int((Path(groups) / name).read_text()) for name in (limit, used))
-        except (OSError, ValueError):  # "max" stands for no limit
-            continue
-        free = min(free, max(0, most - now))
+            free = min(free, max(0, most - now))
     return free
 
 
@@ -169,10 +162,6 @@ def is_mounted(place: Path, table: str | Path = "/proc/self/mountinfo") -> bool:
         return True
     points = [Path(line.split()[4].replace("\\040", " ")) for line in lines if len(line.split()) > 4]
     return any(point == place or place in point.parents for point in points)
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.0f} MB"
 
 
 def check_renderer(config: SpectrogramConfig, found: object, what: object, error: type[SoundsightError]) -> None:

@@ -6,18 +6,19 @@ the command that was asked for is imported, so help is instant.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from types import ModuleType
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from soundsight import __version__, interrupts, logs
 from soundsight.errors import ConfigError, Renamed, SoundsightError, did_you_mean
 from soundsight.files import printable
+
+if TYPE_CHECKING:
+    from soundsight.cli.options import Grammar
 
 MESSAGE = 4000  # characters at most
 # name: one line for `soundsight --help`; the module has the same name (with `_` for `-`)
@@ -84,75 +85,73 @@ def _fill_gaps() -> None:
         atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
 
 
+def available() -> list[str]:
+    """Commands whose module is there."""
+    return [name for name in COMMANDS if importlib.util.find_spec(f"soundsight.cli.{name}")]
+
+
 def _dispatch(words: list[str]) -> int:
     command = next((word for word in words if not word.startswith("-")), None)
     if command not in available():
         return _top_level(words, command)
-    module = importlib.import_module(f"soundsight.cli.{command}")
+    from soundsight.cli.options import grammar_of
+
+    grammar = grammar_of(command)
     words.remove(command)
-    return _run(command, module, words)
-
-
-def _run(command: str, module: ModuleType, words: list[str]) -> int:
-    from soundsight.cli.options import Grammar, UsageError
-
-    grammar = Grammar(command, module)
     own = words[: words.index("--")] if "--" in words else words
     if "-h" in own or "--help" in own:
         print(grammar.parser().format_help(), end="")
         return 0
     if debug := "--debug" in own:
         words.remove("--debug")
-
-    def run() -> int:
-        try:
-            given = grammar.parse(words)
-        except UsageError as error:
-            raise UsageError(f"{error} `soundsight {command} --help` explains.") from None
-        try:
-            return int(module.run(given.options, given))
-        except ConfigError as error:
-            if hint := grammar.hint(str(error), given):
-                raise ConfigError(f"{error}{hint}") from error
-            raise
+    usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *more: Any) -> None:
         if category is Renamed:
-            print(f"soundsight: {printable(str(message))}", file=sys.stderr)
+            _say(str(message))
         else:
             usual(message, category, *more)
 
-    usual = warnings.showwarning
     with warnings.catch_warnings():
         warnings.simplefilter("always", Renamed)
         warnings.showwarning = show  # type: ignore[assignment]
-        return _guarded(run, debug=debug)
+        try:
+            with logs.sent_to(lambda text: print(printable(text), file=sys.stderr, flush=True)):
+                return _run(grammar, words)
+        except SoundsightError as error:
+            if debug:
+                raise
+            _say(str(error))
+            return error.exit_code
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if debug:
+                raise
+            where = f" ({error.filename})" if error.filename else ""
+            _say(f"The system refused: {error.strerror or error}{where}.")
+            return 1
 
 
-def available() -> list[str]:
-    """Commands whose module is there."""
-    return [name for name in COMMANDS if importlib.util.find_spec(f"soundsight.cli.{name}")]
+def _run(grammar: Grammar, words: list[str]) -> int:
+    from soundsight.cli.options import UsageError
 
-
-def _guarded(run: Callable[[], int], *, debug: bool) -> int:
     try:
-        with logs.sent_to(lambda text: print(printable(text), file=sys.stderr, flush=True)):
-            return run()
-    except SoundsightError as error:
-        if debug:
-            raise
-        text = printable(str(error))
-        text = text if len(text) <= MESSAGE else f"{text[: MESSAGE // 2]} … {text[-MESSAGE // 2 :]}"
-        print(f"soundsight: {text}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
+        given = grammar.parse(words)
+    except UsageError as error:
+        raise UsageError(f"{error} `soundsight {grammar.name} --help` explains.") from None
+    try:
+        return int(grammar.module.run(given.options, given))
+    except ConfigError as error:
+        if hint := grammar.hint(str(error), given):
+            raise ConfigError(f"{error}{hint}") from error
         raise
-    except OSError as error:
-        if debug:
-            raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(f"soundsight: The system refused: {error.strerror or error}{where}.", file=sys.stderr)
-        return 1
+
+
+def _say(message: str) -> None:
+    text = printable(message)
+    text = text if len(text) <= MESSAGE else f"{text[: MESSAGE // 2]} … {text[-MESSAGE // 2 :]}"
+    print(f"soundsight: {text}", file=sys.stderr)
 
 
 def _top_level(words: Sequence[str], command: str | None) -> int:
@@ -171,5 +170,5 @@ def _top_level(words: Sequence[str], command: str | None) -> int:
         return 0
     wanted = command or words[0]
     hint = did_you_mean(wanted, available(), f" Commands: {', '.join(available())}.")
-    print(f"soundsight: There is no command {wanted!r}.{hint}", file=sys.stderr)
+    _say(f"There is no command {wanted!r}.{hint}")
     return 2

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from itertools import count
 from os.path import isdir
 from pathlib import Path
@@ -72,16 +73,13 @@ class Timelines:
     """Plots one image per recording."""
 
     def __init__(self, paths: dict[str, Path], predictor: Predictor) -> None:
-        self.paths = paths
-        if len(paths) == 1:
-            console.check_ending(str(*paths.values()), *console.FIGURES)
-        self.config = predictor.spectrogram
-        self._start()
-
-    def _start(self) -> None:
         from soundsight.inference.timeline import Timeline
 
-        self.current = Timeline(self.config)
+        self.paths, self.config = paths, predictor.spectrogram
+        if len(paths) == 1:
+            console.check_ending(str(*paths.values()), *console.FIGURES)
+        self.start = partial(Timeline, self.config)
+        self.current = self.start()
 
     def add(self, segment: Prediction, rendered: Rendered) -> None:
         """Take a segment and its image."""
@@ -91,19 +89,20 @@ class Timelines:
         """Render what was gathered, unless nothing was."""
         from soundsight.reports.spectrograms import plot_timeline
 
-        if self.current.predictions:
-            classes = self.current.classes()
-            plot_timeline(
-                self.current.levels(summary.duration_seconds),
-                self.current.scores(classes),
-                classes,
-                self.config,
-                self.paths[summary.recording],
-                summary.duration_seconds,
-                title=Path(summary.recording).name,
-                creator=TIMELINE,
-            )
-        self._start()
+        found, self.current = self.current, self.start()
+        if not found.predictions:
+            return
+        classes, name = found.classes(), summary.recording
+        plot_timeline(
+            found.levels(summary.duration_seconds),
+            found.scores(classes),
+            classes,
+            self.config,
+            self.paths[name],
+            summary.duration_seconds,
+            title=Path(name).name,
+            creator=TIMELINE,
+        )
 
 
 class _OneEach:
@@ -119,11 +118,11 @@ class _OneEach:
 
     def end(self, recording: str) -> None:
         self._open(recording)
-        self.stack.close()
-        self.writer = None
+        self.close()
 
     def close(self) -> None:
         self.stack.close()
+        self.writer = None
 
     def _open(self, recording: str) -> Writer:
         from soundsight.inference.formats.base import writing
@@ -156,11 +155,11 @@ def open_writer(
 
 def own_name(recording: str, suffix: str, taken: set[str]) -> str:
     """A file name of at most 255 bytes for what belongs to a recording; recordings of one name get numbers."""
-    stem = "stdin" if recording == "-" else Path(recording).stem
+    stem = os.fsencode("stdin" if recording == "-" else Path(recording).stem)
     for number in count(1):
         end = suffix if number == 1 else f"-{number}{suffix}"
         room = 255 - len(end)
-        name = f"{stem if len(os.fsencode(stem)) <= room else os.fsencode(stem)[:room].decode(errors='ignore')}{end}"
+        name = (os.fsdecode(stem) if len(stem) <= room else stem[:room].decode(errors="ignore")) + end
         if folded(name) not in taken:
             break
     taken.add(folded(name))
