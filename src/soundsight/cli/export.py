@@ -11,6 +11,7 @@ soundsight predict last.onnx clip.wav              # the same command as for the
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 from soundsight.cli import console
 from soundsight.cli.options import Given
@@ -24,16 +25,9 @@ def run(options: ExportOptions, given: Given) -> int:
     from soundsight.backend.export import READABLE, export
 
     spectrogram = console.own_spectrogram(options)
-    made = export(
-        options.model,
-        options.format,
-        out=options.out,
-        spectrogram=spectrogram,
-        trust=options.trust_checkpoint,
-        arguments=given.rest,
-        overwrite=options.overwrite,
-        waveform=options.input == "waveform",
-    )
+    more: dict[str, Any] = {"spectrogram": spectrogram, "trust": options.trust_checkpoint}
+    waveform = options.input == "waveform"
+    made = console.call(export, options, arguments=given.rest, waveform=waveform, **more)
     console.output(f"Exported: {made}")
     if options.input == "waveform":
         from soundsight.models.load import load_classifier
@@ -45,9 +39,7 @@ def run(options: ExportOptions, given: Given) -> int:
     if (data := given.rest.get("data")) and options.format in READABLE:
         from soundsight.evaluation.scoring import compare
 
-        count, before, after, alike = compare(
-            options.model, made, str(data), spectrogram=spectrogram, trust=options.trust_checkpoint
-        )
+        count, before, after, alike = compare(options.model, made, str(data), **more)
         console.output(
             f"Right on the {count} clips of {data}/val: {after:.2%}, where the checkpoint is {before:.2%}; "
             f"both say the same for {alike:.2%}."

@@ -52,14 +52,7 @@ def run(options: PrepareOptions, given: Given) -> int:
             joined = stack.enter_context(engine.joined(cluster, read=[config.root], write=[config.cache]))
             run = engine.runner(joined, cluster)
         show = stack.enter_context(console.progress_bar("drawing", "clips"))
-        done = prepare(
-            config,
-            spectrogram,
-            replace_data=options.replace,
-            workers=options.workers,
-            progress=show,
-            run=run,
-        )
+        done = console.call(prepare, options, config, spectrogram, replace_data=options.replace, progress=show, run=run)
     describe(done)
     if options.gallery:
         plot_gallery(done, options.gallery)

@@ -32,13 +32,7 @@ def run(options: ReportOptions, given: Given) -> int:
     if options.folder:
         check_folder(options.folder, "mistakes.csv", overwrite=options.overwrite)
     with outputs.claimed(options, [out], outputs.REPORT, [options.run]):
-        material = collect(
-            found,
-            root=options.root,
-            saliency=options.saliency,
-            device=options.device,
-            trust=options.trust_checkpoint,
-        )
+        material = console.call(collect, options, found, trust=options.trust_checkpoint)
         page = write_html(material, out)
     for note in material.notes:
         console.status(f"soundsight: {note}")

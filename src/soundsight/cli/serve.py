@@ -8,22 +8,17 @@ curl -F file=@clip.wav http://127.0.0.1:8000/api/predict
 
 from __future__ import annotations
 
+from soundsight import checks
 from soundsight.cli import console
 from soundsight.cli.options import Given
 from soundsight.config.commands import ServeOptions
-from soundsight.errors import ConfigError
 
 OPTIONS = ServeOptions
 
 
 def run(options: ServeOptions, given: Given) -> int:
     for package in ("fastapi", "uvicorn", "python_multipart"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise ConfigError(
-                f'The page needs the package {package}, which is not installed; run pip install "soundsight[web]".'
-            ) from error
+        checks.require(package, "soundsight[web]")
     from soundsight.cli.predict import open_predictor
     from soundsight.serve.app import Limits
     from soundsight.serve.guard import LOOPBACK

@@ -40,8 +40,7 @@ def run(options: TuneOptions, given: Given) -> int:
     config = os.path.abspath(config) if os.path.exists(config) else config
     fixed |= {"data": data, "config": config, "augment": None if options.augment == "none" else options.augment}
     with engine.joined(cluster, read=[data], write=[str(folder)]) as joined:
-        how = {"trials": options.trials, "grace": options.grace, "seed": options.seed}
-        rows, continued = tune(joined, cluster, space, fixed, folder=folder, **how)
+        rows, continued = console.call(tune, options, joined, cluster, space, fixed, folder=folder)
     failed = sum(bool(row["failure"]) for row in rows)
     former = f"{folder} is continued: " if continued else ""
     console.status(f"{former}{len(rows)} trials, {failed} failed; the table is {folder / TABLE}.")

@@ -39,13 +39,7 @@ def run(options: ValOptions, given: Given) -> int:
                 f"--split {options.split}: thresholds are fitted on the split val, never on clips that test them; "
                 "leave --split out."
             )
-        fitted = fit_thresholds(
-            options.model,
-            options.data,
-            precision=options.precision,
-            device=options.device,
-            trust=options.trust_checkpoint,
-        )
+        fitted = console.call(fit_thresholds, options, trust=options.trust_checkpoint)
         for line in threshold_lines(fitted):
             console.output(line)
     done = console.call(val, options, spectrogram=console.own_spectrogram(options))

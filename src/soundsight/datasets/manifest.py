@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +20,7 @@ from soundsight import checks
 from soundsight.config import BACKGROUND, DatasetConfig, SpectrogramConfig, from_dict
 from soundsight.datasets.split import SPLITS
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.files import read_json, write_text
+from soundsight.files import csv_text, read_json, write_text
 
 if TYPE_CHECKING:
     from soundsight.audio import AudioInfo
@@ -91,14 +90,14 @@ def row_of(clip: Clip, info: AudioInfo | None, digest: str, found: os.stat_resul
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a manifest atomically."""
     names = [field.name for field in fields(Row)]
-    _write_csv(path, names, map(attrgetter(*names), rows))
+    write_text(path, csv_text([names, *map(attrgetter(*names), rows)]))
 
 
 def write_failures(path: Path, failures: Iterable[tuple[str, str]]) -> None:
     """Write the list of clips that failed; without any, remove a former list."""
     failures = list(failures)
     if failures:
-        _write_csv(path, ["file", "reason"], failures)
+        write_text(path, csv_text([("file", "reason"), *failures]))
     else:
         path.unlink(missing_ok=True)
 
@@ -239,11 +238,3 @@ def check_same(data: Path, config: DatasetConfig, names: set[str]) -> None:
             f"{data} holds the spectrograms of another data set, {before.get('name')} ({former}); choose another "
             "folder with data=FOLDER, or replace them with --replace."
         )
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
