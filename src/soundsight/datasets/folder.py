@@ -28,41 +28,40 @@ def read_folder(root: Path, *, group_pattern: str = "") -> Catalogue:
     own. Hidden files and folders are left alone, and so are our own outputs.
     """
     pattern = _compile(group_pattern)
-    clips, failures, loose = [], [], []
+    clips, failures = [], []
     classes, notes = class_folders(root)
     split_folders = {folder.parent for folder, split in classes if split}
     top = next(iter(split_folders)).parent if split_folders else root
+
+    def shown(path: Path) -> str:
+        return printable(path.relative_to(root).as_posix())
+
     for folder in _subfolders(top) if split_folders else ():
         if folder not in split_folders and any(is_audio(path) for path, _ in files_below(folder)):
-            failures.append((f"{printable(folder.relative_to(root).as_posix())}/", "lies beside the folders of splits"))
+            failures.append((f"{shown(folder)}/", "lies beside the folders of splits"))
     for folder, split in classes:
         found = 0
         for path, problem in files_below(folder):
-            relative = printable(path.relative_to(root).as_posix())
+            if not problem and path.suffix.lower() in ffmpeg.EXTENSIONS and not ffmpeg.installed():
+                problem = "needs the program ffmpeg, which is not installed"
             if problem:
-                failures.append((relative, problem))
-            elif path.suffix.lower() in ffmpeg.EXTENSIONS and not ffmpeg.installed():
-                failures.append((relative, "needs the program ffmpeg, which is not installed"))
+                failures.append((shown(path), problem))
             elif is_audio(path):
-                clips.append(_clip(path, relative, path.relative_to(folder), split, pattern))
+                clips.append(_clip(path, shown(path), path.relative_to(folder), split, pattern))
             else:
                 continue
             found += 1
         if not found:
-            failures.append(
-                (f"{printable(folder.relative_to(root).as_posix())}/", "the class folder holds no recordings")
-            )
+            failures.append((f"{shown(folder)}/", "the class folder holds no recordings"))
     beside = {root, top, *(folder.parent for folder, _ in classes)}
-    for path in sorted(p for folder in beside for p in _entries(folder) if os.path.isfile(p) and is_audio(p)):
-        loose.append(
-            (printable(path.relative_to(root).as_posix()), "lies beside the class folders, so it has no label")
-        )
+    loose = sorted(p for folder in beside for p in _entries(folder) if os.path.isfile(p) and is_audio(p))
     if loose and not clips:
         raise DatasetError(
             f"{root} holds {len(loose)} recordings but no class folders with recordings; move each to "
             f"{root}/CLASS/, or describe them by a table (kind=table)."
         )
-    return Catalogue(root.absolute().name, clips, failures=[*failures, *loose], whole_recordings=True, notes=notes)
+    failures += [(shown(path), "lies beside the class folders, so it has no label") for path in loose]
+    return Catalogue(root.absolute().name, clips, failures=failures, whole_recordings=True, notes=notes)
 
 
 def class_folders(root: Path) -> tuple[list[tuple[Path, str]], list[str]]:

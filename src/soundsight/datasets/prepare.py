@@ -248,8 +248,7 @@ def link(rows: Sequence[Row], cache: Path, data: Path, *, multi: bool = False) -
     folders = {data / split for split in SPLITS} | {data / s / label for s in used for label in classes}
     _check_places(data, [*SPLITS, *(f"{split}/{label}" for split in used for label in classes)])
     stale = [target for target, source in wanted.items() if not _same_image(source, target)]
-    others = [path for split in SPLITS for path in files.files_below(f"{data}/{split}") if path not in wanted]
-    extra = [Path(path) for path in others]
+    extra = [Path(path) for split in SPLITS for path in files.files_below(f"{data}/{split}") if path not in wanted]
     if not stale and not extra and all(os.path.isdir(folder) for folder in folders):
         return
     foreign = [p for p in extra if not _is_ours(p)]
