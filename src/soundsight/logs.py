@@ -17,7 +17,13 @@ def sent_to(receive: Callable[[str], object]) -> Iterator[None]:
         with sent_to(lines.append):
             crossval(...)
     """
-    handler = _Receiver(receive)
+
+    def emit(record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        receive(f"Warning: {text}" if record.levelno >= logging.WARNING else text)
+
+    handler = logging.Handler()
+    handler.emit = emit  # type: ignore[method-assign]
     level = _ROOT.level
     _ROOT.addHandler(handler)
     _ROOT.setLevel(logging.INFO)
@@ -26,13 +32,3 @@ def sent_to(receive: Callable[[str], object]) -> Iterator[None]:
     finally:
         _ROOT.removeHandler(handler)
         _ROOT.setLevel(level)
-
-
-class _Receiver(logging.Handler):
-    def __init__(self, receive: Callable[[str], object]) -> None:
-        super().__init__()
-        self.receive = receive
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        self.receive(f"Warning: {text}" if record.levelno >= logging.WARNING else text)

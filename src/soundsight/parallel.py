@@ -19,10 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from soundsight import interrupts
 
+Run = Callable[..., Iterator[tuple[Any, Any]]]  # `run` below, or what does the same on other machines
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -32,20 +33,6 @@ LARGEST_CHUNK = 1024  # where they belong together
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
 )
-
-
-class Run(Protocol):
-    """`run` below, or what does the same on other machines."""
-
-    def __call__(
-        self,
-        function: Callable[[Any], Any],
-        items: Iterable[Any],
-        *,
-        workers: int | None = None,
-        together: Callable[[Any], object] | None = None,
-    ) -> Iterator[tuple[Any, Any]]:
-        """See `run`."""
 
 
 class WorkerLost(Exception):
