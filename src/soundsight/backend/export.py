@@ -24,6 +24,7 @@ from soundsight.backend import checkpoint
 from soundsight.backend.checkpoint import KEY
 from soundsight.backend.quiet import require_openvino
 from soundsight.config import SpectrogramConfig, unknown_key
+from soundsight.deprecation import renamed
 from soundsight.errors import ConfigError, ModelError
 from soundsight.files import TEMP_PREFIX, check_output, write_text
 
@@ -43,13 +44,14 @@ _PACKAGES = {
 }
 
 
+@renamed(trust="trust_checkpoint")
 def export(
     model: str | Path,
     format: str = "onnx",
     *,
     out: str | Path | None = None,
     spectrogram: SpectrogramConfig | None = None,
-    trust: bool = False,
+    trust_checkpoint: bool = False,
     arguments: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     waveform: bool = False,
@@ -61,7 +63,7 @@ def export(
         format: One that Ultralytics exports to; `READABLE` ones can be used by `predict`.
         out: Where to put the file or folder; `None` puts it beside the checkpoint.
         spectrogram: Preprocessing for a checkpoint that carries none.
-        trust: See `checkpoint.load_checkpoint`.
+        trust_checkpoint: See `checkpoint.load_checkpoint`.
         arguments: Ultralytics export arguments, such as `opset` or `quantize`.
         overwrite: Replace what is there, even if it is no export of ours; never the checkpoint.
         waveform: The model takes samples, not images, and gives calibrated probabilities; in `READABLE` formats. See
@@ -82,7 +84,7 @@ def export(
     if path.suffix.lower() != ".pt" or not path.is_file():
         raise ModelError(f"{path} is no checkpoint; only a .pt file can be exported.")
     data = checkpoint.read_file(path)
-    content = checkpoint.parse_checkpoint(data, path, trust=trust)
+    content = checkpoint.parse_checkpoint(data, path, trust=trust_checkpoint)
     network = checkpoint.checkpoint_model(content)
     names = checkpoint.class_names(network, path)
     own = getattr(network, "soundsight", None)
@@ -114,7 +116,7 @@ def export(
         with tempfile.TemporaryDirectory(prefix=TEMP_PREFIX, dir=folder) as place:
             copy = Path(place, f"{path.stem}{'-waveform' * waveform}.pt")  # the exporter puts its file beside it
             torch.save({**content, "optimizer": None}, copy)
-            made = _run(path, copy, given["format"], given, trust=trust, multi=preprocessing.multi)
+            made = _run(path, copy, given["format"], given, trust=trust_checkpoint, multi=preprocessing.multi)
             if waveform:
                 made = _take_samples(made, copy.with_suffix(".onnx"), preprocessing, format)
             _WRITERS.get(format, _write_beside)(made, text)

@@ -11,7 +11,6 @@ soundsight predict last.onnx clip.wav              # the same command as for the
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from soundsight.cli import console
 from soundsight.cli.options import Given
@@ -25,9 +24,8 @@ def run(options: ExportOptions, given: Given) -> int:
     from soundsight.backend.export import READABLE, export
 
     spectrogram = console.own_spectrogram(options)
-    more: dict[str, Any] = {"spectrogram": spectrogram, "trust": options.trust_checkpoint}
     waveform = options.input == "waveform"
-    made = console.call(export, options, arguments=given.rest, waveform=waveform, **more)
+    made = console.call(export, options, arguments=given.rest, spectrogram=spectrogram, waveform=waveform)
     console.output(f"Exported: {made}")
     if options.input == "waveform":
         from soundsight.models.load import load_classifier
@@ -39,7 +37,9 @@ def run(options: ExportOptions, given: Given) -> int:
     if (data := given.rest.get("data")) and options.format in READABLE:
         from soundsight.evaluation.scoring import compare
 
-        count, before, after, alike = compare(options.model, made, str(data), **more)
+        count, before, after, alike = compare(
+            options.model, made, str(data), spectrogram=spectrogram, trust=options.trust_checkpoint
+        )
         console.output(
             f"Right on the {count} clips of {data}/val: {after:.2%}, where the checkpoint is {before:.2%}; "
             f"both say the same for {alike:.2%}."

@@ -165,7 +165,7 @@ def load_arguments(options: Any) -> dict[str, Any]:
     return {
         "device": options.device,
         "spectrogram": console.own_spectrogram(options),
-        "trust": options.trust_checkpoint,
+        "trust_checkpoint": options.trust_checkpoint,
         "threads": getattr(options, "threads", None),
         "runtime": getattr(options, "runtime", "auto"),
     }

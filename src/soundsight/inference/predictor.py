@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from soundsight import parallel
 from soundsight.config import SpectrogramConfig, from_dict, under_present_names
-from soundsight.deprecation import Former
+from soundsight.deprecation import Former, renamed
 from soundsight.errors import AudioError, ConfigError
 from soundsight.inference.events import detect
 from soundsight.inference.options import (
@@ -220,12 +220,13 @@ class Predictor:
         )
 
 
+@renamed(trust="trust_checkpoint")
 def load(
     model: str | Path | Sequence[str | Path],
     *,
     device: str | None = None,
     spectrogram: SpectrogramConfig | None = None,
-    trust: bool = False,
+    trust_checkpoint: bool = False,
     threads: int | None = None,
     runtime: str = "auto",
 ) -> Predictor:
@@ -236,7 +237,7 @@ def load(
             whose probabilities are averaged.
         device: "cpu", "cuda", "0"...; `None` takes the first GPU, or else the CPU.
         spectrogram: Other spectrogram settings than the model's own; predictions then say so.
-        trust: Load a checkpoint that holds more than data; a hostile file then runs code.
+        trust_checkpoint: Load a checkpoint that holds more than data; a hostile file then runs code.
         threads: Processor threads to use; `None` takes all.
         runtime: What computes the predictions of a checkpoint: "pytorch", "onnxruntime", or "auto": ONNX Runtime on a
             processor, where it is installed and agrees with PyTorch, which it is much quicker to load than.
@@ -252,10 +253,8 @@ def load(
     paths = [model] if isinstance(model, str | Path) else list(model)
     if not paths:
         raise ConfigError("No model is named; name a checkpoint .pt or an exported model.")
-    members = [
-        load_fastest(path, runtime=runtime, device=device, spectrogram=spectrogram, trust=trust, threads=threads)
-        for path in paths
-    ]
+    how: dict[str, Any] = {"runtime": runtime, "device": device, "spectrogram": spectrogram, "threads": threads}
+    members = [load_fastest(path, trust=trust_checkpoint, **how) for path in paths]
     if len(members) == 1:
         return Predictor(members[0], threads=threads)
     from soundsight.models.ensemble import Ensemble
@@ -285,7 +284,7 @@ def predict(
         ConfigError: An option is not allowed.
         ModelError: See `load`.
     """
-    keys = ("device", "spectrogram", "trust", "threads", "runtime")
+    keys = ("device", "spectrogram", "trust_checkpoint", "trust", "threads", "runtime")
     loading = {key: how.pop(key) for key in keys if key in how}
     options = _options({"top_k": top_k, **how})
     if isinstance(model, Predictor) and loading:
