@@ -10,7 +10,7 @@ import soundfile
 from soundsight import cli
 from soundsight.errors import ConfigError, ModelError
 from soundsight.inference.explain import can_explain, class_index, explain, saliency_of
-from soundsight.reports.saliency import plot_saliency
+from soundsight.reports.spectrograms import plot_saliency
 from soundsight.spectrogram import render
 from soundsight.synthesis import dataset as demo
 

@@ -1,7 +1,7 @@
 """What cannot work is refused before long work begins: a forgotten mount, right, GPU or memory; data that cannot train.
 
 Each check raises one message that says what to add, before long work begins. All of them hold outside a
-container as well, where the advice is another. PyTorch is imported by `check_gpus` only.
+container as well, where the advice is another. PyTorch is imported by those of devices only.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError, DatasetError, ModelError, SoundsightError
+
+if TYPE_CHECKING:
+    import torch
 
 SHARED_MEMORY = Path("/dev/shm")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
@@ -95,6 +98,24 @@ def check_gpus(device: object) -> None:
         few = {0: "no CUDA GPU", 1: "one CUDA GPU, number 0"}
         found = few.get(seen, f"{seen} CUDA GPUs, numbers 0 to {seen - 1}")
         raise ConfigError(f"device={device} is not there: PyTorch sees {found}; {_gpu_advice(seen)}.")
+
+
+def choose_device(device: str | None) -> torch.device:
+    """The device to compute on."""
+    import torch
+
+    if device in (None, ""):
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    text = str(device)
+    if text == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device=mps is not there: PyTorch sees no GPU of Apple; use another device, or device=cpu.")
+    if text in ("cpu", "mps"):
+        return torch.device(text)
+    index = text.removeprefix("cuda").lstrip(":") or "0"
+    if index.isdigit() and int(index) < torch.cuda.device_count():
+        return torch.device(f"cuda:{index}")
+    check_gpus(text)
+    raise ConfigError(f"device={text} is not understood; write cpu, mps, or the number of a GPU, such as 0.")
 
 
 def _gpu_advice(seen: int) -> str:

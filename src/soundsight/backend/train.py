@@ -56,7 +56,6 @@ def train(
     """Train a classifier."""
     from ultralytics import YOLO
 
-    from soundsight.backend.device import choose_device
     from soundsight.backend.guard import StockTrainer, guarded
     from soundsight.backend.trainer import SpectrogramTrainer
 
@@ -65,7 +64,7 @@ def train(
 
     options = dict(arguments) if stock else {**OFF, **arguments}
     if "," not in str(options.get("device") or ""):
-        device = choose_device(options.get("device"))
+        device = checks.choose_device(options.get("device"))
         options["device"] = device.type if device.index is None else str(device.index)
     _check_machine(options, stock=stock)
     resume = options.get("resume")

@@ -26,7 +26,7 @@ OPTIONS = ExplainOptions
 def run(options: ExplainOptions, given: Given) -> int:
     from soundsight.cli.predict import open_predictor
     from soundsight.inference.explain import class_index, explain
-    from soundsight.reports.saliency import plot_saliency
+    from soundsight.reports.spectrograms import plot_saliency
 
     out = Path(options.out or f"{Path(options.clip).stem}-reasons.png")
     console.check_ending(str(out), *console.FIGURES)

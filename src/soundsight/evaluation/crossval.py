@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from soundsight import parallel
-from soundsight.backend.device import choose_device
+from soundsight.checks import choose_device
 from soundsight.config import AugmentConfig, DatasetConfig, SpectrogramConfig, to_dict
 from soundsight.config.files import versions
 from soundsight.datasets import manifest
@@ -32,8 +32,18 @@ from soundsight.datasets.split import find_leaks, given_folds, lacking, with_gro
 from soundsight.deprecation import renamed, takes_say
 from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError, DatasetError
-from soundsight.evaluation.ensemble import join, read_members, read_settings
-from soundsight.evaluation.folds import FIGURES, Plan, Scored, is_scored, score_fold, score_folds, scores_of
+from soundsight.evaluation.folds import (
+    FIGURES,
+    Plan,
+    Scored,
+    is_scored,
+    join,
+    read_members,
+    read_settings,
+    score_fold,
+    score_folds,
+    scores_of,
+)
 from soundsight.evaluation.scoring import TTA, headline, score_images
 from soundsight.evaluation.train import resolve
 from soundsight.evaluation.val import columns_of, write_results

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,10 @@ from soundsight.datasets.manifest import Row
 from soundsight.datasets.names import folder_labels
 from soundsight.datasets.prepare import link
 from soundsight.detection import DetectionScores
-from soundsight.errors import DatasetError, ModelError, SoundsightError
+from soundsight.errors import ConfigError, DatasetError, ModelError, SoundsightError
 from soundsight.evaluation import seen
 from soundsight.evaluation.scoring import TTA, clips_of, headline, list_images, logits_of, score_images
-from soundsight.files import locked, write_bytes, write_text
+from soundsight.files import locked, read_json, write_bytes, write_text
 from soundsight.metrics import Scores
 
 log = logging.getLogger(__name__)
@@ -216,3 +217,60 @@ def read_scored(path: Path) -> Scored:
 
 def scores_of(scored: Scored) -> Scores | DetectionScores:
     return score_images(scored.targets, scored.probabilities, scored.names)
+
+
+def read_members(
+    runs: Sequence[str | Path], tested: Iterable[int], settings: dict[str, Any], tta: TTA
+) -> dict[int, list[Scored]]:
+    """Predictions of earlier cross-validations, by fold, to be averaged with those of this one.
+
+    A member may have any model, recipe or spectrogram. It must have been scored on the same recordings, labels and
+    folds, so that each clip is still predicted only by models that never saw it.
+    """
+    members: dict[int, list[Scored]] = {fold: [] for fold in tested}
+    for run in map(Path, runs):
+        theirs = read_settings(run)
+        if theirs.get("data_fingerprint") != settings["data_fingerprint"]:
+            raise DatasetError(
+                f"{run} was scored on other recordings, labels or folds; only runs on the same data can be averaged."
+            )
+        if theirs.get("protocol") != settings["protocol"]:
+            raise ConfigError(
+                f"{run} has protocol {theirs.get('protocol')}, this run {settings['protocol']}; average runs of one."
+            )
+        for fold, found in members.items():
+            results = [run / f"fold{fold}-seed{seed}" / result_name(tta) for seed in theirs.get("seeds", [])]
+            if not results or not all(result.is_file() for result in results):
+                with_tta = f" with shifts={tta.shifts}, speeds={list(tta.speeds)}" if str(tta) else ""
+                raise DatasetError(
+                    f"{run} has no predictions for fold {fold}{with_tta}; finish it first, or choose --folds."
+                )
+            found.extend(read_scored(result) for result in results)
+    return members
+
+
+def read_settings(run: Path) -> dict[str, Any]:
+    """What a cross-validation says of itself."""
+    with suppress(OSError, ValueError):
+        settings = read_json(run / "settings.json")
+        if isinstance(settings, dict) and "data_fingerprint" in settings:
+            return settings
+    raise ConfigError(f"{run} holds no cross-validation; name folders below runs/crossval.")
+
+
+def join(done: dict[int, list[Scored]], members: dict[int, list[Scored]]) -> dict[int, list[Scored]]:
+    """Each fold's predictions and those of the members, in the order of the fold's first."""
+    return {
+        fold: several + [_in_order_of(several[0], other) for other in members[fold]] for fold, several in done.items()
+    }
+
+
+def _in_order_of(first: Scored, other: Scored) -> Scored:
+    """The predictions of `other` for the images and classes of `first`, in its order."""
+    if other.names != first.names or sorted(other.images) != sorted(first.images):
+        raise DatasetError(
+            "The runs do not predict the same clips and classes; only runs on the same data can be averaged."
+        )
+    place = {image: n for n, image in enumerate(other.images)}
+    order = [place[image] for image in first.images]
+    return replace(other, images=first.images, targets=other.targets[order], probabilities=other.probabilities[order])

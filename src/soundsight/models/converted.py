@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from soundsight.backend import checkpoint, quiet
-from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError, SoundsightError
 from soundsight.files import TEMP_PREFIX
 from soundsight.models.classifier import Classifier, Floats, Images
@@ -68,22 +67,20 @@ def load_fastest(
     *,
     runtime: str = "auto",
     device: str | None = None,
-    spectrogram: SpectrogramConfig | None = None,
-    trust: bool = False,
     threads: int | None = None,
+    **more: Any,
 ) -> Classifier:
-    """Load a model to predict with."""
+    """Load a model to predict with; the other arguments are those of `load_classifier`."""
     if runtime not in RUNTIMES:
         raise ConfigError(f"runtime={runtime!r} is not allowed; choose one of {', '.join(RUNTIMES)}.")
     checkpoint.require_file(path)
     path = Path(path)
-    more: dict[str, Any] = {"spectrogram": spectrogram, "trust": trust, "threads": threads}
 
     def pytorch() -> Classifier:
-        return load_classifier(path, device=device, **more)
+        return load_classifier(path, device=device, threads=threads, **more)
 
     is_checkpoint = path.suffix.lower() == ".pt" and path.is_file()
-    plain = is_checkpoint and spectrogram is None and not trust
+    plain = is_checkpoint and not any(more.values())
     if runtime == "onnxruntime" and not (plain and device in (None, "", "cpu")):
         raise ConfigError(
             "runtime=onnxruntime is for a checkpoint .pt with its own preprocessing on device=cpu; leave it out here."

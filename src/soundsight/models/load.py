@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 from soundsight.backend import checkpoint
 from soundsight.config import SpectrogramConfig
@@ -40,10 +42,12 @@ def load_classifier(
             f"{path} is a TorchScript program, which is not read since it could do anything; export the checkpoint to "
             "ONNX with `soundsight export`, and use that file."
         )
-    found = readers.find()
-    if kind not in found:
+    modules = [import_module(f"{readers.__name__}.{module.name}") for module in iter_modules(readers.__path__)]
+    reader = next((module for module in modules if kind in module.KINDS), None)
+    if reader is None:
         raise ModelError(
             f"{path} is no model that can be read: a checkpoint .pt, an exported .onnx file or an OpenVINO folder is "
             "needed."
         )
-    return found[kind](path, device=device, spectrogram=spectrogram, trust=trust, threads=threads)
+    found: Classifier = reader.read(path, device=device, spectrogram=spectrogram, trust=trust, threads=threads)
+    return found

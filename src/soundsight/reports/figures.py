@@ -12,7 +12,7 @@ from soundsight.errors import ConfigError
 from soundsight.files import csv_text, write_text
 from soundsight.reports.html import Material, shown
 from soundsight.reports.run_report import Run, curve_files
-from soundsight.reports.saliency import plot_saliency
+from soundsight.reports.spectrograms import plot_saliency
 
 TABLES = ("metrics.json", "predictions.csv", "probabilities.csv", "per_class.csv", "confused_pairs.csv", "folds.csv")
 FORMATS = ("png", "pdf", "svg")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from soundsight.backend import checkpoint
 from soundsight.backend.compat import training_arguments
-from soundsight.backend.device import choose_device
+from soundsight.checks import choose_device
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ModelError
 from soundsight.models.classifier import Classifier, checked
