@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from soundsight.backend import compat
-from soundsight.detection import DetectionScores, precision_recall_curve
+from soundsight.detection import DetectionScores
 from soundsight.metrics import ReliabilityBins
-from soundsight.reports.plots import axes_at, literal, new_figure
+from soundsight.reports.plots import PANELS, axes_at, draw_precision_recall, literal, new_figure
 
 Curves = Mapping[str, Mapping[str, Sequence[float]]]  # run: column of results.csv: values
 
@@ -26,13 +26,6 @@ SOFT, LINE = "#68626f", "#e4dfe6"
 SERIES = ("#7a2182", "#d55e00")
 # Colours of a figure, and the variables of pages.css that stand in for them, so that a page can be dark.
 VARIABLES = {SOFT: "var(--soft)", LINE: "var(--line)", SERIES[0]: "var(--one)", SERIES[1]: "var(--two)"}
-
-PANELS = {
-    "Loss": {compat.TRAIN_LOSS: "train", compat.VAL_LOSS: "val"},
-    "Accuracy": {compat.TOP1: "top-1", compat.TOP5: "top-5"},
-    "Average precision": {compat.MACRO_MAP: "macro", compat.MICRO_MAP: "micro"},
-    "Learning rate": {compat.RATE: ""},
-}
 
 
 class Chart(NamedTuple):
@@ -47,8 +40,8 @@ class Chart(NamedTuple):
 def training_charts(curves: Curves) -> list[Chart]:
     """Loss, accuracy and learning rate by epoch; several runs are laid on top of each other."""
     charts = []
-    for title, columns in PANELS.items():
-        series = []
+    for panel, columns in PANELS.items():
+        title, series = panel.capitalize(), []
         for run, table in curves.items():
             for number, (column, label) in enumerate(columns.items()):
                 known = _measured(column, table.get(column, ()))
@@ -68,12 +61,9 @@ def _measured(column: str, values: Sequence[float]) -> list[float]:
 def line_chart(
     title: str, series: Sequence[tuple[str, str, Sequence[float], Sequence[float], int]], *, share: bool = False
 ) -> Chart:
-    """Lines over epochs.
+    """Lines over epochs, each (name, shown when pointed at; label of the legend; x; y; number of the colour).
 
-    Args:
-        title: Heading.
-        series: (name, shown when pointed at; label of the legend; x values; y values; number of the colour).
-        share: y is 0 to 1, written in per cent.
+    With `share` y is 0 to 1, written in per cent.
     """
     axes = _axes(share=share)
     labelled: set[str] = {""}
@@ -110,13 +100,8 @@ def reliability_chart(bins: ReliabilityBins) -> Chart:
 def precision_recall_chart(scores: DetectionScores) -> Chart:
     """Precision by recall, of all pairs of clip and class together and, pale, of each class that has clips."""
     axes, title = _axes(share=True), "Precision by recall"
-    for c in np.flatnonzero(scores.support):
-        curve = precision_recall_curve(scores.targets[:, c], scores.probabilities[:, c])
-        (line,) = axes.plot(curve.recall, curve.precision, color=LINE, linewidth=1.4)
+    for c, line in draw_precision_recall(axes, scores, SERIES[0], LINE, 1.4).items():
         _tooltip(line, f"{scores.names[c]}: {scores.average_precision[c]:.3f}")
-    if scores.targets.any():
-        curve = precision_recall_curve(scores.targets.ravel(), scores.probabilities.ravel())
-        axes.plot(curve.recall, curve.precision, color=SERIES[0], linewidth=1.8)
     axes.set(xlim=(0, 1), xlabel="recall")
     axes.xaxis.set_major_locator(MaxNLocator(2))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

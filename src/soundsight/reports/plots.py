@@ -21,6 +21,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
@@ -40,6 +41,12 @@ EASTERN_FONTS = (
     "WenQuanYi Micro Hei", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic",
     "Malgun Gothic", "SimHei", "Arial Unicode MS",
 )  # fmt: skip
+PANELS = {  # of training curves: columns and what they are
+    "loss": {compat.TRAIN_LOSS: "train", compat.VAL_LOSS: "val"},
+    "accuracy": {compat.TOP1: "top-1", compat.TOP5: "top-5"},
+    "average precision": {compat.MACRO_MAP: "macro mAP", compat.MICRO_MAP: "micro mAP"},
+    "learning rate": {compat.RATE: ""},
+}
 _POINTS = 72  # points an inch
 _DIGIT = 0.636  # width of a DejaVu Sans digit in ems
 
@@ -304,13 +311,7 @@ def plot_precision_recall(scores: DetectionScores, path: str | Path) -> Path:
     """Plot precision by recall, of all pairs of clip and class together and, pale, of each class that has clips."""
     figure = new_figure(4.2, 4.2)
     axes = figure.add_axes((0.16, 0.13, 0.78, 0.72))
-    each = [c for c in range(len(scores.names)) if scores.support[c]]
-    for c in each:
-        curve = precision_recall_curve(scores.targets[:, c], scores.probabilities[:, c])
-        axes.plot(curve.recall, curve.precision, color=PALE, linewidth=0.8, label="_")
-    if each:
-        curve = precision_recall_curve(scores.targets.ravel(), scores.probabilities.ravel())
-        axes.plot(curve.recall, curve.precision, color=BLUE, linewidth=1.8)
+    each = draw_precision_recall(axes, scores, BLUE, PALE, 0.8)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
     axes.set_title(
         f"macro mAP {scores.macro_map:.3f} (pale: {len(each)} classes)\nmicro mAP {scores.micro_map:.3f} (blue)",
@@ -321,22 +322,30 @@ def plot_precision_recall(scores: DetectionScores, path: str | Path) -> Path:
     return save_figure(figure, path)
 
 
+def draw_precision_recall(
+    axes: Axes, scores: DetectionScores, colour: str, pale: str, width: float
+) -> dict[int, Line2D]:
+    """See `plot_precision_recall`; the pale lines, by class."""
+    lines = {}
+    for c in map(int, np.flatnonzero(scores.support)):
+        curve = precision_recall_curve(scores.targets[:, c], scores.probabilities[:, c])
+        (lines[c],) = axes.plot(curve.recall, curve.precision, color=pale, linewidth=width, label="_")
+    if lines:
+        curve = precision_recall_curve(scores.targets.ravel(), scores.probabilities.ravel())
+        axes.plot(curve.recall, curve.precision, color=colour, linewidth=1.8)
+    return lines
+
+
 def plot_training_curves(results_csv: str | Path, path: str | Path) -> Path:
     """Plot loss, accuracy and learning rate by epoch from the results.csv that Ultralytics writes."""
     table = read_results(results_csv)
     rates = [name for name in table if name.startswith(compat.RATES)]
     distinct = [n for i, n in enumerate(rates) if all(table[n] != table[m] for m in rates[:i])]
-    panels = {
-        "loss": {compat.TRAIN_LOSS: "train", compat.VAL_LOSS: "val"},
-        "accuracy": {compat.TOP1: "top-1", compat.TOP5: "top-5"},
-        "average precision": {compat.MACRO_MAP: "macro mAP", compat.MICRO_MAP: "micro mAP"},
-        "learning rate": {n: n.removeprefix(compat.RATES) if len(distinct) > 1 else "" for n in distinct},
-    }
-    rendered = {
-        title: {n: label for n, label in lines.items() if any(map(math.isfinite, table.get(n, [])))}
-        for title, lines in panels.items()
-    }
-    rendered = {title: lines for title, lines in rendered.items() if lines}
+    groups = {n: n.removeprefix(compat.RATES) if len(distinct) > 1 else "" for n in distinct}
+    rendered = {}
+    for title, lines in {**PANELS, "learning rate": groups}.items():
+        if known := {n: label for n, label in lines.items() if any(map(math.isfinite, table.get(n, [])))}:
+            rendered[title] = known
     if not rendered:
         raise ConfigError(
             f"{results_csv} has no curve to draw: none of {compat.TRAIN_LOSS}, {compat.VAL_LOSS}, {compat.TOP1} and "
