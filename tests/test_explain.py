@@ -28,7 +28,7 @@ def siren(classifier) -> np.ndarray:
 
 
 def test_credits_add_up_to_what_the_sound_changed(classifier, siren):
-    from soundsight.models.attribution import attributions
+    from soundsight.inference.explain import attributions
 
     index = classifier.preprocessing.names.index("siren")
     found = attributions(classifier, siren, index, steps=64)
@@ -38,7 +38,7 @@ def test_credits_add_up_to_what_the_sound_changed(classifier, siren):
 
 
 def test_silence_gets_no_credit(classifier, siren):
-    from soundsight.models.attribution import attributions
+    from soundsight.inference.explain import attributions
 
     siren = siren.copy()
     siren[:, 40:] = 0
@@ -85,7 +85,7 @@ def test_heat_of_nothing_is_nothing():
 
 
 def test_the_layers_are_all_seen_and_left_without_hooks(classifier, siren):
-    from soundsight.models.attribution import layer_map
+    from soundsight.inference.explain import layer_map
 
     found = layer_map(classifier, siren, 0)
     assert found.shape == (64, 64) and found.min() >= 0 and 0 < found.max() <= 1

@@ -87,7 +87,7 @@ def load_fastest(
         )
     if runtime == "pytorch" or not plain:
         return pytorch()
-    if runtime == "auto" and not (_is_for_processor(device) and _installed()):
+    if runtime == "auto" and not (_is_for_processor(device) and all(map(importlib.util.find_spec, _PACKAGES))):
         return pytorch()
     key = checkpoint.hash_of(checkpoint.read_file(path))
     try:
@@ -104,10 +104,6 @@ def _is_for_processor(device: str | None) -> bool:
     if device == "cpu":
         return True
     return device in (None, "") and os.name == "posix" and not any(map(os.path.exists, _GPUS))
-
-
-def _installed() -> bool:
-    return all(importlib.util.find_spec(name) for name in _PACKAGES)
 
 
 def _find(path: Path, key: str, threads: int | None) -> Classifier | None:

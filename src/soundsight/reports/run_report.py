@@ -323,7 +323,11 @@ class _Models:
         return self.loaded[1] if self.loaded else None
 
     def _load(self, fold: str, load: Callable[[Path], Classifier]) -> Classifier | None:
-        path = self._path(fold)
+        path = self.run.model()
+        if fold:
+            settings = self.run.metrics["settings"]
+            folder = self.run.training / f"fold{fold}-seed{(settings.get('seeds') or [0])[0]}" / "run"
+            path = weights_of(folder, best=settings.get("protocol", "last") != "last")
         where = f" of fold {fold}" if fold else ""
         if path is None or not path.is_file():
             self.notes.append(f"There are no saliency maps{where}: the model is not where it was.")
@@ -339,11 +343,3 @@ class _Models:
             self.notes.append(f"There are no saliency maps{where}: {path} {reason}.")
             return None
         return classifier
-
-    def _path(self, fold: str) -> Path | None:
-        if not fold:
-            return self.run.model()
-        settings = self.run.metrics["settings"]
-        seed = (settings.get("seeds") or [0])[0]
-        run = self.run.training / f"fold{fold}-seed{seed}" / "run"
-        return weights_of(run, best=settings.get("protocol", "last") != "last")
