@@ -34,7 +34,6 @@ class Table(NamedTuple):
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
-    total: int | None = None  # rows there are, if more than are given
 
 
 def write_page(found: Survey, path: str | Path) -> Path:
@@ -64,7 +63,8 @@ def _content(found: Survey) -> dict[str, Any]:
         "splits": list(dict.fromkeys(split for of_class in counts.values() for split in of_class)),
         "most": max((sum(of_class.values()) for of_class in counts.values()), default=0) or 1,
         "charts": list(_charts(measured)),
-        "tables": [_shortened(table) for table in _tables(found) if table.rows],
+        "tables": [table for table in _tables(found) if table.rows],
+        "most_rows": MOST_ROWS,
         "galleries": [(title, images) for title, images in _galleries(found) if images],
         "thumbnail": THUMBNAIL,
     }
@@ -83,23 +83,17 @@ def _charts(measured: list[Measured]) -> Iterator[Chart]:
     )
 
 
-def _shortened(table: Table) -> Table:
-    """With the first rows only, and a note that says so."""
-    total = len(table.rows) if table.total is None else table.total
-    shown = table.rows[:MOST_ROWS]
-    if total <= len(shown):
-        return table
-    note = f"{table.note} The first {len(shown):,} of {total:,} are shown.".strip()
-    return table._replace(rows=shown, note=note)
-
-
 def _tables(found: Survey) -> Iterator[Table]:
     measured = found.measured
     yield Table("Entries that cannot be used", ("file", "reason"), found.failures)
-    yield _pair_table(
+    across = set(found.across_splits)
+    yield Table(
         "Duplicates",
-        found.pairs,
-        found,
+        ("likeness", "clip", "and", "label", "where"),
+        [
+            (f"{p.likeness:.2f}", p.first.name, p.second.name, _both(p.first.named, p.second.named), _where(p, found))
+            for p in (*found.across_splits, *(p for p in found.pairs if p not in across))
+        ],
         "Near ones were found by fingerprint and confirmed by cross-correlation; 1.00 is equal sample by sample.",
     )
     yield Table(
@@ -127,16 +121,6 @@ def _tables(found: Survey) -> Iterator[Table]:
         ("file", "label", "clipped", "peak"),
         [(c.file, c.named, f"{measured[c].clipped:.2%}", f"{measured[c].peak:.3f}") for c in clipped],
     )
-
-
-def _pair_table(title: str, pairs: list[Pair], found: Survey, note: str) -> Table:
-    across = set(found.across_splits)
-    first = [*found.across_splits, *(p for p in pairs if p not in across)]
-    rows = [
-        (f"{p.likeness:.2f}", p.first.name, p.second.name, _both(p.first.named, p.second.named), _where(p, found))
-        for p in first[:MOST_ROWS]
-    ]
-    return Table(title, ("likeness", "clip", "and", "label", "where"), rows, note, total=len(pairs))
 
 
 def _both(first: str, second: str) -> str:
