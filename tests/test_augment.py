@@ -75,9 +75,9 @@ def test_a_loud_sound_covers_a_soft_one_as_powers_add():
 
 def test_masks_silence_the_given_stretch_only():
     ones = torch.ones(1, 1, SIZE, SIZE)
-    time = augment.mask(ones, torch.tensor([0.25]), torch.tensor([0.5]), 3)
+    time = ones.masked_fill(augment.inside(torch.tensor([[0.25, 0.5]]), ones.shape[3], 3), 0)
     assert time[0, 0, 0].tolist() == [1.0] * 4 + [0.0] * 4 + [1.0] * 8
-    band = augment.mask(ones, torch.tensor([0.0]), torch.tensor([0.125]), 2)
+    band = ones.masked_fill(augment.inside(torch.tensor([[0.0, 0.125]]), ones.shape[2], 2), 0)
     assert band[0, 0, :, 0].tolist() == [0.0] * 2 + [1.0] * 14
 
 

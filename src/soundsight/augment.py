@@ -37,22 +37,12 @@ class Augmenter:
         multi: bool = False,
         noise: Tensor | None = None,
     ) -> None:
-        """Set up.
-
-        Args:
-            config: Which changes, how strong.
-            classes: Number of classes.
-            db_range: dB from black to white (`db_ceiling - db_floor`).
-            seed: Seed of all random choices; see `reseed`.
-            multi: Whether a clip has any number of the classes.
-            noise: Images of background, uint8 `(N, 3, height, width)` on the device of the batches.
-        """
         self.config = config
         self.classes = classes
-        self.db_range = db_range
+        self.db_range = db_range  # dB from black to white
         self.seed = seed
-        self.multi = multi
-        self.noise = noise
+        self.multi = multi  # whether a clip has any number of the classes
+        self.noise = noise  # images of background, uint8 (N, 3, height, width) on the device of the batches
         self.class_weight: Tensor | None = None
         self.columns: dict[str, int] = {}  # of `plot`, in order: how many each kind of change has
         self.random = torch.Generator()
@@ -152,7 +142,7 @@ class Augmenter:
         masked = pixels.new_zeros((), dtype=torch.bool)  # silent stretches of time and bands, all in one pass
         for count, name, axis in ((config.time_masks, "time", 3), (config.freq_masks, "band", 2)):
             for number in range(count):
-                masked = masked | _inside(chosen[f"{name}{number}"], pixels.shape[axis], axis)
+                masked = masked | inside(chosen[f"{name}{number}"], pixels.shape[axis], axis)
         pixels.masked_fill_(masked, 0)
         return pixels, targets
 
@@ -179,7 +169,7 @@ class Augmenter:
             share = torch.where(mixing, ratio, share)
         if self.config.cutmix:
             rows = _rows(cutting)
-            cut = _inside(chosen["cut"], pixels.shape[3], axis=3)
+            cut = inside(chosen["cut"], pixels.shape[3], axis=3)
             changed.append((rows, cutting, torch.where(cut[rows], pixels[partner[rows]], pixels[rows])))
             share = torch.where(cutting, 1 - cut.float().mean(dim=(1, 2, 3)), share)
         for rows, wanted, mixed in changed:
@@ -201,8 +191,8 @@ class Augmenter:
     def _erase(self, pixels: Tensor) -> Tensor:
         batch, device = len(pixels), pixels.device
         chosen = (self._uniform(batch, 0, 1) < self.config.erasing).to(device)
-        time = _inside(self._spans(batch, 0.5).to(device), pixels.shape[3], axis=3)
-        band = _inside(self._spans(batch, 0.5).to(device), pixels.shape[2], axis=2)
+        time = inside(self._spans(batch, 0.5).to(device), pixels.shape[3], axis=3)
+        band = inside(self._spans(batch, 0.5).to(device), pixels.shape[2], axis=2)
         noise = torch.rand(pixels.shape[1:], generator=self.random).to(device)
         return torch.where(time & band & chosen[:, None, None, None], noise, pixels)
 
@@ -294,16 +284,11 @@ def mix_image(own: Tensor, other: Tensor, ratio: Tensor, db_range: float) -> Ten
     return own * weight + other * (1 - weight)
 
 
-def mask(pixels: Tensor, start: Tensor, stop: Tensor, axis: int) -> Tensor:
-    """Silence the stretch from `start` to `stop`, fractions `(B,)`, along `axis` (2 bands, 3 time).
+def inside(span: Tensor, size: int, axis: int) -> Tensor:
+    """True from start to end, fractions `(B, 2)`, along `axis` (2 bands, 3 time); broadcasts to images.
 
-    Park et al., SpecAugment, 2019.
+    To silence such stretches: Park et al., SpecAugment, 2019.
     """
-    return pixels.masked_fill(_inside(torch.stack([start, stop], 1), pixels.shape[axis], axis), 0)
-
-
-def _inside(span: Tensor, size: int, axis: int) -> Tensor:
-    """True from start to end, fractions `(B, 2)`, along `axis`; broadcasts to images."""
     position = (torch.arange(size, device=span.device) + 0.5) / size
     inside = (position[None] >= span[:, :1]) & (position[None] < span[:, 1:])
     return inside[:, None, None, :] if axis == 3 else inside[:, None, :, None]
