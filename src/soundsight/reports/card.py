@@ -7,9 +7,9 @@ good it is and on what, its limits, how to load it. Nothing is claimed that the 
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +100,9 @@ def _is_as_made(card: bytes) -> bool:
 
 def read_record(last: Path) -> dict[str, Any]:
     """What a training wrote beside its weights when it began; nothing if it was not begun by `train`."""
-    try:
-        return dict(json.loads((last.absolute().parent.parent / RUN_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
+    with suppress(OSError, ValueError, TypeError):
+        return dict(read_json(last.absolute().parent.parent / RUN_FILE))
+    return {}
 
 
 def _read(path: Path, what: str) -> dict[str, Any]:

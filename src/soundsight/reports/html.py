@@ -201,10 +201,7 @@ def _data(material: Material) -> dict[str, Any]:
         "mistakes": list(material.mistakes),
         "best": list(material.best),
         "multi": isinstance(scores, DetectionScores),
-        "pairs": [
-            {"true": p.true, "predicted": p.predicted, "clips": p.clips, "share": p.share, "shown": list(shown)}
-            for p, shown in material.pairs
-        ],
+        "pairs": [{**pair._asdict(), "shown": list(shown)} for pair, shown in material.pairs],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -166,14 +166,10 @@ def predict(
     damage = summary.failure.replace(str(upload.path), upload.name)
     if damage and not windows:
         raise AudioError(damage)
-    whole = summary.as_prediction()
     return Result(
         recording=upload.name,
         duration_seconds=round(summary.duration_seconds, 3),
-        label=summary.label,
-        labels=list(summary.labels),
-        probability=_round(summary.probability),
-        top=_top(whole, top_k),
+        **_named(summary.as_prediction(), top_k),
         windows=[_timed(window, top_k) for window in windows],
         model=predictor.model_hash,
         damage=damage,
@@ -190,16 +186,12 @@ def reason(
     class_index(predictor.names, label)
     if start < 0 or (info.frames and start >= info.duration_seconds):
         raise AudioError(f"{upload.name} ends at {info.duration_seconds:.1f} s, so nothing begins at {start:g} s.")
-    found = None
     with opened(upload, max_seconds) as (info, blocks):
         stretches = cut(
             blocks, info.sample_rate, config, window_seconds=config.clip_seconds,
             hop_seconds=start or max_seconds + config.clip_seconds,
         )  # fmt: skip
-        for stretch in stretches:  # windows begin at 0, start, 2 start ...
-            if stretch.start_seconds >= start - 1e-6:
-                found = stretch
-                break
+        found = next((one for one in stretches if one.start_seconds >= start - 1e-6), None)  # at 0, start, 2 start ...
     if found is None:
         raise AudioError(f"{upload.name} holds no segment that begins at {start:g} s.")
     (image,), silent, _ = render_segment(found, config)
@@ -222,18 +214,14 @@ def reason(
 
 
 def _timed(window: Prediction, top_k: int) -> TimedResult:
-    return TimedResult(
-        start=round(window.start_seconds, 3),
-        end=round(window.end_seconds, 3),
-        label=window.label,
-        labels=list(window.labels),
-        probability=_round(window.probability),
-        top=_top(window, top_k),
-    )
+    start, end = round(window.start_seconds, 3), round(window.end_seconds, 3)
+    return TimedResult(start=start, end=end, **_named(window, top_k))
 
 
-def _top(window: Prediction, top_k: int) -> list[ClassProbability]:
-    return [ClassProbability(label=label, probability=_round(value)) for label, value in window.top(top_k)]
+def _named(found: Prediction, top_k: int) -> dict[str, Any]:
+    top = [ClassProbability(label=label, probability=_round(value)) for label, value in found.top(top_k)]
+    named = {"label": found.label, "labels": list(found.labels), "probability": _round(found.probability)}
+    return {**named, "top": top}
 
 
 def _image(timeline: Timeline, config: SpectrogramConfig, duration: float) -> EmbeddedImage:
