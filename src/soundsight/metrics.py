@@ -314,9 +314,6 @@ def mean_and_spread(values: Sequence[float]) -> Spread:
 
     The interval is Student's t. Folds share training clips, so it is a guide, not an exact coverage
     (Bengio and Grandvalet, JMLR 5, 2004).
-
-    Raises:
-        ConfigError: There are no values, or one is not finite.
     """
     from scipy.special import stdtrit
 

@@ -138,17 +138,9 @@ def read_file(path: str | Path) -> bytes:
 
 
 def load_checkpoint(path: str | Path, *, trust: bool = False) -> dict[str, Any]:
-    """Load a `.pt` checkpoint: tensors and settings, in a network that is built afresh.
+    """Load a `.pt` checkpoint as Ultralytics lays it out: tensors and settings, in a network that is built afresh.
 
-    Args:
-        path: The file.
-        trust: Unpickle whatever it holds; a hostile file then runs code.
-
-    Returns:
-        The checkpoint as Ultralytics lays it out: its network, and what `compat.CHECKPOINT` names.
-
-    Raises:
-        ModelError: The file is missing, damaged, no YOLO classifier, or holds more than data and known layers.
+    With `trust` whatever it holds is unpickled; a hostile file then runs code. See `compat.CHECKPOINT` for its keys.
     """
     return parse_checkpoint(read_file(path), path, trust=trust)
 

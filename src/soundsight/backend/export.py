@@ -56,10 +56,13 @@ def export(
     overwrite: bool = False,
     waveform: bool = False,
 ) -> Path:
-    """Convert a checkpoint.
+    """Convert a checkpoint `.pt` to a format of Ultralytics; the exported file or folder.
+
+    In `READABLE` formats it carries the preprocessing inside; others have it in `soundsight.json`, in the folder or
+    beside the file.
 
     Args:
-        model: A checkpoint `.pt`.
+        model: The checkpoint.
         format: One that Ultralytics exports to; `READABLE` ones can be used by `predict`.
         out: Where to put the file or folder; `None` puts it beside the checkpoint.
         spectrogram: Preprocessing for a checkpoint that carries none.
@@ -68,14 +71,6 @@ def export(
         overwrite: Replace what is there, even if it is no export of ours; never the checkpoint.
         waveform: The model takes samples, not images, and gives calibrated probabilities; in `READABLE` formats. See
             `backend.waveform.from_samples`. It is named `<checkpoint>-waveform`.
-
-    Returns:
-        The exported file or folder. In `READABLE` formats it carries the preprocessing inside; others have them in
-        `soundsight.json`, in the folder or beside the file.
-
-    Raises:
-        ModelError: The checkpoint cannot be used, or a package is missing that the format needs.
-        ConfigError: The format or an argument is not allowed, or the place cannot be written.
     """
     import torch
 

@@ -52,12 +52,9 @@ def detect(
     A recording without events gives one prediction over its whole length, "background", "unknown" or "silence", so that
     tables tell it from one that was not read. Probabilities are means over the segments of an event.
 
-    Args:
-        segments: Segments in order, and a summary at the end of each recording.
-        off_thresholds: `(classes,)`. An event of a class begins with a segment that reports it, and goes on while its
-            probability is at least this; `None`: while it is reported.
-        min_event_seconds: Shorter events are left out ...
-        min_gap_seconds: ... after those of a class that are less than this apart became one.
+    An event of a class begins with a segment that reports it, and goes on while its probability is at least that of
+    `off_thresholds` `(classes,)`, or while it is reported. Events of a class that are less than `min_gap_seconds` apart
+    become one; of these, those shorter than `min_event_seconds` are left out.
     """
     return _events(segments, lambda: _Detector(off_thresholds, min_event_seconds, min_gap_seconds))
 

@@ -72,15 +72,11 @@ def compute(
     speeds: Sequence[float] = (),
     steady: bool = False,
 ) -> Iterator[tuple[Rendered, Floats] | Ended]:
-    """Run a network over all segments of all recordings.
+    """Run a network over all segments of all recordings, in their order; one that cannot be read ends with a failure.
 
     Args:
-        sources: The recordings.
         network: From uint8 images `(batch * (1 + speeds), size, size, 3)`, those of a segment beside each other,
             to float32 `(batch, values)`.
-        config: The model's preprocessing.
-        window_seconds: Length of a segment.
-        hop_seconds: From one segment to the next.
         batch: Segments that the network sees at once.
         workers: Threads that render.
         speeds: Each segment is also rendered at these.

@@ -43,10 +43,7 @@ class Classifier:
         return self.preprocessing.multi
 
     def logits(self, images: Images) -> Floats:
-        """Raw scores of a batch of images.
-
-        Args:
-            images: uint8 RGB `(batch, height, width, 3)`, as `spectrogram.render` renders them.
+        """Raw scores of uint8 RGB images `(batch, height, width, 3)`, as `spectrogram.render` renders them.
 
         Returns:
             float32 `(batch, classes)`: log-odds of each class, or of a model of one label per clip logarithms of
@@ -68,13 +65,8 @@ class Classifier:
     def scores(self, images: Images, *, shifts: int = 1, images_per_segment: int = 1) -> Floats:
         """Mean logits (normalised, where they become a softmax) over the versions of each segment, no temperature.
 
-        Args:
-            images: As for `logits`; the images of one segment stand beside each other.
-            shifts: Circular time shifts of each image ...
-            images_per_segment: ... and images of each segment, beside each other.
-
-        Returns:
-            float32 `(batch / images_per_segment, classes)`.
+        The images of one segment stand beside each other; of each come `shifts` circular time shifts. The result is
+        float32 `(batch / images_per_segment, classes)`.
         """
         offsets = [round(images.shape[2] * k / shifts) for k in range(shifts)]
         versions = (images[version::images_per_segment] for version in range(images_per_segment))

@@ -26,17 +26,14 @@ RUN_FILE = "soundsight.json"  # what a training writes of itself
 
 
 def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
-    """Write the card of a trained model.
+    """Write the card of a trained model: `model-card.md` in the folder of its training.
 
     Args:
         run: The folder of a training: soundsight.json, weights/.
         scored: A folder that `val` wrote for this model; `None` says that there are no figures yet.
 
     Returns:
-        The card: `model-card.md` in `run`, or `model-card-new.md` beside one that was edited by hand.
-
-    Raises:
-        ConfigError: The folder is no training, or the scores are of another model.
+        The card; `model-card-new.md` beside one that was edited by hand.
     """
     folder = Path(run)
     record = _read(folder / RUN_FILE, "a training of `soundsight train`")

@@ -19,17 +19,7 @@ FORMATS = ("png", "pdf", "svg")
 
 
 def write_figures(run: Run, material: Material, folder: str | Path, *, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Write figures and tables into a folder.
-
-    Args:
-        run: The scored run.
-        material: What `experiment.report.collect` made of it.
-        folder: Made if it does not exist.
-        formats: "png", "pdf" and "svg".
-
-    Raises:
-        ConfigError: A format is unknown, or the folder is the run's own or cannot be written.
-    """
+    """Write the figures of a scored run, as "png", "pdf" or "svg", and its tables into a folder; the paths written."""
     for name in formats:
         if name not in FORMATS:
             raise ConfigError(f"The format {name!r} cannot be plotted; {', '.join(FORMATS)} can.")

@@ -41,14 +41,11 @@ def plot_spectrogram(
     title: str | None = None,
     channel: int = 0,
 ) -> AxesImage:
-    """Plot one clip as the model hears it, with seconds, hertz (mel-spaced) and a dB colour bar.
+    """Plot one clip as the model gets it, with seconds, hertz (mel-spaced) and a dB colour bar.
 
-    Args:
-        waveform: Mono float32 `(samples,)` in [-1, 1] at `config.sample_rate`; `render` cuts or pads it.
-        config: The settings.
-        path_or_ax: Where to write (.png, .pdf, .svg), or axes to plot into, without a colour bar.
-        title: Line above the image.
-        channel: Which of the three analysis windows to plot, 0 to 2.
+    The waveform is mono float32 `(samples,)` in [-1, 1] at `config.sample_rate`; `render` cuts or pads it. Instead of a
+    path (.png, .pdf, .svg), axes may be given to plot into, without a colour bar. `channel` is one of the three
+    analysis windows, 0 to 2.
     """
     if not isinstance(path_or_ax, Axes):
         figure = new_figure(6.4, 3.6)
@@ -77,17 +74,10 @@ def plot_saliency(
     end_seconds: float | None = None,
     creator: str = "Soundsight",
 ) -> Path:
-    """Plot an image, and below it the same in grey with the heat on top.
+    """Plot an image, uint8 `(H, W, 3)`, and below it the same in grey under its saliency, float `(H, W)` in [0, 1].
 
-    Args:
-        image: uint8 `(H, W, 3)`, as `render` makes it.
-        saliency: float `(H, W)` in [0, 1]; `None` plots the image alone.
-        config: The settings that rendered the image.
-        path: Where to write: .png, .pdf or .svg.
-        title: Line above.
-        start_seconds: Where in its recording the image begins.
-        end_seconds: Where its sound ends; `None` is a whole clip.
-        creator: See `save_figure`.
+    `config` are the settings that rendered it, `start_seconds` and `end_seconds` its place in its recording (`None`: a
+    whole clip). See `save_figure` for `path` and `creator`.
     """
     if saliency is not None and image.shape[:2] != saliency.shape:
         raise ConfigError(
@@ -126,15 +116,10 @@ def plot_gallery(
     channel: int = 0,
     creator: str = "Soundsight",
 ) -> Path:
-    """Plot a contact sheet: one titled spectrogram an item, with common axes and one colour bar.
+    """Plot a contact sheet: one titled spectrogram an item, row by row, with common axes and one colour bar.
 
-    Args:
-        items: Titles and waveforms, row by row. 50 of them fill an A4 page.
-        config: The settings.
-        path: Where to write: .png, .pdf or .svg.
-        columns: Panels a row; by default 5, or as few as the items need.
-        channel: Which of the three analysis windows to plot, 0 to 2.
-        creator: See `save_figure`.
+    50 items fill an A4 page; by default there are 5 panels a row, or as few as the items need. For the rest see
+    `plot_spectrogram` and `save_figure`.
     """
     if not items:
         raise ConfigError("There is nothing to plot in the gallery; pass at least one title and waveform.")
@@ -183,10 +168,9 @@ def plot_timeline(
         windows: (start, end, {class: probability}), in seconds.
         classes: Strips to plot, top to bottom.
         config: The settings that made the levels.
-        path: Where to write: .png, .pdf or .svg.
+        path: See `save_figure`, as for `creator`.
         duration_seconds: Length of the recording.
         title: Line above the image.
-        creator: See `save_figure`.
     """
     _check_windows(windows, classes, duration_seconds)
     if levels.ndim != 2 or not levels.size or levels.dtype.kind != "f":

@@ -52,15 +52,10 @@ def prediction_rows(
     starts: Sequence[float | None] | None = None,
     ends: Sequence[float | None] | None = None,
 ) -> list[PredictionRow]:
-    """One row for each scored clip, in the order of `scores`.
+    """One row for each of the N scored clips, in the order of `scores`.
 
-    Args:
-        scores: What `score` returned.
-        clips: N names of recordings or images.
-        sources: N source recordings, if known.
-        folds: N folds or splits, if there are any.
-        starts: N starts of the clips in their recordings, in seconds; `None` takes every clip as a whole recording.
-        ends: N ends of the clips, likewise, where they are known.
+    `sources` are the recordings they were cut from, `folds` may be splits, `starts` and `ends` are in seconds; without
+    starts every clip counts as a whole recording.
     """
     given = {"clips": clips, "sources": sources, "folds": folds, "starts": starts, "ends": ends}
     default = {"sources": "", "folds": "", "starts": 0.0}

@@ -39,13 +39,9 @@ def render_template(name: str, /, **values: Any) -> str:
 
 
 def image_uri(pixels: npt.NDArray[np.uint8], side: int = 0, *, kind: str = "png", level: int = 9) -> str:
-    """A data URI of uint8 `(H, W)` or BGR `(H, W, 3)`, made smaller to `side` pixels if it is larger.
+    """A data URI of uint8 `(H, W)` or BGR `(H, W, 3)`, as "png" (with its `level` of compression, 0 to 9) or "jpeg".
 
-    Args:
-        pixels: The image.
-        side: Largest height and width of the result; 0 keeps the size.
-        kind: "png" or "jpeg".
-        level: Of PNG's compression, 0 to 9.
+    If it is larger than `side` pixels it is made smaller; 0 keeps its size.
     """
     shown: npt.NDArray[Any] = np.ascontiguousarray(pixels)
     if 0 < side < max(shown.shape[:2]):
