@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from soundsight.backend.compat import LAST, weights_of
-from soundsight.datasets.published import datasets
+from soundsight.datasets.published import Published, datasets
 from soundsight.errors import ConfigError
 from soundsight.files import read_json, write_text
 from soundsight.reports.templating import render_template
@@ -49,7 +49,6 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
     metrics = _scores(Path(scored), model_hash) if scored else None
     dataset = record.get("dataset") or {}
     arguments = record.get("arguments") or {}
-    published = datasets().get(str(dataset.get("kind")))
     bases = [Path.cwd(), *folder.absolute().parents]
     text = render_template(
         "model-card.md",
@@ -63,7 +62,7 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
         record=record,
         dataset=dataset,
         synthesised=any((base / str(dataset.get("root", "")) / "demo.json").is_file() for base in bases),
-        published=published if published and published.classes == len(names) else None,  # not others in its layout
+        published=_published(record, names),
         split=dataset.get("split") or {},
         last=model.name == LAST,
         training=[f"{key} {arguments[key]}" for key in TRAINING if key in arguments],
@@ -117,6 +116,12 @@ def _scores(folder: Path, model_hash: str) -> dict[str, Any]:
             f"{folder} scored the model {found}, but the one to describe is {model_hash}; score this one."
         )
     return metrics
+
+
+def _published(record: Mapping[str, Any], names: list[str]) -> Published | None:
+    """The published data set that a run was trained on; other data in the same layout have other classes."""
+    known = datasets().get(str((record.get("dataset") or {}).get("kind")))
+    return known if known and known.classes == len(names) else None
 
 
 def _worth(row: Mapping[str, Any]) -> tuple[float, str]:
