@@ -1,15 +1,26 @@
 """From a table of predictions to clips, reviews and what follows from them, driven as users do."""
 
 import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from scipy.stats import binomtest
 
+from soundsight.backend.checkpoint import short_file_hash
 from soundsight.cli import main
+from soundsight.errors import ConfigError
 from soundsight.evaluation.predicted import Row
-from soundsight.review.detections import sample
+from soundsight.files import sha256
+from soundsight.models.load import load_classifier
+from soundsight.review.detections import load, sample
+from soundsight.review.progress import Decision, Review, sitting
 
 RATE = 8000
 HEADER = "recording,start,end,label,probability,rank,model,settings\n"
@@ -120,3 +131,161 @@ def test_tables_that_cannot_be_used(field, capsys, content, words, message):
     Path("q.csv").write_text(content)
     assert main(["clips", "q.csv", "--out", "clips", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def decided(path: str, decisions: dict[tuple[str, float, str], tuple[str, list[str]]], table: str = "p.csv") -> None:
+    """Write a review as the page does, one decision after the other."""
+    found = load(table)
+    with sitting(Path(path), found, found.rows) as review:
+        for (recording, start, label), (verdict, labels) in decisions.items():
+            places = [(row.recording, row.start, row.label) for row in found.rows]
+            review.decide(places.index((f"field/{recording}", start, label)), verdict, labels)
+
+
+REVIEWED = {
+    ("a.wav", 0, "owl"): ("yes", []), ("a.wav", 1, "owl"): ("no", []), ("a.wav", 2, "fox"): ("other", ["dog"]),
+    ("a.wav", 5, "owl"): ("several", ["owl", "fox"]), ("b.flac", 0, "owl"): ("unsure", []),
+}  # fmt: skip
+
+
+def test_annotations_are_what_was_decided_and_prepare_reads_them(field, capsys):
+    decided("p.csv.review.json", REVIEWED)
+    assert main(["review", "p.csv", "--annotations", "labels.csv"]) == 0
+    assert "4 decisions, 1 unsure." in capsys.readouterr().out
+    rows = [line.split(",") for line in Path("labels.csv").read_text().splitlines()]
+    at = str(Path("field/a.wav").absolute())
+    assert rows == [
+        ["file", "start", "end", "label"], [at, "0.0", "1.0", "owl"], [at, "1.0", "2.0", "background"],
+        [at, "2.0", "3.0", "dog"], [at, "5.0", "6.0", "fox"], [at, "5.0", "6.0", "owl"],
+    ]  # fmt: skip
+    table = f"table={Path('labels.csv').absolute()}"
+    words = ["clip_seconds=1", "image_size=32", "split.strategy=random", "split.fractions=[0.5,0.25,0.25]"]
+    assert main(["prepare", "field", table, "--workers", "1", *words]) in (0, 2)  # too few clips for a training
+    with open("data/manifest.csv", newline="") as lines:
+        made = {(float(row["start_seconds"]), row["label"]) for row in csv.DictReader(lines)}
+    assert made == {(0, "owl"), (1, ""), (2, "dog"), (5, "fox;owl")}
+
+
+def test_reviewers_are_merged_and_their_disagreements_shown(field, capsys):
+    decided("anna.json", REVIEWED)
+    decided("ben.json", {**REVIEWED, ("a.wav", 0, "owl"): ("no", []), ("b.flac", 0, "owl"): ("yes", [])})
+    words = ["review", "p.csv", "--reviews", "anna.json", "--reviews", "ben.json"]
+    assert main([*words, "--annotations", "labels.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "4 decisions, 0 unsure, 1 that 2 reviewers disagree on." in out
+    assert "field/a.wav at 0 s, owl 0.950: anna.json: owl; ben.json: none of the classes" in out
+    labels = Path("labels.csv").read_text()
+    assert ",0.0,1.0,owl" not in labels.split("b.flac")[0] and "b.flac,0.0,1.0,owl" in labels
+    assert main(words) == 2
+    assert "The page writes one file" in capsys.readouterr().err
+
+
+def test_an_undone_decision_is_gone_and_the_file_is_whole_after_each(field):
+    found = load("p.csv")
+    with sitting(Path("r.json"), found, found.rows) as review:
+        review.decide(2, "yes")
+        review.decide(0, "no")
+        assert len(json.loads(Path("r.json").read_text())["decisions"]) == 2
+        assert review.undo() == 0
+        assert [d["verdict"] for d in json.loads(Path("r.json").read_text())["decisions"]] == ["yes"]
+        for number, verdict, labels in [(2, "yes", []), (99, "yes", []), (0, "other", []), (0, "no", ["owl"])]:
+            with pytest.raises(ConfigError):
+                review.decide(number, verdict, labels)
+    with sitting(Path("r.json"), found, found.rows) as review:  # another day
+        assert 2 not in review.left and len(review.left) == len(found.rows) - 1
+
+
+def test_two_reviewers_on_one_file(field):
+    found = load("p.csv")
+    holder = "from test_review import *; found = load('p.csv')\n"
+    holder += "with sitting(Path('r.json'), found, found.rows): print('open', flush=True); input()"
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", holder]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    ) as other:
+        assert other.stdout.readline() == "open\n"
+        with (
+            pytest.raises(ConfigError, match="Another `soundsight review` has r.json open; give each reviewer a file"),
+            sitting(Path("r.json"), found, found.rows),
+        ):
+            pass
+        other.communicate("\n")
+    with sitting(Path("r.json"), found, found.rows):
+        pass
+
+
+def test_review_files_that_do_not_fit(field, capsys):
+    decided("r.json", REVIEWED)
+    Path("q.csv").write_text(Path("p.csv").read_text().replace("0.95", "0.96"))
+    assert main(["review", "q.csv", "--reviews", "r.json", "--annotations", "labels.csv"]) == 2
+    assert "r.json is a review of another table of predictions (p.csv, SHA-256" in capsys.readouterr().err
+    content = Path("r.json").read_text()
+    for damage, message in [
+        ("{}", "r.json is no review"), (content[:-20], "is damaged"), (content.replace('"yes"', '"maybe"'), "damaged"),
+        (content.replace('"soundsight_review": 1', '"soundsight_review": 2'), "newer Soundsight"),
+    ]:  # fmt: skip
+        Path("r.json").write_text(damage)
+        assert main(["review", "p.csv", "--reviews", "r.json", "--annotations", "labels.csv"]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["review", "p.csv", "--store", "last.pt"]) == 2
+    assert "--store needs --precision" in capsys.readouterr().err
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch) -> float:
+    """400 detections of a class whose share of right ones follows a logistic curve; the score where it is 0.9."""
+    monkeypatch.chdir(tmp_path)
+    Path("field").mkdir()
+    soundfile.write("field/a.wav", np.zeros(401 * 100), 100)
+    draw = np.random.default_rng(3)
+    scores = draw.uniform(0.02, 0.98, 400)
+    chance = 1 / (1 + np.exp(-(1.5 * np.log(scores / (1 - scores)) - 0.5)))
+    truth = draw.random(400) < chance
+    rows = [f"field/a.wav,{i},{i + 1},siren,{p:.6f},1,HASH,own\n" for i, p in enumerate(scores)]
+    Path("p.csv").write_text(HEADER + "".join(rows))
+    found = load("p.csv")
+    content = [Decision(*row[:5], "yes" if right else "no", ("siren",) if right else ()) for row, right in
+               zip(found.rows, truth, strict=True)]  # fmt: skip
+    review = Review(Path("p.csv.review.json"), found, found.rows, [])
+    review._write({decision.key: decision for decision in content})
+    logit = (np.log(9) + 0.5) / 1.5
+    return float(1 / (1 + np.exp(-logit)))
+
+
+def test_shares_and_threshold_of_a_known_curve(many, capsys):
+    assert main(["review", "p.csv", "--precision", "0.9", "--shares", "shares.csv"]) == 0
+    with open("shares.csv", newline="") as lines:
+        whole, *bands = csv.DictReader(lines)
+    assert float(whole["threshold"]) == pytest.approx(many, abs=0.08)
+    assert sum(int(band["reviewed"]) for band in bands) == int(whole["reviewed"]) == 400
+    shares = [float(band["share"]) for band in bands]
+    assert shares[0] < 0.2 and shares[-1] > 0.85
+    for band in bands:
+        right, count = int(band["right"]), int(band["reviewed"])
+        expected = binomtest(right, count).proportion_ci(0.95, "wilson")
+        assert (float(band["low"]), float(band["high"])) == pytest.approx(tuple(expected), abs=1e-4)
+    assert "siren       400" in capsys.readouterr().out
+
+
+def test_a_threshold_is_stored_in_the_model_that_predicted(many, tiny_model, capsys):
+    shutil.copyfile(tiny_model, "last.pt")
+    words = ["review", "p.csv", "--precision", "0.9", "--store", "last.pt"]
+    assert main(words) == 2
+    assert "p.csv was predicted by HASH, but last.pt is" in capsys.readouterr().err
+    content = Path("p.csv").read_text().replace("HASH", short_file_hash("last.pt"))
+    Path("p.csv").write_text(content)
+    review = json.loads(Path("p.csv.review.json").read_text())
+    review["predictions_sha256"] = sha256("p.csv")
+    Path("p.csv.review.json").write_text(json.dumps(review))
+    for _ in range(2):  # also after the model's file has changed by the first
+        assert main(words) == 0
+    stored = load_classifier("last.pt", device="cpu").preprocessing.thresholds
+    assert stored == {"siren": pytest.approx(many, abs=0.08)}
+    assert "Thresholds of siren are stored in last.pt" in capsys.readouterr().out
+
+
+def test_without_enough_decisions_there_is_no_threshold(field, capsys):
+    decided("p.csv.review.json", REVIEWED)
+    assert main(["review", "p.csv", "--precision", "0.9"]) == 0
+    assert "none: 1 of the rarer kind, right or wrong; 5 are needed" in capsys.readouterr().out

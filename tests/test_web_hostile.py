@@ -25,7 +25,7 @@ pytest.importorskip("fastapi")
 
 from soundsight.inference import load
 from soundsight.serve import guard, predictions, server
-from soundsight.serve.app import Limits
+from soundsight.serve.app import Limits, create_app
 from soundsight.serve.uploads import plain_name
 from soundsight.synthesis import dataset as demo
 
@@ -36,9 +36,8 @@ LIMITS = Limits(max_seconds=20, max_megabytes=1, queue=4)
 def port(tiny_model):
     """A running service."""
     listening, ready = server.bind("127.0.0.1", 0), threading.Event()
-    running = server.make_server(
-        load(tiny_model, device="cpu", threads=1), host="127.0.0.1", limits=LIMITS, log=True, ready=ready.set
-    )
+    app = create_app(load(tiny_model, device="cpu", threads=1), LIMITS)
+    running = server.make_server(app, log=True, ready=ready.set)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
     thread.start()
     assert ready.wait(60)

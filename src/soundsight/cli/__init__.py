@@ -34,6 +34,8 @@ COMMANDS = {
     "tune": "search for better training settings, on a cluster or here",
     "predict": "predict what is in recordings, and when",
     "clips": "cut what was detected out of recordings, as sound files",
+    "review": "check what was detected, by keyboard in a page; annotations and thresholds from it",
+    "activity": "count detections by hour and day, as a table and a figure",
     "score": "score predictions against annotated recordings",
     "listen": "classify a microphone, live",
     "embed": "write one vector per segment, for search and clustering",

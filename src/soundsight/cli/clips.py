@@ -12,7 +12,7 @@ from pathlib import Path
 
 from soundsight.cli import console
 from soundsight.cli.options import Given
-from soundsight.config.commands import ClipsOptions
+from soundsight.config.detections import ClipsOptions
 from soundsight.files import check_folder
 
 OPTIONS = ClipsOptions

@@ -137,12 +137,14 @@ def open_writer(
     chosen: str, arguments: Any, sources: list[Source], predictor: Predictor, stdout: TextIO
 ) -> Iterator[Writer]:
     """The writer of a format, on standard output, a file or a folder."""
+    from soundsight.audio.clock import Clock
     from soundsight.inference.formats import FORMATS
     from soundsight.inference.formats.base import Context, output
 
     out = Path(arguments.out) if arguments.out else None
     widest = max(len(source.name) for source in sources)
-    context = Context(arguments.top_k, predictor.names, predictor.spectrogram, widest)
+    clock = Clock(arguments.begin_time, arguments.timezone) if arguments.begin_time else None
+    context = Context(arguments.top_k, predictor.names, predictor.spectrogram, widest, clock)
     make = FORMATS[chosen]
     if make.per_recording and out is not None and (len(sources) > 1 or out.is_dir()):
         each = _OneEach(own_files(out, sources, make.per_recording), lambda stream: make(stream, context))

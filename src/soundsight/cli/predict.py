@@ -88,6 +88,8 @@ def run_on_cluster(options: PredictOptions, given: Given, cluster: ClusterConfig
 
     if options.with_:
         raise ConfigError("The engine ray predicts with one model; leave --with out, or use the local engine.")
+    if options.begin_time:
+        raise ConfigError("The engine ray writes no clock times; leave --begin-time out: `activity` finds them, too.")
     if options.timeline or (options.format and chosen not in SHARDED):
         raise ConfigError(
             f"The engine ray writes {', '.join(SHARDED)}, and no timelines; use the local engine for them."
@@ -118,6 +120,13 @@ def check_output(chosen: str, options: PredictOptions, count: int) -> None:
         raise ConfigError("Standard output is closed, so the predictions have nowhere to go; name a file with --out.")
     writer = FORMATS[chosen]
     writer.check()
+    if options.begin_time:
+        from soundsight.audio.clock import Clock
+
+        Clock(options.begin_time, options.timezone)  # complain before any work
+        if not writer.clocked:
+            names = ", ".join(name for name, writer in FORMATS.items() if writer.clocked)
+            raise ConfigError(f"Format {chosen} has no place for --begin-time; {names} have.")
     if writer.binary and not options.out and sys.stdout.isatty():
         raise ConfigError(
             f"{chosen.capitalize()} is not for terminals; name a file with --out FILE{writer.endings[0]}."

@@ -32,6 +32,11 @@ def _thresholds(given: Any) -> Any:
 
 
 Thresholds = Annotated[dict[str, Real] | None, BeforeValidator(_thresholds)]
+BEGIN_TIME = (
+    "when recordings began: auto, by their header (GUANO, AudioMoth) or name (20240501_203000), or a pattern of their "
+    "names such as %Y-%m-%d_%H%M"
+)
+TIMEZONE = "of times without one, and of the output, such as Europe/Berlin (default: as the recordings say)"
 OVERWRITE = "replace files that this command has not made"
 
 
@@ -110,9 +115,13 @@ class ReportOptions:
 
 
 @command
-class ServeOptions(ModelOptions):
+class PageOptions:
     host: Text = option("127.0.0.1", "address to serve at (default: 127.0.0.1, this machine only)")
     port: Whole = option(8000, "0 takes any free one", 0, 65535)
+
+
+@command
+class ServeOptions(PageOptions, ModelOptions):
     max_seconds: Real = option(600.0, "longest recording", 0.1, metavar="S")
     max_megabytes: Real = option(50.0, "largest upload", 0.001, metavar="MB")
     queue: Whole = option(16, "recordings that may wait", 0, 10**6)
@@ -310,10 +319,14 @@ class PredictOptions(ClusterFile, MemberOptions, InferenceOptions, SourceOptions
     timeline: Text | None = option(
         None, "plot spectrogram and class tracks; with several recordings a folder", metavar="PNG"
     )
+    begin_time: Text | None = option(None, f"add the clock time of each row; {BEGIN_TIME}", metavar="PATTERN")
+    timezone: Text | None = option(None, TIMEZONE, metavar="ZONE")
     overwrite: Flag = option(False, OVERWRITE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.timezone and not self.begin_time:
+            raise ConfigError("--timezone has no effect without --begin-time auto, or a pattern; add it.")
         if self.events and (self.merge or self.summary):
             raise ConfigError(
                 f"--{'merge' if self.merge else 'summary'} has no effect on events, which --off-threshold, --min-event "
@@ -334,34 +347,6 @@ class ScoreOptions:
     collar_fraction: Real = option(0.2, "the offset may also be off by this part of the event", 0, 1, metavar="F")
     out: Text | None = option(None, "also write all figures, as .csv or .json", metavar="FILE")
     overwrite: Flag = option(False, OVERWRITE)
-
-
-@command
-class DetectionOptions:
-    """A table of predictions, and which of its detections."""
-
-    predictions: Text = option(..., "a table with probabilities that `predict` wrote", positional=True)
-    root: Text | None = option(None, "where the recordings are, if they have moved", metavar="DIR")
-    threshold: Thresholds = ScoreOptions.__pydantic_fields__["threshold"]  # type: ignore[attr-defined]
-
-
-@command
-class SampleOptions(DetectionOptions):
-    """Which detections of each class."""
-
-    sample: Literal["spread", "best", "uncertain", "random"] = option(
-        "spread", "from ten bands of the score in turn, the highest scores, those nearest to 0.5, or any"
-    )
-    seed: Whole = option(0, "of what is random", 0, 2**31)
-
-
-@command
-class ClipsOptions(SampleOptions):
-    out: Text = option(..., "a new folder, or one that `clips` made", metavar="FOLDER")
-    number: Whole | None = option(None, "clips of each class, at most (default: all)", 1, 10**7)
-    padding_seconds: Real = option(0.0, "more sound before and after", 0, 600, metavar="S", short="padding")
-    format: Literal["wav", "flac"] = option("wav", "of the clips")
-    overwrite: Flag = option(False, "write into a folder with other files")
 
 
 @command

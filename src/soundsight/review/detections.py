@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ class Detections:
     def names(self) -> list[str]:
         """The classes that are reported."""
         return sorted({row.label for row in self.rows})
+
+    def common_folder(self) -> Path:
+        """The deepest folder that holds all recordings."""
+        return Path(os.path.commonpath([path.absolute().parent for path in self.files.values()]))
 
     def failures(self) -> list[str]:
         """One message if recordings are missing."""

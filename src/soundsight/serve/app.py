@@ -104,8 +104,9 @@ def create_app(predictor: Predictor, limits: Limits | None = None, *, host: str 
     app.state.jobs = jobs
     app.add_middleware(Guard, host=host, max_bytes=limits.max_bytes)
     _add_predictions(app, predictor, limits, jobs)
-    _add_files(app)
-    _add_failures(app)
+    _add_examples(app)
+    add_page(app, "index.html")
+    add_failures(app)
     return app
 
 
@@ -190,14 +191,17 @@ async def _queued(request: Request, jobs: Jobs, work: Callable[[], T]) -> T:
     return result
 
 
-def _add_files(app: FastAPI) -> None:
+def add_page(app: FastAPI, name: str) -> None:
+    """Serve a page and the files that it needs."""
     files = StaticFiles(packages=STATIC)  # type: ignore[arg-type]
     app.mount("/static", GZipMiddleware(files))
 
     @app.get("/", include_in_schema=False)
     async def page(request: Request) -> Response:
-        return await files.get_response("index.html", request.scope)
+        return await files.get_response(name, request.scope)
 
+
+def _add_examples(app: FastAPI) -> None:
     @app.get("/api/examples/{name}.flac", tags=["service"], response_class=Response)
     def example(name: str) -> Response:
         """A synthesised recording to try; /api/model lists them."""
@@ -207,7 +211,9 @@ def _add_files(app: FastAPI) -> None:
         return Response(data, media_type="audio/flac", headers={"cache-control": "max-age=3600"})
 
 
-def _add_failures(app: FastAPI) -> None:
+def add_failures(app: FastAPI) -> None:
+    """Turn every error into a status and one message."""
+
     @app.exception_handler(SoundsightError)
     async def refused(_: Request, error: Exception) -> JSONResponse:
         status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)

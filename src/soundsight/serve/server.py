@@ -9,11 +9,11 @@ from typing import Any
 
 import h11
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from soundsight.errors import ConfigError
-from soundsight.inference.predictor import Predictor
-from soundsight.serve.app import Limits, create_app
+from soundsight.serve.guard import LOOPBACK
 
 HEADER_SECONDS = 15  # from the connection, or the last prediction, to the end of the next request's headers
 CONNECTIONS = 256  # open at once; more are told to come back
@@ -82,16 +82,9 @@ def without_query(record: logging.LogRecord) -> bool:
     return True
 
 
-def make_server(
-    predictor: Predictor,
-    *,
-    host: str,
-    limits: Limits | None = None,
-    log: bool = False,
-    ready: Callable[[], None] = lambda: None,
-) -> uvicorn.Server:
+def make_server(app: FastAPI, *, log: bool = False, ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """A server that is not running yet; `ready` is called when it accepts connections."""
-    app = create_app(predictor, limits, host=host)
+    jobs = getattr(app.state, "jobs", None)
     config = uvicorn.Config(
         app,
         http=PatientProtocol,
@@ -104,4 +97,27 @@ def make_server(
         timeout_graceful_shutdown=10,
     )
     logging.getLogger("uvicorn.access").addFilter(without_query)
-    return _Server(config, ready, app.state.jobs.end)
+    return _Server(config, ready, jobs.end if jobs else lambda: None)
+
+
+def serve(app: FastAPI, bound: socket.socket, *, host: str, message: str, log: bool = False) -> None:
+    """Serve on a bound socket until Ctrl-C; says the address when it accepts connections.
+
+    Args:
+        app: The application.
+        bound: See `bind`.
+        host: As the user gave it.
+        message: What to say before the address.
+        log: Print each request.
+    """
+    port, shown = bound.getsockname()[1], f"[{host}]" if ":" in host else host
+
+    def ready() -> None:
+        print(f"{message} Open http://{shown}:{port}", flush=True)
+        if host not in LOOPBACK:
+            logging.getLogger(__name__).info(
+                "soundsight: Everybody who can reach this machine can use the page; it has no passwords and no "
+                "encryption, so put a proxy with both in front of it."
+            )
+
+    make_server(app, log=log, ready=ready).run(sockets=[bound])

@@ -16,10 +16,12 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, TextIO
 from soundsight.files import CONTROL, replacing
 
 if TYPE_CHECKING:
+    from soundsight.audio.clock import Clock
     from soundsight.config import SpectrogramConfig
     from soundsight.inference.results import Prediction, Summary
 
 COLUMNS = ("recording", "start", "end", "label", "probability", "rank", "model", "settings")  # of a row per rank
+BEGIN_TIME = "begin_time"  # a last column, if it is asked for: ISO 8601
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Context:
     names: Sequence[str] = ()  # classes of the model
     spectrogram: SpectrogramConfig | None = None
     widest: int = 40  # characters of the longest recording's name
+    clock: Clock | None = None  # tells when recordings began, for `BEGIN_TIME`
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of a row per rank."""
+        return (*COLUMNS, BEGIN_TIME) if self.clock else COLUMNS
 
 
 class Writer:
@@ -42,6 +50,7 @@ class Writer:
     per_recording: ClassVar[str] = ""  # ending of the file that each recording gets; empty: one file for all
     sharded: ClassVar[bool] = False  # can be put together from the shards of a cluster
     binary: ClassVar[bool] = False  # is not for terminals
+    clocked: ClassVar[bool] = False  # can hold the clock time of a row
     top_k: ClassVar[int] = 1  # classes per segment unless asked
     head: ClassVar[bytes] = b""  # what a file begins with that `read` takes; empty: it cannot be read back
     made: ClassVar[bytes] = b""  # pattern of the content of a file that may be replaced; empty: people edit such files
@@ -61,6 +70,13 @@ class Writer:
             ValueError, KeyError: It holds something else.
         """
         raise NotImplementedError
+
+    def rows(self, segment: Prediction) -> list[dict[str, Any]]:
+        """A segment as rows with the columns of the context."""
+        rows = segment.rows(self.context.top_k)
+        if self.context.clock:
+            rows = [{**row, BEGIN_TIME: self.context.clock.at(row["recording"], row["start"])} for row in rows]
+        return rows
 
     def write(self, segment: Prediction) -> None:
         """Take one segment."""

@@ -25,7 +25,8 @@ class Csv(Writer):
     )
     endings = (".csv",)
     sharded = True
-    made = re.escape(",".join(COLUMNS).encode()) + rb"\n"
+    clocked = True
+    made = re.escape(",".join(COLUMNS).encode()) + rb"(?:,begin_time)?\n"
     head = ",".join(COLUMNS[:6]).encode()
 
     @classmethod
@@ -40,7 +41,7 @@ class Csv(Writer):
         stream.write(line(COLUMNS))
 
     def write(self, segment: Prediction) -> None:
-        for row in segment.rows(self.context.top_k):
+        for row in self.rows(segment):
             row |= {"recording": cell(row["recording"], "./"), "label": cell(row["label"], "'")}
             row["probability"] = f"{row['probability']:.6f}"
             self.stream.write(line(row.values()))

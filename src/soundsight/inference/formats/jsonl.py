@@ -21,6 +21,7 @@ class JsonLines(Writer):
     content = "a JSON object per row of the CSV"
     endings = (".jsonl",)
     sharded = True
+    clocked = True
     made = rb'\{"recording": ".*"probability": .*"settings": "'
 
     head = b'{"recording": '
@@ -32,6 +33,6 @@ class JsonLines(Writer):
                 yield json.loads(line)
 
     def write(self, segment: Prediction) -> None:
-        for row in segment.rows(self.context.top_k):
+        for row in self.rows(segment):
             self.stream.write(json_line(row).encode() + b"\n")
         self.stream.flush()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from soundsight.inference.formats.base import COLUMNS, Context, Writer, load_pyarrow
+from soundsight.inference.formats.base import Context, Writer, load_pyarrow
 
 if TYPE_CHECKING:
     from soundsight.inference.results import Prediction
@@ -22,6 +22,7 @@ class Parquet(Writer):
     content = "the columns of the CSV"
     endings = (".parquet",)
     sharded = True
+    clocked = True
     binary = True
     made = rb"PAR1.*recording.*probability.*rank.*settings.*PAR1\Z"
 
@@ -42,17 +43,17 @@ class Parquet(Writer):
         pyarrow, parquet = load_pyarrow()
         types = {"start": pyarrow.float64(), "end": pyarrow.float64(), "probability": pyarrow.float32()}
         types["rank"] = pyarrow.int32()
-        self.schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in COLUMNS])
+        self.schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in context.columns])
         self.table = pyarrow.Table
         self.file = parquet.ParquetWriter(stream, self.schema, compression="zstd")
-        self.rows: list[dict[str, Any]] = []
+        self.waiting: list[dict[str, Any]] = []
         self.count = 0  # of all rows
 
     def write(self, segment: Prediction) -> None:
-        rows = segment.rows(self.context.top_k)
-        self.rows += rows
+        rows = self.rows(segment)
+        self.waiting += rows
         self.count += len(rows)
-        if len(self.rows) >= ROW_GROUP:
+        if len(self.waiting) >= ROW_GROUP:
             self._flush()
 
     def close(self, metadata: Mapping[bytes, bytes] | None = None) -> None:
@@ -63,6 +64,6 @@ class Parquet(Writer):
         self.file.close()
 
     def _flush(self) -> None:
-        if self.rows:
-            self.file.write_table(self.table.from_pylist(self.rows, schema=self.schema))
-        self.rows = []
+        if self.waiting:
+            self.file.write_table(self.table.from_pylist(self.waiting, schema=self.schema))
+        self.waiting = []

@@ -22,6 +22,7 @@ class Raven(Writer):
         "a selection per segment and sound, with the recording's path; in a folder with `--out`, one file per recording"
     )
     per_recording = ".selections.txt"
+    clocked = True
     COLUMNS = (
         "Selection", "View", "Channel", "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)",
         "Begin Path", "Begin File", "File Offset (s)", "Label", "Score",
@@ -32,16 +33,18 @@ class Raven(Writer):
         config = context.spectrogram
         self.band = (f"{config.fmin_hz:.1f}", f"{config.fmax:.1f}") if config else ("", "")
         self.count = 0
-        self._line(self.COLUMNS)
+        self._line((*self.COLUMNS, "Begin Date Time") if context.clock else self.COLUMNS)
 
     def write(self, segment: Prediction) -> None:
         start, end = f"{segment.start_seconds:.6f}", f"{segment.end_seconds:.6f}"
         path = plain(os.path.abspath(segment.recording))
         file = plain(Path(segment.recording).name)
+        clock = self.context.clock
+        time = (clock.at(segment.recording, segment.start_seconds),) if clock else ()
         for label, probability in segment.sounds:
             self.count += 1
             of = plain(label), f"{probability:.4f}"
-            self._line((str(self.count), "Spectrogram 1", "1", start, end, *self.band, path, file, start, *of))
+            self._line((str(self.count), "Spectrogram 1", "1", start, end, *self.band, path, file, start, *of, *time))
 
     def _line(self, values: Sequence[str]) -> None:
         self.stream.write(("\t".join(values) + "\n").encode())
