@@ -189,7 +189,8 @@ def scored(name: str, weights: Path, scene: Path) -> dict[str, Any]:
     common = ["--hop", model.hop, "--threads", 1, "--overwrite"]
     if not newer(out, weights):
         soundsight("predict", weights, scene, "--format", "csv", "--out", out, *common, *model.events)
-    soundsight("score", out, scene.with_suffix(".txt"), "--collar", 1, "--out", scores, "--overwrite")
+    if not newer(scores, out):
+        soundsight("score", out, scene.with_suffix(".txt"), "--collar", 1, "--out", scores, "--overwrite")
     reported = json.loads(scores.read_text(encoding="utf-8"))
     figures = {
         "segment_macro_f1": reported["macro_average"]["segment_f1"],
@@ -205,9 +206,9 @@ def scored(name: str, weights: Path, scene: Path) -> dict[str, Any]:
     return {**figures, **ranking(table, scene.with_suffix(".txt"))}
 
 
-def newer(made: Path, weights: Path) -> bool:
-    """Whether predictions are there, and are those of these weights."""
-    return made.exists() and made.stat().st_mtime > weights.stat().st_mtime
+def newer(made: Path, source: Path) -> bool:
+    """Whether a file is there, and was made after what it is made of."""
+    return made.exists() and made.stat().st_mtime > source.stat().st_mtime
 
 
 def ranking(table: Path, annotations: Path) -> dict[str, Any]:
@@ -238,14 +239,18 @@ def plot(rows: list[dict[str, Any]]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figures = ("segment_macro_f1", "event_micro_f1", "macro_map")
-    canvas, axes = pyplot.subplots(1, len(figures), figsize=(11, 3.6), sharey=True)
-    for axis, figure in zip(axes, figures, strict=True):
+    titles = {
+        "segment_macro_f1": "macro F1, segments of 1 s",
+        "event_micro_f1": "micro F1, events",
+        "macro_map": "macro mAP",
+    }
+    canvas, axes = pyplot.subplots(1, len(titles), figsize=(11, 3.6), sharey=True)
+    for axis, figure in zip(axes, titles, strict=True):
         for model in dict.fromkeys(row["model"] for row in rows):
             found = [[row[figure] for row in rows if (row["model"], row["snr_db"]) == (model, snr)] for snr in SNRS]
             if found[0][0] is not None:
                 axis.plot(SNRS, np.mean(found, axis=1), marker="o", label=model)
-        axis.set(title=figure.replace("_", " "), xlabel="SNR (dB)", xticks=SNRS, ylim=(0, 1))
+        axis.set(title=titles[figure], xlabel="SNR (dB)", xticks=SNRS, ylim=(0, 1))
     axes[0].legend(frameon=False)
     canvas.tight_layout()
     canvas.savefig(machine.RESULTS.parents[1] / "docs" / "images" / "soundscapes.png", dpi=110)
