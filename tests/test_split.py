@@ -10,7 +10,7 @@ import pytest
 
 from soundsight.config import DatasetConfig, SplitConfig
 from soundsight.datasets.catalogue import Catalogue, Clip, kinds, read_catalogue
-from soundsight.datasets.split import assign, count, find_leaks, given_folds, with_group_folds
+from soundsight.datasets.split import assign, count, find_leaks, folds, with_group_folds
 from soundsight.errors import ConfigError, DatasetError
 
 HALVES = (0.5, 0.5, 0.0)
@@ -106,7 +106,7 @@ def test_a_seed_deals_anew() -> None:
 def test_folds_made_of_groups() -> None:
     made = with_group_folds(catalogue(*numbered(*[2] * 10)), 5)
     assert Counter(c.fold for c in made.clips) == dict.fromkeys((1, 2, 3, 4, 5), 4)
-    assert given_folds(made) == [1, 2, 3, 4, 5]
+    assert folds(made) == [1, 2, 3, 4, 5]
     assert not find_leaks({c: f"fold {c.fold}" for c in made.clips})
 
 

@@ -66,7 +66,7 @@ def assign(catalogue: Catalogue, config: SplitConfig, clip_seconds: float = math
     return _at_random(catalogue.clips, config)
 
 
-def given_folds(catalogue: Catalogue) -> list[int]:
+def folds(catalogue: Catalogue) -> list[int]:
     """The given folds, ascending."""
     for clip in catalogue.clips:
         if clip.fold is None:
@@ -123,7 +123,7 @@ def _mislabelled(first: Clip, clip: Clip) -> bool:
 
 
 def _by_fold(catalogue: Catalogue, config: SplitConfig) -> dict[Clip, str]:
-    given = given_folds(catalogue)
+    given = folds(catalogue)
     split_of = {fold: split for split in SPLITS for fold in getattr(config, split)}
     for fold, split in split_of.items():
         if fold not in given:

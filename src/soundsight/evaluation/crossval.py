@@ -28,7 +28,8 @@ from soundsight.datasets.catalogue import Catalogue, read_catalogue
 from soundsight.datasets.names import safe_name
 from soundsight.datasets.prepare import render_all
 from soundsight.datasets.segments import cut_windows
-from soundsight.datasets.split import find_leaks, given_folds, lacking, with_group_folds
+from soundsight.datasets.split import find_leaks, lacking, with_group_folds
+from soundsight.datasets.split import folds as given_folds
 from soundsight.deprecation import renamed, takes_say
 from soundsight.detection import DetectionScores
 from soundsight.errors import ConfigError, DatasetError
