@@ -3,7 +3,7 @@
     python -m benchmarks.soundscapes ESC-50 yolov8n-cls.pt --work FOLDER    # continues where it was; hours on two cores
 
 Scenes (`benchmarks/scenes.py`) are made of fold 5 of ESC-50. Models are trained on folds 1 to 3, thresholds fitted on
-fold 4, on which the options of `predict` were chosen, too:
+fold 4, on which the shortest event of "multi" was chosen, too:
 
 - single: the 47 classes that are events here, one label per clip of 5 s, as in 0.1;
 - single+background: also a class "background" of wind, rain, sea waves and pink noise; noise in training images;
