@@ -143,15 +143,23 @@ class ExportOptions:
     model: Text = option(..., "a checkpoint .pt", positional=True)
     format: Text = option(
         "onnx",
-        "onnx (default), openvino: for `predict` too; torchscript, engine, coreml, litert, ...: for other programs",
+        "onnx (default), openvino: for `predict` too; page: a folder that classifies sounds in a browser alone; "
+        "torchscript, engine, coreml, litert, ...: for other programs",
     )
     input: Literal["image", "waveform"] = option(
         "image", "waveform: from samples to probabilities, for programs without Soundsight (onnx, openvino)"
+    )
+    runtime: Text | None = option(
+        None, "format page: the unpacked npm package onnxruntime-web, which is copied into the page", metavar="FOLDER"
     )
     out: Text | None = option(None, "where to put it (default: beside the checkpoint)", metavar="FILE")
     spectrogram: Text | None = option(None, "preprocessing settings, instead of the model's own", metavar="FILE")
     trust_checkpoint: Flag = option(False, "unpickle whatever the file holds; it may run code")
     overwrite: Flag = option(False, OVERWRITE)
+
+    def __post_init__(self) -> None:
+        if self.runtime and self.format != "page":
+            raise ConfigError(f"runtime={self.runtime} has no effect on format={self.format}; leave it out.")
 
 
 @command

@@ -12,7 +12,7 @@ from soundsight.backend.quiet import require_openvino
 from soundsight.config import SpectrogramConfig
 from soundsight.errors import ConfigError, ModelError
 from soundsight.models.classifier import Classifier, Floats, checked, one_line
-from soundsight.models.exported import Exported, checked_step, read_metadata
+from soundsight.models.exported import Exported, checked_samples, checked_step, read_metadata
 
 KINDS = ("folder", ".xml")
 
@@ -49,6 +49,9 @@ def read(
         info = model.get_rt_info()
         own = str(info[checkpoint.KEY].value) if checkpoint.KEY in info else None
         network = core.compile_model(model, place, settings)
+        if whole := network if len(network.inputs[0].partial_shape) == 2 else None:
+            model = _network(openvino, model)
+            network = core.compile_model(model, place, settings)
     except Exception as error:
         raise ModelError(f"{folder} holds no OpenVINO model that can be opened ({one_line(error)}).") from error
     batch = model.inputs[0].partial_shape[0] if model.inputs else None
@@ -57,4 +60,16 @@ def read(
     model_hash = checkpoint.hash_of(*parts.values())[:12]
     classifier = OpenVinoClassifier(network, preprocessing, device=place.lower(), model_hash=model_hash)
     classifier.step = step
-    return checked(classifier, folder)
+    found = checked(classifier, folder)
+    return checked_samples(found, lambda clips: whole([clips])[checkpoint.PROBABILITIES], folder) if whole else found
+
+
+def _network(openvino: Any, model: Any) -> Any:
+    """What takes images inside a model that takes samples."""
+    outputs = {name: output for node in model.get_ops() for output in node.outputs() for name in output.get_names()}
+    image = outputs[checkpoint.SPECTROGRAM]
+    given = openvino.opset13.parameter(image.partial_shape, image.element_type)
+    for target in image.get_target_inputs():
+        if target.get_node().get_type_name() != "Result":
+            target.replace_source_output(given.output(0))
+    return openvino.Model([outputs[checkpoint.UNCALIBRATED]], [given])
