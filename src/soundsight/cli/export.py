@@ -66,14 +66,8 @@ def _page(options: ExportOptions, given: Given, spectrogram: SpectrogramConfig |
     runtime, out = runtime_files(options.runtime), Path(options.out or "site")
     check_site(out, overwrite=options.overwrite)
     with tempfile.TemporaryDirectory() as place:
-        model = export(
-            options.model,
-            out=Path(place, "model.onnx"),
-            spectrogram=spectrogram,
-            trust=options.trust_checkpoint,
-            arguments=given.rest,
-            waveform=True,
-        )
+        given_on = {"format": "onnx", "out": Path(place, "model.onnx"), "arguments": given.rest}
+        model = console.call(export, options, spectrogram=spectrogram, waveform=True, **given_on)
         classifier = load_classifier(model, device="cpu", spectrogram=spectrogram)
         write_site(model, classifier.preprocessing, runtime, out, overwrite=options.overwrite)
     console.output(f"Exported: {out}")
