@@ -13,7 +13,7 @@ import soundfile
 from soundsight.config import DatasetConfig, SplitConfig
 from soundsight.datasets.catalogue import Catalogue, Clip, kinds, read_catalogue
 from soundsight.datasets.segments import cut_clip, cut_windows
-from soundsight.datasets.split import assign, given_folds
+from soundsight.datasets.split import assign, folds
 from soundsight.datasets.tables.rows import read_rows
 from soundsight.errors import ConfigError, DatasetError
 
@@ -209,7 +209,7 @@ def test_a_table_with_all_columns(tmp_path: Path) -> None:
     assert (cat.file, cat.fold, cat.start_seconds, cat.end_seconds) == ("sub/b.wav", 2, 0.0, None)
     assert (cat.source, cat.name, dog.name) == ("sub/b.wav", "sub_b", "a@0.5")
     assert not catalogue.whole_recordings
-    assert given_folds(catalogue) == [2, 7]  # gaps are fine
+    assert folds(catalogue) == [2, 7]  # gaps are fine
 
 
 def test_folds_with_gaps_split(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_clips_without_a_fold_are_named(tmp_path: Path) -> None:
     record(tmp_path / "a.wav")
     catalogue = read_catalogue(table(tmp_path, "file,label,fold\na.wav,x,\n", fold_column="fold"))
     with pytest.raises(DatasetError, match=r"a.wav has no fold; use split.strategy=group"):
-        given_folds(catalogue)
+        folds(catalogue)
 
 
 def test_bad_rows_are_listed_with_line_and_reason(tmp_path: Path) -> None:
