@@ -4,12 +4,19 @@ soundsight listen last.pt
 soundsight listen --list-devices
 soundsight listen last.pt --device-name pulse --every 0.5 --threshold 0.6
 soundsight listen last.onnx --input 3 --format jsonl >> predictions.jsonl
+soundsight listen last.onnx --on siren --off-threshold 0.3 --cooldown 60 --exec 'notify-send siren'
+soundsight listen last.onnx --on siren --on baby --mqtt homeassistant.local --save heard/
+arecord -f S16_LE -r 16000 -c 1 -t raw | soundsight listen last.onnx --raw 16000
 """
 
 from __future__ import annotations
 
+import os
+import platform
 import sys
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from soundsight.cli import console
 from soundsight.cli.options import Given
@@ -17,7 +24,8 @@ from soundsight.config.commands import ListenOptions
 from soundsight.errors import ConfigError
 
 if TYPE_CHECKING:
-    from soundsight.inference.live import LivePrediction
+    from soundsight.inference.live import Input, LivePrediction
+    from soundsight.inference.predictor import Predictor
 
 OPTIONS = ListenOptions
 
@@ -42,23 +50,78 @@ def run(options: ListenOptions, given: Given) -> int:
     if options.input is not None and options.device_name:
         raise ConfigError("--input and --device-name both name a sound input; give one of them.")
     chosen = options.input if options.input is not None else options.device_name
-    microphone = live.Microphone(chosen)
+    source: Any = live.Raw(sys.stdin.buffer, options.raw) if options.raw else live.Microphone(chosen)
     how = narrowed(options)
     predictor = open_predictor(options)
     latencies: list[float] = []
     total = 0.0
-    with microphone:
-        name, rate = microphone.device.name, microphone.sample_rate
-        console.status(f"Listening to {name!r} at {rate} Hz; Ctrl-C ends.")
+    with source if not options.raw else nullcontext(), Triggers(options, predictor, source) as triggers:
+        name = "standard input" if options.raw else source.device.name
+        console.status(f"Listening to {name!r} at {source.sample_rate} Hz; Ctrl-C ends.")
         try:
-            for prediction in live.listen(predictor, microphone, every_seconds=options.every, options=how):
-                show(prediction, options.format)
+            for prediction in live.listen(predictor, triggers.source, every_seconds=options.every, options=how):
+                if options.on:
+                    triggers.add(prediction)
+                else:
+                    show(prediction, options.format)
                 total = prediction.seconds
                 latencies = [*latencies[-9999:], prediction.latency_seconds]
         except KeyboardInterrupt:
             pass
-    summarise(latencies, total, microphone.overruns)
+    summarise(latencies, total, source.overruns)
     return 0
+
+
+class Triggers:
+    """What is told when classes begin and end, to whom; on standard output, too."""
+
+    def __init__(self, options: ListenOptions, predictor: Predictor, source: Input) -> None:
+        from soundsight.inference.options import narrowed, off_thresholds
+        from soundsight.inference.triggers import Command, Receiver, Switch, Tape, Webhook, Worker
+
+        self.tape: Tape | None = None
+        preprocessing = predictor.classifier.preprocessing
+        off = off_thresholds(narrowed(options), preprocessing)
+        self.switch = Switch(options.on, predictor.names, off, options.cooldown_seconds)
+        found: list[Receiver] = []
+        if options.exec_ is not None:
+            found.append(Command(options.exec_))
+        if options.webhook is not None:
+            found.append(Webhook(options.webhook))
+        if options.mqtt is not None:
+            from soundsight.inference.mqtt import Mqtt
+
+            user, password = options.mqtt_user or "", os.environ.get("SOUNDSIGHT_MQTT_PASSWORD", "")
+            node = options.node or platform.node() or "listener"
+            found.append(Mqtt(options.mqtt, labels=options.on, node=node, user=user, password=password))
+        if options.save is not None:
+            before = options.save_seconds + predictor.clip_seconds
+            self.tape = Tape(source, Path(options.save), before=before, after=options.save_seconds)
+        self.source: Input = self.tape or source
+        self.workers = [Worker(receiver) for receiver in found]
+
+    def __enter__(self) -> Triggers:
+        return self
+
+    def add(self, prediction: LivePrediction) -> None:
+        """Tell what begins or ends with this prediction."""
+        from soundsight.inference.triggers import BEGIN
+
+        for message in self.switch.add(prediction):
+            print(message.json(), flush=True)
+            for worker in self.workers:
+                worker.put(message)
+            if self.tape and message.event == BEGIN:
+                self.tape.keep(message)
+
+    def __exit__(self, *_: object) -> None:
+        if self.tape:
+            self.tape.close()
+        for worker in self.workers:
+            worker.close()
+            if worker.dropped or worker.failed:
+                name = worker.receiver.name
+                console.status(f"soundsight: {name}: {worker.failed} messages failed, {worker.dropped} were dropped.")
 
 
 def show(prediction: LivePrediction, form: str) -> None:

@@ -370,5 +370,31 @@ class ListenOptions(MemberOptions, TTAOptions, RuntimeOptions, ModelOptions):
     list_devices: Flag = option(False, "list the sound inputs of this machine")
     input: Whole | None = option(None, "number of the sound input", 0)
     device_name: Text | None = option(None, "sound input whose name contains NAME", metavar="NAME")
+    raw: Whole | None = option(None, "the sound is on standard input: 16-bit mono of this rate in Hz", metavar="RATE")
     every: Real = option(1.0, "seconds between predictions", 0.01, 86400, metavar="S")
     format: Literal["table", "jsonl"] = option("table", "of the output")
+    on: Texts = option((), "tell when this class begins and ends, as JSON lines", metavar="CLASS", repeated=True)
+    off_threshold: Real | None = option(
+        None, "a class that began goes on while its probability is at least P (default: while it is reported)", 0, 1,
+        metavar="P",
+    )  # fmt: skip
+    cooldown_seconds: Real = option(0.0, "least time between two beginnings", 0, 10**6, metavar="S", short="cooldown")
+    exec_: Text | None = option(None, "run this at each beginning; the message is its standard input", metavar="CMD")
+    webhook: Text | None = option(None, "post each beginning to this address, as JSON", metavar="URL")
+    mqtt: Text | None = option(None, "tell this broker, and Home Assistant: HOST, HOST:PORT, mqtts://HOST")
+    mqtt_user: Text | None = option(None, "its password is taken from SOUNDSIGHT_MQTT_PASSWORD", metavar="NAME")
+    node: Text | None = option(None, "name of this listener for MQTT (default: of the machine)", metavar="NAME")
+    save: Text | None = option(None, "save the sound around each beginning, as FLAC", metavar="FOLDER")
+    save_seconds: Real = option(5.0, "with --save: so much before and after", 0, 600, metavar="S")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        told = [
+            name for name in ("exec_", "webhook", "mqtt", "save", "off_threshold") if getattr(self, name) is not None
+        ]
+        if told and not self.on:
+            raise ConfigError(f"--{told[0].strip('_').replace('_', '-')} needs --on CLASS: what it is told about.")
+        if (self.mqtt_user or self.node) and not self.mqtt:
+            raise ConfigError("--mqtt-user and --node have no effect without --mqtt HOST; leave them out.")
+        if self.raw is not None and (self.input is not None or self.device_name):
+            raise ConfigError("--raw is standard input, so --input and --device-name have no effect; leave them out.")

@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from soundsight.audio import Waveform
+from soundsight.audio import MAX_RATE, MIN_RATE, Waveform
 from soundsight.checks import require
 from soundsight.errors import AudioError, ConfigError, check_range
 from soundsight.inference.options import Options, decide, thresholds
@@ -136,6 +136,29 @@ class Microphone:
     def _finish(self) -> None:
         with suppress(queue.Full):
             self._queue.put_nowait(None)
+
+
+class Raw:
+    """Samples of 16 bits, mono, little-endian, from a stream such as standard input; every tick is predicted."""
+
+    overruns = 0
+
+    def __init__(self, stream: BinaryIO, rate: int) -> None:
+        check_range("--raw", rate, MIN_RATE, MAX_RATE, " Hz")
+        self.stream, self.sample_rate = stream, rate
+
+    def waiting_seconds(self) -> float:
+        """See `Input`."""
+        return 0.0
+
+    def blocks(self) -> Iterator[tuple[Waveform, float]]:
+        """See `Input`."""
+        size = 2 * max(1, self.sample_rate // 20)
+        while len(data := self.stream.read(size)) > 1:
+            yield (
+                np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768),
+                time.monotonic(),
+            )
 
 
 class Ring:
