@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -103,6 +105,19 @@ def test_all_classes_above_their_thresholds_are_reported(multi: Path, clips: lis
         text = "".join(file.read_text("utf-8") for file in ([out] if out.is_file() else sorted(out.iterdir())))
         shown = ("rain", "engine") if threshold is None else TINY_CLASSES
         assert all(label in text for label in shown) and ("siren" in text) == ("siren" in shown), (name, text)
+
+
+def test_shards_of_a_cluster_keep_all_labels_of_a_segment(multi: Path, clips: list[Path], tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from soundsight.cluster.predictions import gather_predictions
+
+    words = ["predict", str(multi), *map(str, clips), "--device", "cpu", "--threshold", "0"]
+    assert main([*words, "--out", str(tmp_path / "a.parquet")]) == main([*words, "--out", str(tmp_path / "a.csv")]) == 0
+    shard = SimpleNamespace(count=1, storage=SimpleNamespace(read=lambda _: (tmp_path / "a.parquet").read_bytes()))
+    gathered = io.BytesIO()
+    gather_predictions(shard, gathered, "csv", 1)
+    assert gathered.getvalue() == (tmp_path / "a.csv").read_bytes()
+    assert gathered.getvalue().count(b"\n") > 1 + len(clips)
 
 
 def test_nothing_above_a_threshold_is_background_and_no_sound(

@@ -139,7 +139,8 @@ class _Rows(list[dict[str, Any]]):
     """A segment as it was written: what writers ask a `Prediction` for."""
 
     def rows(self, top_k: int) -> list[dict[str, Any]]:
-        return self[:top_k]
+        """All of them: the shard holds no more than `top_k`, but of several labels per clip as many as there are."""
+        return self
 
 
 def gather_predictions(store: Shards, stream: IO[bytes], chosen: str, top_k: int) -> None:
