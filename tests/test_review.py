@@ -289,3 +289,14 @@ def test_without_enough_decisions_there_is_no_threshold(field, capsys):
     decided("p.csv.review.json", REVIEWED)
     assert main(["review", "p.csv", "--precision", "0.9"]) == 0
     assert "none: 1 of the rarer kind, right or wrong; 5 are needed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rate", [1000, 8000, 16000, 48000, 250_000])
+def test_the_picture_of_a_detection_has_no_empty_band(rate):
+    pytest.importorskip("fastapi")
+    from soundsight.serve.review import _settings
+    from soundsight.spectrogram import render
+
+    sound = (0.1 * np.random.default_rng(0).standard_normal(3 * rate)).astype(np.float32)
+    image = render(sound, _settings(len(sound), rate))[..., 0]
+    assert image.shape[0] == 256 and image.max(axis=1).min() > 0

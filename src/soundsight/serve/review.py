@@ -25,7 +25,7 @@ from soundsight.spectrogram import render
 MAX_BYTES = 1_000_000  # of a decision
 MAX_SECONDS = 60.0  # that are shown
 MAX_RATE = 48_000  # Hz, that browsers play
-SIZE = 512  # columns and bands of a picture
+SIZE = 256  # columns and bands of a picture
 
 
 class Item(BaseModel):
@@ -154,8 +154,8 @@ def _sound(review: Review, number: int, context_seconds: float) -> tuple[Wavefor
 
 def _settings(samples: int, rate: int) -> SpectrogramConfig:
     """Settings for people: the whole band of a recording, whatever the model was trained on."""
-    n_fft = 2048 if rate > 24_000 else 1024
-    window_ms = 500.0 * n_fft / rate
+    n_fft = 16384 if rate > 24_000 else 8192  # fine enough for the lowest of so many bands
+    window_ms = 62.5 * n_fft / rate
     seconds = min(max(samples / rate, 0.1), MAX_SECONDS)
     size = SIZE if seconds * rate >= SIZE else 64
     return SpectrogramConfig(

@@ -90,6 +90,7 @@ function paint() {
   $("span").hidden = false;
   $("span").style.left = `${from}px`;
   $("span").style.width = `${to - from}px`;
+  for (const part of ["span", "head"]) $(part).style.bottom = `${FOOT}px`;
   head();
 }
 
