@@ -38,7 +38,7 @@ class Csv(Writer):
 
     def __init__(self, stream: IO[bytes], context: Context) -> None:
         super().__init__(stream, context)
-        stream.write(line(COLUMNS))
+        stream.write(line(context.columns))
 
     def write(self, segment: Prediction) -> None:
         for row in self.rows(segment):
