@@ -512,7 +512,8 @@ def test_recordings_that_kill_or_stop_their_worker_are_failures_and_all_others_a
     assert "22 recordings" in done.stderr and "3 shards (3 written now), 2 failed" in done.stderr
     failures = Path(f"{out}.shards", "failures.csv").read_text().splitlines()[1:]
     assert [line.partition(",")[0] for line in failures] == [str(path) for path in signals]
-    assert "was killed again and again" in failures[0] and "did not end within 15 s" in failures[1]
+    assert "did not end within 15 s" in failures[1]  # a slow machine may stop the first before it is killed
+    assert "was killed again and again" in failures[0] or "did not end within 15 s" in failures[0]
     local = tmp_path / "local.csv"
     assert run(*words, *files, "--out", local).returncode == 0
     assert filecmp.cmp(local, out, shallow=False)

@@ -381,9 +381,8 @@ def test_closing_ends_what_is_predicted_and_what_waits(tiny_model, monkeypatch):
     monkeypatch.setattr(predictions, "opened", endless)
     monkeypatch.setattr(predictions, "MAX_SEGMENTS", 10**9)
     listening, ready, replies = server.bind("127.0.0.1", 0), threading.Event(), []
-    running = server.make_server(
-        load(tiny_model, device="cpu", threads=1), host="127.0.0.1", limits=LIMITS, ready=ready.set
-    )
+    app = create_app(load(tiny_model, device="cpu", threads=1), LIMITS)
+    running = server.make_server(app, ready=ready.set)
     request = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(wav()) + wav()
 
     def send():
