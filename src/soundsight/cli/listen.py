@@ -5,7 +5,7 @@ soundsight listen --list-devices
 soundsight listen last.pt --device-name pulse --every 0.5 --threshold 0.6
 soundsight listen last.onnx --input 3 --format jsonl >> predictions.jsonl
 soundsight listen last.onnx --on siren --off-threshold 0.3 --cooldown 60 --exec 'notify-send siren'
-soundsight listen last.onnx --on siren --on baby --mqtt homeassistant.local --save heard/
+soundsight listen last.onnx --on siren --on baby --mqtt homeassistant.local --save sounds/
 arecord -f S16_LE -r 16000 -c 1 -t raw | soundsight listen last.onnx --raw 16000
 """
 

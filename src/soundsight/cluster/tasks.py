@@ -89,7 +89,7 @@ class _Flight:
         self.cluster, self.ray, self.config = cluster, cluster.ray, config
         self.seconds = math.inf if long else config.job_seconds
         self.flying: dict[Any, _Task] = {}  # by Ray's stream
-        self.unready, self.polled, self.heard = 0, -math.inf, 0.0
+        self.unready, self.polled, self.last_contact = 0, -math.inf, 0.0
         self.gpus = cluster.gpus_of_task(config) if computes else 0.0
         if not cluster.slots(config.cpus, self.gpus):
             gpus = f" and {self.gpus:g} GPUs" if self.gpus else ""
@@ -107,7 +107,7 @@ class _Flight:
 
     def run(self, chunks: Iterator[list[Any]]) -> Iterator[tuple[list[Any], Any]]:
         """Each chunk with its results, or `WorkerLost`."""
-        self.heard = time.monotonic()
+        self.last_contact = time.monotonic()
         while True:
             self._poll()
             for items in islice(chunks, max(0, 2 * self.slots - len(self.flying))):
@@ -128,9 +128,9 @@ class _Flight:
             results = self._lost(task)
         if isinstance(results, SoundsightError):
             raise results
-        self.heard = time.monotonic()
+        self.last_contact = time.monotonic()
         if results is None:
-            task.since, self.unready = self.heard, 0
+            task.since, self.unready = self.last_contact, 0
         else:
             del self.flying[stream]
             yield task.items, results
@@ -155,12 +155,12 @@ class _Flight:
         self.slots = max(1, slots)
         for stream, task in self.flying.items():
             if task.since and slots:
-                self.heard = now
+                self.last_contact = now
             if task.since and not task.late and now - task.since > self.seconds:
                 task.late = True
                 self.ray.cancel(stream, force=True)
         limit = max(self.config.wait_seconds, nodes.CHECK_SECONDS if slots else 0.0)
-        if now - self.heard > limit:
+        if now - self.last_contact > limit:
             raise SoundsightError(
                 f"{'No core of the cluster is free' if slots else 'No node can work'}, after {limit:.0f} s; start "
                 "nodes, or end other work there, and run the same command again: what is done is kept."

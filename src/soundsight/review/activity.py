@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from pathlib import Path
 from soundsight.audio.clock import Clock, shifted
 from soundsight.errors import ConfigError
 from soundsight.evaluation.predicted import Row, read_detections
-from soundsight.files import write_text
+from soundsight.files import csv_text, write_text
 from soundsight.inference.formats.csv import cell
 from soundsight.review.detections import locate
 
@@ -32,14 +30,12 @@ class Activity:
 
     def write(self, path: Path) -> None:
         """Write a row for each recorded hour and class, also where nothing was detected."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        rows: list[tuple[object, ...]] = [COLUMNS]
         for day, hour in sorted(self.recorded):
             for name in self.names:
                 count = self.counts.get((name, (day, hour)), 0)
-                writer.writerow((day, hour, cell(name, "'"), count, f"{self.recorded[day, hour]:.2f}"))
-        write_text(path, text.getvalue())
+                rows.append((day, hour, cell(name, "'"), count, f"{self.recorded[day, hour]:.2f}"))
+        write_text(path, csv_text(rows))
 
 
 def activity(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
@@ -15,7 +14,7 @@ from soundsight import audio
 from soundsight.datasets.names import folder_names, safe_name
 from soundsight.errors import AudioError, ConfigError
 from soundsight.evaluation.predicted import Row
-from soundsight.files import folded, replacing, write_text
+from soundsight.files import csv_text, folded, replacing, write_text
 from soundsight.inference.formats.csv import cell
 from soundsight.review.detections import Detections
 
@@ -66,9 +65,7 @@ def write_clips(
         place = f"{begin:.6f}", f"{begin + len(samples) / rate:.6f}"
         manifest.append((name, cell(row.recording, "./"), row.start, row.end, cell(row.label, "'"), row[4], *place))
         progress(done, len(rows))
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *manifest])
-    write_text(folder / MANIFEST, text.getvalue())
+    write_text(folder / MANIFEST, csv_text([COLUMNS, *manifest]))
     return len(manifest), failures
 
 

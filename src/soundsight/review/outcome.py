@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections import defaultdict
@@ -17,7 +15,7 @@ from soundsight.backend.checkpoint import checkpoint_model, load_checkpoint, sho
 from soundsight.config import BACKGROUND
 from soundsight.errors import ConfigError
 from soundsight.evaluation.thresholds import FEWEST_POSITIVES, Interval, Threshold
-from soundsight.files import write_text
+from soundsight.files import csv_text, write_text
 from soundsight.metrics import wilson_interval
 from soundsight.review.detections import BANDS, Detections
 from soundsight.review.progress import Decision, Key
@@ -78,9 +76,7 @@ def write_annotations(decisions: Iterable[Decision], detections: Detections, pat
     ]
     if not rows:
         raise ConfigError("Nothing is reviewed yet, so there are no annotations to write; review some detections.")
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([ANNOTATIONS, *rows])
-    write_text(path, text.getvalue())
+    write_text(path, csv_text([ANNOTATIONS, *rows]))
     return len(rows)
 
 
@@ -165,9 +161,7 @@ def write_shares(found: Iterable[ClassShare], path: Path) -> None:
             threshold = one.threshold if share is one.whole and one.threshold is not None else ""
             ends = (f"{value:.6f}" for value in (share.right / share.reviewed, *share.interval))
             rows.append((one.name, share.low, share.high, share.reviewed, share.right, *ends, threshold))
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, csv_text(rows))
 
 
 def store(
