@@ -117,17 +117,3 @@ def test_the_need_is_four_batches_a_worker(image, monkeypatch):
         checks.check_shared_memory(workers=4, batch=32, image_size=224)
     with pytest.raises(ConfigError, match="154 MB"):
         checks.check_shared_memory(workers=2, batch=32, image_size=224, value_bytes=4)
-
-
-def test_free_memory_heeds_the_limit_of_a_container(tmp_path):
-    machine = checks.free_memory(tmp_path)  # no control groups there
-    assert machine > 1 << 20
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("5000\n")
-    assert checks.free_memory(tmp_path) > 1 << 20
-    (tmp_path / "memory.max").write_text("9000\n")
-    assert checks.free_memory(tmp_path) == 4000
-    (tmp_path / "memory").mkdir()
-    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("7000\n")
-    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("7500\n")
-    assert checks.free_memory(tmp_path) == 0

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "soundsight"
 ORDER = (
     "cli", "serve", "cluster", "review", "evaluation", "reports", "inference", "models", "backend", "datasets",
     "synthesis", "augment", "metrics", "detection", "frontend", "spectrogram", "audio", "parallel", "checks", "config",
-    "files", "interrupts", "deprecation", "logs", "errors",
+    "files", "machine", "interrupts", "deprecation", "logs", "errors",
 )  # fmt: skip
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     import torch
 
 SHARED_MEMORY = Path("/dev/shm")
-CONTROL_GROUPS = Path("/sys/fs/cgroup")
 PREFETCHED = 4  # batches that Ultralytics lets each worker process render ahead
 
 
@@ -156,23 +153,6 @@ def check_shared_memory(
         f"Shared memory is too small: {folder} has {free / 1e6:.0f} MB free, and workers={workers} with "
         f"batch={batch} and imgsz={image_size} may fill {need / 1e6:.0f} MB; {add}."
     )
-
-
-def free_memory(groups: str | Path = CONTROL_GROUPS) -> int:
-    """Main memory in bytes that is left to this process: the machine's, or less where its container is limited.
-
-    Control groups: version 2 and 1 as the Linux kernel documents them. Where the system tells nothing, 2 GiB.
-    """
-    free = 2 << 30
-    if sys.platform != "win32":
-        with suppress(ValueError, OSError):
-            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
-    for limit, used in limits:
-        with suppress(ValueError, OSError):  # "max" stands for no limit
-            most, now = (int((Path(groups) / name).read_text()) for name in (limit, used))
-            free = min(free, max(0, most - now))
-    return free
 
 
 def is_mounted(place: Path, table: str | Path = "/proc/self/mountinfo") -> bool:

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from soundsight import interrupts
+from soundsight.machine import processors
 
 Run = Callable[..., Iterator[tuple[Any, Any]]]  # `run` below, or what does the same on other machines
 Item = TypeVar("Item")
@@ -40,10 +41,8 @@ class WorkerLost(Exception):
 
 
 def cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Processors that this process may use; see `machine.processors`."""
+    return processors().count
 
 
 def run(

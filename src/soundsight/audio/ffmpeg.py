@@ -19,6 +19,7 @@ from typing import IO, Any
 import soundfile
 
 from soundsight.errors import AudioError
+from soundsight.machine import processors
 
 EXTENSIONS = frozenset(
     ".m4a .m4b .aac .mp4 .m4v .mov .mkv .mka .webm .weba .avi .wma .wmv .asf .amr .3gp .3g2 .mpg .mpeg .ts .mts .flv "
@@ -99,7 +100,8 @@ def _command(name: Path | str, path: Path | str, end: int | None) -> list[Any]:
             f"{name} needs the program ffmpeg, which is not installed; install it, or convert the file to FLAC."
         )
     tied = [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid())] if os.name == "posix" and sys.executable else []
-    words = [*tied, program, "-nostdin", "-v", "level+warning", "-protocol_whitelist", "file,pipe,subfile"]
+    words = [*tied, program, "-nostdin", "-v", "level+warning", "-threads", str(processors().count)]
+    words += ["-protocol_whitelist", "file,pipe,subfile"]
     part = "" if end is None else f"subfile,,start,0,end,{end},,:"
     words += ["-format_whitelist", _DEMUXERS, "-i", f"{part}file:{path}", "-vn", "-sn", "-dn", "-map", "0:a:0"]
     return [*words, "-c:a", "pcm_s16be", "-f", "au", "pipe:1"]

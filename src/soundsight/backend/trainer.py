@@ -26,7 +26,7 @@ from ultralytics.data.augment import classify_transforms
 from ultralytics.utils import LOGGER, RANK, IterableSimpleNamespace
 from ultralytics.utils.torch_utils import unwrap_model
 
-from soundsight import checks, parallel
+from soundsight import checks
 from soundsight.augment import Augmenter
 from soundsight.backend import graphs
 from soundsight.backend.guard import StockTrainer
@@ -37,6 +37,8 @@ from soundsight.datasets.images import read_image
 from soundsight.datasets.multi import labelled
 from soundsight.errors import ConfigError
 from soundsight.files import TEMP_PREFIX
+from soundsight.machine import free_memory
+from soundsight.parallel import cores
 
 # A set of images above this share of the free memory is read from disk batch by batch, and of the GPU's, kept off it.
 MEMORY_SHARE = 0.4
@@ -58,7 +60,7 @@ class ImageSet(torch.utils.data.Dataset):
             raise ConfigError(f"There are no images under {root}; run `soundsight prepare` first.")
         self.image_size = image_size
         size = len(self.files) * 3 * image_size**2
-        self.images = self._read_all() if size < MEMORY_SHARE * checks.free_memory() else None
+        self.images = self._read_all() if size < MEMORY_SHARE * free_memory() else None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -73,7 +75,7 @@ class ImageSet(torch.utils.data.Dataset):
         def place(row: int) -> None:
             images[row] = self._read(self.files[row])
 
-        with ThreadPoolExecutor(_cores()) as threads:
+        with ThreadPoolExecutor(cores()) as threads:
             for _ in threads.map(place, range(len(images))):
                 pass
         return images
@@ -176,7 +178,7 @@ class SpectrogramTrainer(StockTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.device.type == "cpu":
-            torch.set_num_threads(_cores())
+            torch.set_num_threads(cores())
         ended = self.callbacks["on_fit_epoch_end"]  # Ultralytics reports to Ray Tune by itself, other figures than ours
         ended[:] = [callback for callback in ended if not callback.__module__.endswith("callbacks.raytune")]
         for event, callback in (
@@ -392,13 +394,6 @@ def _membership(labels: torch.Tensor) -> torch.Tensor:
         labels = labels.bool()
         members = torch.cat([labels, ~labels.any(1, keepdim=True)], 1)
     return members[:, members.any(0)]
-
-
-def _cores() -> int:
-    """Processors of this process, or fewer if it shares them with other workers of a cluster."""
-    here = parallel.cores()
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    return min(here, int(said)) if said.isdecimal() and int(said) else here
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from soundsight import parallel
 from soundsight.backend import checkpoint
 from soundsight.backend.quiet import require_openvino
 from soundsight.config import SpectrogramConfig
@@ -41,9 +42,10 @@ def read(
     core = openvino.Core()
     if place not in core.available_devices:
         raise ConfigError(f"device={device} is not there: OpenVINO sees {', '.join(core.available_devices)}.")
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
-    if threads:
-        settings["INFERENCE_NUM_THREADS"] = threads
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads or parallel.cores(),
+    }
     try:
         model = core.read_model(parts[plan], parts[plan.with_suffix(".bin")])
         info = model.get_rt_info()
