@@ -1,14 +1,17 @@
 """How many processors and how much memory are ours: with control groups laid out by hand, and in a real one."""
 
+import json
 import os
 import subprocess
 import sys
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from soundsight import machine, parallel
+from soundsight.cli import main
 from soundsight.machine import Processors
 
 COUNT = "from soundsight.machine import processors; print(*vars(processors()).values(), sep='\\n')"
@@ -135,3 +138,17 @@ def test_the_quota_of_a_real_control_group_is_found(inner):
     finally:
         below.rmdir()
         group.rmdir()
+
+
+def test_info_is_one_screen_or_json_and_names_what_limits(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("SOUNDSIGHT_MQTT_PASSWORD", "secret")
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    assert "processors: 1 (OMP_NUM_THREADS=1); the machine has" in text and "secret" not in text
+    assert f"torch={metadata.version('torch')}" in text and text.count("\n") < 24
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["processors"]["count"] == facts["threads"]["train"] == 1 and "FLAC" in facts["libsndfile"]["formats"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["info"]) == 0 and "ffmpeg: not installed" in capsys.readouterr().out

@@ -12,8 +12,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "soundsight"
 # From top to bottom: each package may import those below it, and no other (docs: CONTRIBUTING.md, "Code map").
 ORDER = (
     "cli", "serve", "cluster", "review", "evaluation", "reports", "inference", "models", "backend", "datasets",
-    "synthesis", "augment", "metrics", "detection", "frontend", "spectrogram", "audio", "parallel", "checks", "config",
-    "files", "machine", "interrupts", "deprecation", "logs", "errors",
+    "synthesis", "augment", "metrics", "detection", "frontend", "info", "spectrogram", "audio", "parallel", "checks",
+    "config", "files", "machine", "interrupts", "deprecation", "logs", "errors",
 )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ COMMANDS = {
     "explain": "show which parts of a sound spoke for a class",
     "report": "make one page of a validation or cross-validation",
     "serve": "open the web page and the JSON service",
+    "info": "show versions, processors, GPU and codecs, for a bug report",
     "completion": "print what makes bash or zsh complete commands and options",
 }
 

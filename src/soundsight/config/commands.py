@@ -92,6 +92,11 @@ class CompletionOptions:
 
 
 @command
+class InfoOptions:
+    json: Flag = option(False, "as JSON")
+
+
+@command
 class DownloadOptions:
     name: Text = option(..., "which data set", positional=True, metavar="NAME")
     root: Text | None = option(None, "where to (default: the place that configs/ names)", metavar="FOLDER")
