@@ -175,5 +175,24 @@ def test_it_can_be_read_on_every_screen(visit, address, how):
     page.keyboard.press("s")
     width = how["viewport"]["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for selector in ("#label", "#left", "#keys button", "kbd", "#chooser-text", "#names li[aria-selected=true]"):
+    for selector in ("#label", "#left", ".keys button", "kbd", "#chooser-text", "#names li[aria-selected=true]"):
         assert contrast(page, selector) >= 4.5, selector
+
+
+def test_a_phone_needs_no_keyboard(visit, address, field):
+    page = visit(**PHONE)
+    ready(page, 0)
+    page.click("[data-key=s]")
+    assert page.is_disabled("#finish") and page.is_visible("#left")
+    page.click("#names li:first-child")
+    page.click("[data-key=Escape]")
+    assert page.is_hidden("#chooser")
+    page.click("[data-key=s]")
+    for name in ("rain", "siren"):
+        page.click(f"#names li:text('{name}')")
+    page.click("#finish")
+    ready(page, 1)
+    assert kept(field) == [(1, "several", ["rain", "siren"])]
+    page.click("#item [data-key=z]")
+    ready(page, 0)
+    assert kept(field) == []

@@ -112,8 +112,9 @@ function open(several) {
   chooser = { several, chosen: [], at: 0 };
   $("chooser").hidden = false;
   $("chooser-text").textContent = several
-    ? "Which classes? Type to find, Enter adds one; Enter on an empty line ends, Escape goes back."
-    : "Which class? Type to find or to add a new one, Enter takes it, Escape goes back.";
+    ? "Which classes? Type to find or to add a new one; Enter adds it, Enter on an empty line ends."
+    : "Which class? Type to find or to add a new one; Enter takes it.";
+  $("finish").hidden = !several;
   $("filter").value = "";
   list();
   $("filter").focus();
@@ -137,6 +138,7 @@ function list() {
   const names = found();
   chooser.at = Math.max(0, Math.min(chooser.at, names.length - 1));
   $("chosen").textContent = chooser.chosen.map(readable).join(", ");
+  $("finish").disabled = !chooser.chosen.length;
   $("names").replaceChildren(
     ...names.map((name, row) => {
       const item = document.createElement("li");
@@ -170,7 +172,8 @@ function choose(event) {
   } else if (event.key === "Enter") {
     if (chooser.several && !$("filter").value.trim() && chooser.chosen.length) decide("several", chooser.chosen);
     else if (names.length) take(names[chooser.at]);
-  } else return;
+  } else if (event.key === "Done") decide("several", chooser.chosen);
+  else return;
   event.preventDefault();
 }
 
@@ -178,6 +181,7 @@ const decide = (verdict, labels = []) => send(`/api/review/${state.item.number}`
 
 function key(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || !state) return;
+  if (event.key === "Enter" && event.target?.tagName === "BUTTON") return; // which it presses
   if (chooser) return choose(event);
   const pressed = event.key.toLowerCase();
   if (pressed === "z" || pressed === "backspace") send("/api/review/undo", {});
@@ -191,7 +195,7 @@ function key(event) {
 
 async function start() {
   addEventListener("keydown", key);
-  for (const button of document.querySelectorAll("#keys button")) {
+  for (const button of document.querySelectorAll("[data-key]")) {
     button.addEventListener("click", () => {
       button.blur(); // so that the space bar plays
       key(new KeyboardEvent("keydown", { key: button.dataset.key }));
