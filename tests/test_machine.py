@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -152,3 +154,34 @@ def test_info_is_one_screen_or_json_and_names_what_limits(tmp_path, monkeypatch,
     assert facts["processors"]["count"] == facts["threads"]["train"] == 1 and "FLAC" in facts["libsndfile"]["formats"]
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["info"]) == 0 and "ffmpeg: not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("others", "count"), [(0.0, 8), (0.4, 8), (0.6, 7), (1.0, 7), (3.9, 4), (7.9, 1), (20.0, 1), (-1.0, 8)]
+)
+def test_threads_are_the_processors_that_others_leave(monkeypatch, others, count):
+    """`others` keep so many of eight processors busy, for ten seconds."""
+    clock = iter([100.0, 100.5, 110.0])
+    busy = iter([5.0, 5.0 + 10 * others])
+    monkeypatch.setattr(machine.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(machine, "_busy_elsewhere", lambda: next(busy))
+    monkeypatch.setattr(machine, "_ours", lambda: range(8))
+    threads = machine.Threads()
+    assert threads.count == threads.choose() == 8  # half a second says nothing yet
+    assert threads.choose() == count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="starts processes that are nobody's children with sh")
+def test_beside_processes_that_keep_all_processors_busy_one_thread_is_chosen(monkeypatch):
+    monkeypatch.delattr(os, "process_cpu_count")
+    burn = (
+        f"{sys.executable} -c 'import time; end = time.time() + 60\nwhile time.time() < end: pass' >&- 2>&- & echo $!;"
+    )
+    started = subprocess.run(["sh", "-c", burn * 2 * parallel.cores()], capture_output=True, text=True, check=True)
+    try:
+        threads = machine.Threads()
+        time.sleep(3)
+        assert threads.choose() == 1
+    finally:
+        for number in started.stdout.split():
+            os.kill(int(number), signal.SIGKILL)

@@ -16,9 +16,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from soundsight import cli
+from soundsight import cli, machine, parallel
 from soundsight.backend.arguments import resolve_arguments
 from soundsight.backend.checkpoint import load_checkpoint
 from soundsight.backend.train import find_weights
@@ -365,3 +366,30 @@ def test_plots_fetch_no_font():
 
     for name in ("Arial.ttf", "Arial.Unicode.ttf"):
         assert check_font(name) == USER_CONFIG_DIR / name and (USER_CONFIG_DIR / name).stat().st_size > 100_000
+
+
+def test_threads_are_fixed_or_chosen_at_each_epoch(tiny_data, tmp_path, monkeypatch):
+    """Beside a process that comes and goes; with `threads` they stay."""
+    seen = []
+
+    def run(**more):
+        seen.clear()
+        how = {**QUICK, "epochs": 3, "project": str(tmp_path), "val": True}
+        train(data=tiny_data, calibrate=False, callback=lambda *_: seen.append(torch.get_num_threads()), **how, **more)
+        return list(seen)
+
+    former, choices = torch.get_num_threads(), []
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(machine, "processors", lambda: machine.Processors(2, "as the test says"))
+    monkeypatch.setattr(parallel, "processors", machine.processors)
+    monkeypatch.setattr(machine.Threads, "choose", lambda self: choices.pop(0))
+    try:
+        choices += [2, 1, 2]
+        assert run() == [2, 1, 2]
+        assert run(threads=1) == [1, 1, 1] and run(threads=2) == [2, 2, 2]
+    finally:
+        torch.set_num_threads(former)
+    with pytest.raises(ConfigError, match="threads=0 is not allowed: it must be at least 1"):
+        run(threads=0)
+    with pytest.raises(ConfigError, match="threads=1 has no effect with --stock"):
+        train(data=tiny_data, stock=True, threads=1)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,54 @@ def processors(process: Path = PROCESS) -> Processors:
         if first.isdecimal() and int(first):
             found.append(Processors(int(first), f"{name}={first}"))
     return min(found, key=lambda limit: limit.count)
+
+
+class Threads:
+    """Threads to compute with beside others: as many as processors that are ours and that nobody else keeps busy.
+
+    Threads that wait for each other by spinning, as PyTorch's do, are slower than a single one where they get less than
+    a processor each: two trainings with two threads each, on two processors, take five times as long as with one each.
+    Who comes later takes what is left, at least one.
+    """
+
+    LEAST_SECONDS = 1.0  # between two readings: the system counts in hundredths
+
+    def __init__(self) -> None:
+        self.count = processors().count
+        self._since, self._others = time.monotonic(), _busy_elsewhere()
+
+    def choose(self) -> int:
+        """The number for now, by what others did since the last choice; in less than a second it stays."""
+        now = time.monotonic()
+        if now - self._since >= self.LEAST_SECONDS:
+            others = _busy_elsewhere()
+            busy = max(0.0, others - self._others) / (now - self._since)
+            free = int(len(_ours()) - busy + 0.5)
+            self.count = max(1, min(processors().count, free))
+            self._since, self._others = now, others
+        return self.count
+
+
+def _ours() -> Collection[int]:
+    """Numbers of the processors that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+
+
+def _busy_elsewhere() -> float:
+    """Seconds that our processors have worked for other processes than this and those it started, since some time."""
+    import psutil
+
+    ours, seconds = _ours(), 0.0
+    for number, times in enumerate(psutil.cpu_times(percpu=True)):
+        if number in ours:
+            seconds += times.user + times.system + getattr(times, "nice", 0.0) + getattr(times, "steal", 0.0)
+    own = psutil.Process().cpu_times()
+    seconds -= own.user + own.system + own.children_user + own.children_system
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            seconds -= times.user + times.system
+    return seconds
 
 
 def free_memory(process: Path = PROCESS) -> int:

@@ -52,6 +52,7 @@ def train(
     stock: bool = False,
     callback: Callable[[int, float], None] | None = None,
     started: Callable[[Path], None] | None = None,
+    threads: int | None = None,
 ) -> Run:
     """Train a classifier."""
     from ultralytics import YOLO
@@ -79,7 +80,7 @@ def train(
         if (done := _finished(Path(weights))) is not None:
             return done
     begun: list[Path] = []
-    how = {"seen": seen, "labels": labels or {}, "multi": multi}
+    how = {"seen": seen, "labels": labels or {}, "multi": multi, "threads": threads}
     trainer = StockTrainer if stock else SpectrogramTrainer.configured(spectrogram, augment or no_augment(), **how)
     try:
         with guarded(), reported() if "," not in str(options["device"]) else nullcontext() as progress:

@@ -37,7 +37,7 @@ from soundsight.datasets.images import read_image
 from soundsight.datasets.multi import labelled
 from soundsight.errors import ConfigError
 from soundsight.files import TEMP_PREFIX
-from soundsight.machine import free_memory
+from soundsight.machine import Threads, free_memory
 from soundsight.parallel import cores
 
 # A set of images above this share of the free memory is read from disk batch by batch, and of the GPU's, kept off it.
@@ -167,6 +167,8 @@ class SpectrogramTrainer(StockTrainer):
     labels: ClassVar[Mapping[str, str]] = {}  # of class folders whose names are not their labels
     multi: ClassVar[bool] = False  # whether a clip has any number of the classes
     seen: ClassVar[Any] = None  # hashes of the clips of the training; None: not known
+    threads: ClassVar[int | None] = None  # on a CPU; None: as other processes leave
+    choice: Threads | None = None
     saved = -math.inf  # when a checkpoint was last written, in seconds of `time.monotonic`
     recorded = False  # whether CUDA graphs were made, or could not be
 
@@ -178,7 +180,8 @@ class SpectrogramTrainer(StockTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.device.type == "cpu":
-            torch.set_num_threads(cores())
+            self.choice = Threads() if self.threads is None and cores() > 1 else None
+            torch.set_num_threads(self.threads or cores())
         ended = self.callbacks["on_fit_epoch_end"]  # Ultralytics reports to Ray Tune by itself, other figures than ours
         ended[:] = [callback for callback in ended if not callback.__module__.endswith("callbacks.raytune")]
         for event, callback in (
@@ -379,6 +382,9 @@ def _record_passes(trainer: SpectrogramTrainer) -> None:
 
 
 def _start_epoch(trainer: SpectrogramTrainer) -> None:
+    if trainer.choice is not None and (threads := trainer.choice.choose()) != torch.get_num_threads():
+        torch.set_num_threads(threads)
+        LOGGER.info(f"From epoch {trainer.epoch + 1} with {threads} of {cores()} threads, as other processes leave.")
     trainer.augmenter.reseed(trainer.epoch)
     trainer.train_loader.epoch = trainer.epoch
 

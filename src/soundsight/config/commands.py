@@ -40,6 +40,9 @@ TIMEZONE = "of times without one, and of the output, such as Europe/Berlin (defa
 OVERWRITE = "replace files that this command has not made"
 
 
+TRAINING_THREADS = "processor threads of a training on a CPU (default: as other processes leave)"
+
+
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True)
 def command(cls: type[T]) -> type[T]:
     """A frozen class of options, validated wherever it is made."""
@@ -218,6 +221,7 @@ class TrainingFiles:
 
 @command
 class TrainOptions(TrainingFiles):
+    threads: Whole | None = option(None, TRAINING_THREADS, 1, 1024)
     stock: Flag = option(False, "train exactly as the `yolo` command would")
     calibrate: Flag = option(True, "do not fit a temperature on data/val")
     precision: Real | None = option(

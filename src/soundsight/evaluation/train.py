@@ -45,6 +45,7 @@ def train(
     stock: bool = False,
     calibrate: bool = True,
     precision: float | None = None,
+    threads: int | None = None,
     callback: Callable[[int, float], None] | None = None,
     **overrides: Any,
 ) -> Run:
@@ -56,6 +57,8 @@ def train(
         stock: Train as the `yolo` command would, without our trainer.
         calibrate: Afterwards fit a temperature on the `val` split and store it with the model.
         precision: Also a threshold for each class, with which at least this share of what is reported is right.
+        threads: Of a training on a CPU, at least 1. Sums depend on their number: the same one gives the same bytes;
+            `None` takes as many as other processes leave, chosen anew at each epoch.
         callback: Told (epoch from 1, top-1 or macro mAP on the `val` split) after each epoch.
         overrides: Ultralytics arguments; `augment.NAME` keys change the augmentation; `labels` is "multi" where an
             image may have several classes, and is merged by name from their folders, or "single"; by default the data
@@ -79,6 +82,7 @@ def train(
     if precision is not None and (stock or not calibrate):
         other = "--stock" if stock else "--no-calibrate"
         raise ConfigError(f"precision={precision:g} has no effect with {other}; leave one of them out.")
+    check_threads(threads, stock=stock)
     data = Path(str(arguments.get("data") or "data"))
     checks.check_data(data)
     checks.check_writable(str(arguments.get("project") or RUNS))
@@ -99,6 +103,7 @@ def train(
         stock=stock,
         callback=callback,
         started=note,
+        threads=threads,
     )
     note(run.folder)
     if stock and spectrogram is not None:  # which a stock checkpoint does not carry
@@ -112,6 +117,13 @@ def train(
     if run.last.is_file():  # not with save=False
         write_card(run.folder)
     return run
+
+
+def check_threads(threads: int | None, *, stock: bool = False) -> None:
+    """Raise `ConfigError` for a number of threads that cannot be or has no effect."""
+    if threads is not None and (stock or threads < 1):
+        why = "has no effect with --stock; leave it out" if stock else "is not allowed: it must be at least 1"
+        raise ConfigError(f"threads={threads} {why}.")
 
 
 def _calibrated(run: Run, data: Path, device: str, precision: float | None) -> Run:
