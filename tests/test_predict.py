@@ -101,7 +101,7 @@ def test_an_answer_tells_what_and_when(predictor: Predictor, clip: Path) -> None
 
 def test_answers_print_and_become_frames(predictor: Predictor, clip: Path) -> None:
     answer = predictor(clip)
-    assert repr(answer).startswith(f"{clip}, 1.00 s: {answer.label} 0.")
+    assert repr(answer).startswith(f"{clip}, 1.00 s: {answer.label} {answer.probability:.3f}\n")
     nasty = replace(answer, recording="<script>.wav")
     assert "&lt;script&gt;.wav" in nasty._repr_html_() and "<script>" not in nasty._repr_html_()
     pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
@@ -140,7 +140,7 @@ def test_the_models_own_threshold_holds_unless_another_is_given(
 ) -> None:
     """What was never trained on must not come back as a sure class just because nobody set a threshold."""
     path = shutil.copy(tiny_model, tmp_path / "careful.pt")
-    update_preprocessing(path, threshold=0.9999)
+    update_preprocessing(path, threshold=1.0)
     careful = load(path, device="cpu")
     label = predictor(clip).label
     assert careful(clip).label == "unknown" and careful(clip).top()[0][0] == label
