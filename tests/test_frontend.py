@@ -19,6 +19,7 @@ from test_properties import examples, levels, reference_power, spectrograms, wav
 from test_spectrogram import CONFIGS, DEFAULT, golden_signals, noise, signals
 
 AGREEMENT = 1e-4  # share of the levels that may be one off
+WORST = "2-83270-A-13.wav"  # at 16 kHz: 153 per million; from 64-bit numbers `render` differs in 86, the module in 106
 
 
 def image_of(waveform: np.ndarray, front: FrontEnd) -> np.ndarray:
@@ -54,8 +55,11 @@ def test_settings_of_all_kinds_have_the_image_of_render():
 def test_clips_of_esc50_have_the_image_of_render(esc50):
     for config in (DEFAULT, CONFIGS["44100"]):
         front, rate = FrontEnd(config), config.sample_rate
-        sounds = [audio.read(path, sample_rate=rate) for path in sorted((esc50 / "audio").glob("*.wav"))[::100]]
-        assert_same([np.abs(image_of(sound, front) - render(sound, config)) for sound in sounds])
+        files = [*sorted((esc50 / "audio").glob("*.wav"))[::100], *(esc50 / "audio").glob(WORST)]
+        sounds = [audio.read(path, sample_rate=rate) for path in files]
+        found = [np.abs(image_of(sound, front) - render(sound, config)) for sound in sounds]
+        assert_same(found)
+        assert max((each > 0).mean() for each in found) <= 4 * AGREEMENT
 
 
 def test_any_settings_have_the_image_of_render_for_any_signal():
