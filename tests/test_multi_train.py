@@ -6,6 +6,9 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from zlib import crc32
 
@@ -27,6 +30,7 @@ from soundsight.errors import ConfigError, DatasetError
 from soundsight.evaluation.train import train
 from soundsight.inference import load
 from soundsight.inference.explain import explain
+from soundsight.reports.tables import read_results
 from soundsight.reports.wording import calibration_lines
 from soundsight.spectrogram import render
 
@@ -101,7 +105,7 @@ def test_two_sounds_are_found_at_once(
     assert main(["val", str(trained), "--data", str(data), "--split", "test", "--out", str(out)]) == 0
     said = capsys.readouterr().out
     figures = json.loads((out / "metrics.json").read_text("utf-8"))
-    assert "28 clips of 3 classes" in said and "4 clips are background" in said
+    assert "28 clips of 3 classes" in said and "4 clips are background" in said and "per hour" not in said
     assert figures["macro_map"] > 0.8 and [row["class"] for row in figures["per_class"]] == sorted(TONES)
     with open(out / "predictions.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -205,6 +209,117 @@ def test_folds_of_several_labels_are_scored_together(
         }
     assert main(["report", str(run), "--no-saliency"]) == 0
     assert "Macro mAP of each fold" in (run / "report.html").read_text("utf-8")
+
+
+@pytest.fixture
+def field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Six recordings of 6 s with tables of Raven; in the last one nothing was marked."""
+    monkeypatch.chdir(tmp_path)
+    head = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tSpecies\n"
+    held = [(), ("high",), ("high", "low"), ("low",), (), ("low",)]
+    (tmp_path / "field").mkdir()
+    for number in range(6):
+        inside = [labels if number < 5 else () for labels in held]
+        wave = np.concatenate([sound(labels, 10 * number + k) for k, labels in enumerate(inside)])
+        soundfile.write(tmp_path / "field" / f"site{number}.wav", wave, TINY_EARS.sample_rate)
+        rows = [(k, label) for k, labels in enumerate(inside) for label in labels]
+        text = "".join(f"{n}\tS 1\t1\t{k}\t{k + 1}\t0\t8000\t{label}\n" for n, (k, label) in enumerate(rows, 1))
+        (tmp_path / "field" / f"site{number}.Table.1.selections.txt").write_text(head + text)
+    return tmp_path
+
+
+TABLES = ["field", "table=*.txt", "clip_seconds=1", "image_size=64", "annotated=complete"]
+
+
+def test_annotated_recordings_have_figures_by_segment_event_and_hour(
+    field: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Raven tables, one of them empty, to prepare, train, val, report and model card."""
+    assert main(["prepare", *TABLES, "split.fractions=0.5,0.2,0.3", "--workers", "1"]) == 0
+    words = [f"{key}={value}" for key, value in QUICK.items()]
+    assert main(["train", *words, "epochs=1", "name=a"]) == 0
+    model = "runs/classify/a/weights/last.pt"
+    capsys.readouterr()
+    assert main(["val", model, "--split", "test", "--out", "val"]) == 0
+    said = capsys.readouterr().out
+    metrics = json.loads(Path("val/metrics.json").read_text("utf-8"))
+    with open("val/predictions.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    events, background = metrics["events"], metrics["background"]
+    recordings = {row["clip"] for row in rows}
+    assert events["recordings"] == len(recordings) > 0
+    assert events["hours"] == pytest.approx(6 * len(recordings) / 3600, abs=1e-6)
+    assert background["hours"] == pytest.approx(sum(row["target"] == "background" for row in rows) / 3600, abs=1e-6)
+    assert 0 <= events["macro_average"]["segment_f1"] <= 1 and 0 <= events["macro_average"]["event_f1"] <= 1
+    alarms = events["micro_average"]["false_alarms_per_hour"]
+    line = f"annotated recordings: segment-based F1 {events['macro_average']['segment_f1']:.3f} (macro)"
+    card = Path("runs/classify/a/model-card.md").read_text("utf-8")
+    for text in (line, f"{alarms:.1f} false alarms per hour", "h of background: "):
+        assert text in said and text in card, text
+    assert main(["report", "val", "--no-saliency"]) == 0
+    page = Path("val/report.html").read_text("utf-8")
+    assert "Event F1" in page and f'<p class="value">{alarms:.1f}</p>' in page
+    assert "event_f1" in Path("val/per_class.csv").read_text("utf-8").splitlines()[0]
+
+
+def test_a_killed_training_of_several_labels_goes_on_with_them(field: Path) -> None:
+    """SIGKILL after the first of five epochs, then `resume=`: the same mode, classes and kind of targets."""
+    assert main(["prepare", *TABLES, "split.fractions=0.5,0.2,0.3", "--workers", "1"]) == 0
+    command = [
+        sys.executable,
+        "-m",
+        "soundsight",
+        "train",
+        "epochs=5",
+        "name=k",
+        *(f"{k}={v}" for k, v in QUICK.items()),
+    ]
+    last = field / "runs" / "classify" / "k" / "weights" / "last.pt"
+    killed_when(last, command)
+    assert epochs_of(last) < 5 and checkpoint_model(load_checkpoint(last)).soundsight["labels"] == "multi"
+    for bad in ("labels=single", "augment.mixup=0.9"):
+        assert main(["train", f"resume={last}", bad]) == 2
+    assert main(["train", f"resume={last}"]) == 0
+    network = checkpoint_model(load_checkpoint(last))
+    assert epochs_of(last) == 5 and network.soundsight["labels"] == "multi"
+    assert network.soundsight["names"] == ["high", "low"] and load(last, device="cpu").model.multi
+    curves = read_results(last.parents[1] / "results.csv")
+    assert curves["epoch"] == [1, 2, 3, 4, 5] and all(0 <= value <= 1 for value in curves["metrics/macro_map"])
+
+
+def test_a_killed_cross_validation_of_several_labels_goes_on_with_them(
+    field: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*TABLES, "split.strategy=group", "--groups", "2", "--name", "k", "--workers", "1", "epochs=4"]
+    words += [f"{key}={value}" for key, value in QUICK.items() if key not in ("imgsz", "workers", "plots")]
+    run = field / "runs" / "crossval" / "k"
+    killed_when(
+        run / "fold1-seed0" / "run" / "weights" / "last.pt", [sys.executable, "-m", "soundsight", "crossval", *words]
+    )
+    assert not (run / "fold1-seed0" / "probabilities.npz").is_file()
+    assert main(["crossval", *words]) == 0
+    done = capsys.readouterr()
+    assert "Fold 1, seed 0: continuing." in done.err and "mean: macro mAP" in done.out and "of background:" in done.out
+    for fold in (1, 2):
+        network = checkpoint_model(load_checkpoint(run / f"fold{fold}-seed0" / "run" / "weights" / "last.pt"))
+        assert network.soundsight["labels"] == "multi" and network.soundsight["names"] == ["high", "low"]
+        with np.load(run / f"fold{fold}-seed0" / "probabilities.npz") as scored:
+            assert scored["targets"].shape[1] == 2 and {0, 1, 2} == set(scored["targets"].sum(1).tolist())
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    assert metrics["events"]["recordings"] == 6 and metrics["events"]["hours"] == pytest.approx(36 / 3600, abs=1e-6)
+
+
+def killed_when(file: Path, command: list[str]) -> None:
+    """Run a command and kill it as soon as it has written a file."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while not file.is_file() and process.poll() is None:
+            time.sleep(0.002)
+        process.kill()
+        assert file.is_file(), process.stderr and process.stderr.read()
+
+
+def epochs_of(checkpoint: Path) -> int:
+    return len(load_checkpoint(checkpoint)["train_results"]["epoch"])
 
 
 def test_background_is_no_class_and_thresholds_travel(trained: Path) -> None:

@@ -13,7 +13,9 @@ from soundsight.detection import score_detections
 from soundsight.errors import ConfigError
 from soundsight.evaluation.predicted import match
 from soundsight.evaluation.score import score_recordings
+from soundsight.evaluation.timed import timed_figures
 from soundsight.inference.formats.raven import Raven
+from soundsight.metrics import score
 
 HEADER = "recording,start,end,label,probability,rank,model,settings\n"
 # Ten seconds in segments of 2 s: a dog from 2 to 6 s and rain from 4 to 10 s were annotated, in the second nothing.
@@ -256,3 +258,67 @@ def test_several_labels_in_a_field_and_a_row_without_any(files):
     code, found = figures("predictions.csv", "table.csv")
     assert code == 0 and found["problems"] == []
     assert [row["annotated"] for row in found["per_class"]] == [1, 1]
+
+
+# The same figures of prepared clips, as `val` and `crossval` have them
+
+
+def columns(spans, file="night.wav"):
+    return {"clips": [file] * len(spans), "starts": [a for a, _ in spans], "ends": [b for _, b in spans]}
+
+
+def test_clips_of_annotated_recordings_have_the_figures_of_score(files):
+    """Segments of 2 s in two recordings: what `val` counts is what `score` counts for the same rows."""
+    values = [(0.1, 0.2), (0.8, 0.3), (0.9, 0.4), (0.2, 0.7), (0.1, 0.6), (0.0, 0.0), (0.6, 0.1), (0.2, 0.1)]
+    spans = [(2.0 * k, 2.0 * k + 2) for k in (*range(5), *range(3))]
+    names = ["night.wav"] * 5 + ["day.wav"] * 3
+    lines = [f"{name},{a},{b},{x},{y}" for name, (a, b), (x, y) in zip(names, spans, values, strict=True)]
+    Path("scores.csv").write_text("\n".join(["file,start_time,end_time,dog,rain", *lines]) + "\n")
+    expected = figures("scores.csv", "labels", "--segment", 2)[1]
+    truth = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 1], [0, 0], [0, 0], [0, 0]]
+    scores = score_detections(truth, values, ("dog", "rain"))
+    where = {**columns(spans), "clips": names}
+    found, by_class = timed_figures(scores, where, 0.5, annotated=True)
+    for average in ("macro_average", "micro_average"):
+        row = {key: None if value != value else value for key, value in found["events"][average].items()}
+        assert row == {key: expected[average][key] for key in row} and {"segment_f1", "event_f1"} <= set(row)
+    assert found["events"]["hours"] == expected["hours"] and found["events"]["recordings"] == 2
+    assert by_class["event_f1"] == [row["event_f1"] for row in expected["per_class"]]
+    # Nothing is there from 0 to 2 s of the one and in all 6 s of the other, where a dog is reported once.
+    assert found["background"] == pytest.approx({"hours": 8 / 3600, "false_alarms": 1, "false_alarms_per_hour": 450})
+    shuffled = [5, 2, 7, 0, 1, 6, 4, 3]
+    again = score_detections([truth[k] for k in shuffled], [values[k] for k in shuffled], ("dog", "rain"))
+    moved = timed_figures(
+        again, {key: [found[n] for n in shuffled] for key, found in where.items()}, 0.5, annotated=True
+    )
+    assert moved[1] == by_class and moved[0]["background"] == found["background"]
+    strict = timed_figures(scores, where, np.float32([0.85, 0.5]), annotated=True)[0]
+    assert strict["background"]["false_alarms"] == 0 and strict["events"]["micro_average"]["false_alarms"] == 0
+
+
+def test_segments_that_overlap_are_one_hour_of_sound_and_one_event():
+    spans = [(float(k), k + 4.0) for k in range(7)]  # 10 s
+    truth, values = [[k in (2, 3)] for k in range(7)], [[float(k in (2, 3, 6))] for k in range(7)]
+    found, _ = timed_figures(score_detections(truth, values, ("dog",)), columns(spans), 0.5, annotated=True)
+    assert found["events"]["hours"] == pytest.approx(10 / 3600)
+    micro = found["events"]["micro_average"]
+    assert (micro["annotated"], micro["reported"], micro["false_alarms"]) == (1, 2, 1)
+    assert micro["event_f1"] == pytest.approx(2 / 3) and micro["segment_f1"] == pytest.approx(4 / 5)
+    assert found["background"]["false_alarms"] == 1 and found["background"]["hours"] == pytest.approx(10 / 3600)
+
+
+def test_clips_without_times_have_false_alarms_on_background_alone():
+    spans = [(0.0, 5.0)] * 4
+    one = score(
+        [0, 0, 1, 2], [[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0, 0, 1]], ("background", "dog", "owl")
+    )
+    where = {**columns(spans), "clips": list("abcd")}
+    found, by_class = timed_figures(one, where, 0.0, annotated=False)
+    assert set(found) == {"background"} and not by_class  # a clip taken for background is no false alarm
+    assert found["background"] == pytest.approx({"hours": 10 / 3600, "false_alarms": 1, "false_alarms_per_hour": 360})
+    assert timed_figures(one, where, 0.75, annotated=False)[0]["background"]["false_alarms"] == 0  # unknown
+    sounds = score([0, 1], [[0.9, 0.1], [0.2, 0.8]], ("dog", "owl"))
+    assert timed_figures(sounds, columns(spans[:2]), 0.0, annotated=False) == ({}, {})
+    unknown = {"clips": ["a", "b"], "starts": [None, None], "ends": [None, None]}  # images of another tool
+    several = score_detections([[0, 1], [0, 0]], [[0.9, 0.1], [0.8, 0.1]], ("dog", "owl"))
+    assert timed_figures(several, unknown, 0.5, annotated=False) == ({}, {})

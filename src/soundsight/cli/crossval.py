@@ -62,6 +62,7 @@ def score(
     """Train and score all folds, here or where `run` and `run_folds` say, and print the figures."""
     from soundsight.evaluation.crossval import FIGURES, crossval, headline
     from soundsight.metrics import Scores
+    from soundsight.reports.wording import timed_lines
 
     augment = None if options.augment == "none" else options.augment
     done = console.call(crossval, options, dataset, spectrogram, config=options.cfg, augment=augment, **where, **rest)
@@ -77,6 +78,8 @@ def score(
         low, high = done.pooled.interval
         pooled += f" (95 % interval {low:.1%} to {high:.1%})"
     console.output(f"all {done.pooled.count} clips: {pooled}")
+    for line in timed_lines(done.timed):
+        console.output(line)
     console.output(f"Tables, figures and every clip's prediction: {done.folder}")
     listed = done.folder / manifest.FAILURES
     failures = manifest.read_failures(listed)

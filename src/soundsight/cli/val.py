@@ -29,7 +29,7 @@ def run(options: ValOptions, given: Given) -> int:
     from soundsight.evaluation.calibration import fit_thresholds
     from soundsight.evaluation.val import val
     from soundsight.metrics import Scores
-    from soundsight.reports.wording import seen_message, threshold_lines
+    from soundsight.reports.wording import seen_message, threshold_lines, timed_lines
 
     if options.out:
         check_folder(options.out, "metrics.json", overwrite=options.overwrite)
@@ -46,6 +46,8 @@ def run(options: ValOptions, given: Given) -> int:
     scores = done.scores
     console.output(f"{scores.count} clips of {len(scores.names)} classes, split {options.split}:")
     for line in score_lines(scores):
+        console.output(f"  {line}")
+    for line in timed_lines(done.timed):
         console.output(f"  {line}")
     console.output(f"  {seen_message(asdict(done.seen) if done.seen else None)}")
     there = {name for name, clips in zip(scores.names, scores.support, strict=True) if clips}

@@ -80,6 +80,7 @@ class Catalogue:
     whole_recordings: bool = False  # clips are recordings of any length, to be cut after the split
     notes: Sequence[str] = ()  # how its folders or tables were understood
     multi: bool = False  # whether a clip may have several classes, or none
+    annotated: bool = False  # clips are segments of recordings whose labels have times
     cutting: DatasetConfig | None = None  # clips are rows of tables with times, to be cut by its rules after the split
 
     @property

@@ -142,6 +142,8 @@ def _lay_out(
     }
     if catalogue.multi:
         settings["label_mode"] = "multi"
+    if catalogue.annotated:
+        settings["annotated_recordings"] = True
     manifest.write_settings(data / manifest.SETTINGS, settings)
     manifest.write_rows(data / manifest.MANIFEST, rows)
 

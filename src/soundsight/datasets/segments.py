@@ -92,6 +92,7 @@ def _cut_annotated(
         failures=[*catalogue.failures, *cut.failures],
         notes=[*catalogue.notes, *cut.notes],
         multi=cut.multi,
+        annotated=rules.cut == "segments" and any(row.end_seconds is not None for row in catalogue.clips),
         cutting=None,
     ), cut.row_of
 

@@ -11,8 +11,8 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +49,7 @@ from soundsight.evaluation.scoring import TTA, headline, score_images
 from soundsight.evaluation.train import resolve
 from soundsight.evaluation.val import columns_of, write_results
 from soundsight.files import csv_text, locked, write_text
+from soundsight.inference.options import MULTI_THRESHOLD
 from soundsight.metrics import Scores, Spread, mean_and_spread
 
 # Arguments of Ultralytics that a cross-validation sets itself, and what to say instead.
@@ -79,6 +80,7 @@ class CrossValidation:
     figures: dict[str, Spread]  # over folds, of what `headline` names
     pooled: Scores | DetectionScores  # all clips, each scored by the model that never saw it
     per_fold: dict[int, tuple[float, ...]]  # the figures in their order
+    timed: Mapping[str, Any] = field(default_factory=dict)  # see `timed_figures`
 
     @property
     def top1(self) -> Spread:
@@ -155,15 +157,15 @@ def crossval(
     with locked(cache, seconds=math.inf):
         rows, failures, rendered = render_all(cut, spectrogram, cache, more, workers=workers, run=run)
     log.info("%d images are ready (%d rendered now, %d clips failed).", len(rows), rendered, len(failures))
-    how = {"protocol": protocol, "seeds": list(seeds), **_recipe(arguments, augmentation)}
-    settings = how | _describe(dataset, spectrogram, rows)
+    settings = _recipe(protocol, seeds, arguments, augmentation) | _describe(dataset, spectrogram, rows)
     folder = _open_folder(Path(runs), name, catalogue.name, settings)
     if folds:  # folds that are finished stay in the summary
         done_before = {f for f in given_folds(catalogue) if all(is_scored(folder, f, seed, tta) for seed in seeds)}
         tested = sorted({*tested, *done_before})
     joining = read_members(with_, tested, settings, tta)
     manifest.write_failures(folder / manifest.FAILURES, failures)
-    plan = Plan(folder, root, cache, rows, cut.labels, arguments, spectrogram, augmentation, tta, cut.multi)
+    labels = cut.labels, cut.multi, cut.annotated
+    plan = Plan(folder, root, cache, rows, *labels, arguments, spectrogram, augmentation, tta)
     jobs = [(fold, seed) for fold in tested for seed in seeds]
     if run_folds is None:
         scored = {(fold, seed): score_fold(plan, fold, given_folds(catalogue), protocol, seed) for fold, seed in jobs}
@@ -201,12 +203,14 @@ def _check_device(device: object, *, elsewhere: bool) -> None:
         choose_device(None if device is None else str(device))
 
 
-def _recipe(arguments: dict[str, Any], augment: AugmentConfig) -> dict[str, Any]:
+def _recipe(protocol: str, seeds: Sequence[int], arguments: dict[str, Any], augment: AugmentConfig) -> dict[str, Any]:
     """What a model is made of; other weights under the same name make another run."""
     from soundsight.backend.checkpoint import short_file_hash
 
     starts = {key: Path(str(arguments.get(key))) for key in ("model", "pretrained")}
     return {
+        "protocol": protocol,
+        "seeds": list(seeds),
         "arguments": {k: v for k, v in arguments.items() if k != "device"},
         "augment": to_dict(augment),
         "weights": {key: short_file_hash(path) for key, path in starts.items() if path.is_file()},
@@ -303,10 +307,12 @@ def _summarise(plan: Plan, done: dict[int, list[Scored]], settings: dict[str, An
     }
     folder = plan.folder / below / str(plan.tta)
     folder.mkdir(parents=True, exist_ok=True)
-    write_results(
+    timed = write_results(
         pooled,
         folder,
         columns_of(rows, [row.file for row in rows], plan.spectrogram.clip_seconds),
+        thresholds=MULTI_THRESHOLD if plan.multi else 0.0,
+        annotated=plan.annotated,
         extra=extra,
     )
     table = [(fold, *(f"{value:.4f}" for value in found)) for fold, found in per_fold.items()]
@@ -314,4 +320,4 @@ def _summarise(plan: Plan, done: dict[int, list[Scored]], settings: dict[str, An
     first = spreads[keys[0]]
     deviation = "" if first.std is None else f" ± {first.std:.2%}"
     log.info(f"{FIGURES[keys[0]]} over {len(per_fold)} folds: {first.mean:.2%}{deviation}; see {folder}.")
-    return CrossValidation(folder, list(per_fold), spreads, pooled, per_fold)
+    return CrossValidation(folder, list(per_fold), spreads, pooled, per_fold, timed)

@@ -48,11 +48,12 @@ class Plan:
     cache: Path
     rows: list[Row]
     labels: list[str]
+    multi: bool  # whether a clip has any number of the classes
+    annotated: bool  # whether clips are segments of annotated recordings
     arguments: Mapping[str, Any]
     spectrogram: SpectrogramConfig
     augment: AugmentConfig
     tta: TTA
-    multi: bool = False  # whether a clip has any number of the classes
 
 
 @dataclass(frozen=True)

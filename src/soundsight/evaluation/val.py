@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from soundsight.evaluation.scoring import (
     score_images,
 )
 from soundsight.evaluation.seen import Seen, compare, refuse
-from soundsight.inference.options import MULTI_THRESHOLD, thresholds
+from soundsight.evaluation.timed import timed_figures
+from soundsight.inference.options import thresholds
 from soundsight.metrics import Scores
 from soundsight.models.load import load_classifier
 from soundsight.reports.card import CARD, read_record, write_card
@@ -43,6 +44,7 @@ class Validation:
     folder: Path
     card: Path | None = None  # the model card that shows these scores
     seen: Seen | None = None  # which of the clips the model knows; `None`: it does not say
+    timed: Mapping[str, Any] = field(default_factory=dict)  # see `timed_figures`
 
 
 @renamed(folder="out", shifts="tta_shifts", speeds="tta_speeds", trust="trust_checkpoint")
@@ -94,11 +96,12 @@ def val(
     scores = score_images(found.targets, classifier.activate(logits), classifier.preprocessing.names)
     target = Path(out) if out else new_folder(Path(RUNS), f"val-{split}")
     target.mkdir(parents=True, exist_ok=True)
-    write_results(
+    timed = write_results(
         scores,
         target,
         columns_of(found.rows, found.files, classifier.preprocessing.spectrogram.clip_seconds),
         thresholds=thresholds(None, classifier.preprocessing),
+        annotated=bool(manifest.settings_of(data).get("annotated_recordings")),
         extra={
             "model": str(model),
             "model_fingerprint": classifier.model_hash,
@@ -111,9 +114,7 @@ def val(
             "data": str(data),
             "split": split,
             "seen": asdict(seen) if seen else None,
-            "classes_without_clips": [
-                name for name, clips in zip(scores.names, scores.support, strict=True) if not clips
-            ],
+            "classes_without_clips": [n for n, some in zip(scores.names, scores.support, strict=True) if not some],
             **asdict(tta),
             **_data(data),
         },
@@ -122,7 +123,7 @@ def val(
     own = plain and read_record(Path(model)).get("data_fingerprint") == _data(data).get("data_fingerprint")
     run = Path(model).absolute().parent.parent
     card = write_card(run, scored=target) if own and (run / CARD).is_file() else None
-    return Validation(scores, target, card, seen)
+    return Validation(scores, target, card, seen, timed)
 
 
 def columns_of(rows: Sequence[Row | None], files: Sequence[object], clip_seconds: float) -> dict[str, list[Any]]:
@@ -142,27 +143,31 @@ def write_results(
     columns: Mapping[str, list[Any]],
     *,
     extra: Mapping[str, object],
-    thresholds: npt.NDArray[np.float32] | float = MULTI_THRESHOLD,
-) -> None:
-    """Tables and images of a set of scores; `metrics.json` last. `thresholds` are those of several labels per clip."""
+    thresholds: npt.NDArray[np.float32] | float,
+    annotated: bool = False,
+) -> dict[str, Any]:
+    """Tables and images of a set of scores; `metrics.json` last. Returns the timed figures, see `timed_figures`."""
+    timed, more = timed_figures(scores, columns, thresholds, annotated=annotated)
+    extra = {**extra, **timed}
     if isinstance(scores, DetectionScores):
         rows = list(_rows(scores, thresholds, zip(*columns.values(), strict=True)))
         report.write_predictions(folder / "predictions.csv", rows)
         report.write_probabilities(folder / "probabilities.csv", rows, scores)
         report.plot_precision_recall(scores, folder / "precision_recall.png")
         counts = scores.at(thresholds)
-        decided = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
+        decided = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1, **more}
         decided["threshold"] = np.broadcast_to(thresholds, len(scores.names))
         top1 = {key: figure for key, figure in headline(scores).items() if key == "top1"}  # where each clip has one
         report.write_scores(scores, folder, extra={**extra, **top1}, columns=decided)
-        return
+        return timed
     report.write_predictions(folder / "predictions.csv", report.prediction_rows(scores, **columns))
     report.plot_confusion(scores.confusion, scores.names, folder / "confusion_matrix.png", normalize=False)
     report.plot_confusion(scores.confusion, scores.names, folder / "confusion_matrix_normalized.png", normalize=True)
     report.plot_reliability(scores, folder / "reliability.png")
     report.plot_per_class(scores, folder / "per_class.png")
     report.plot_precision_recall(scores.one_vs_rest, folder / "precision_recall.png")
-    report.write_scores(scores, folder, extra=extra)
+    report.write_scores(scores, folder, extra=extra, columns=more)
+    return timed
 
 
 def _rows(

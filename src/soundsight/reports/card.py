@@ -18,7 +18,7 @@ from soundsight.datasets.published import Published, datasets
 from soundsight.errors import ConfigError
 from soundsight.files import read_json, write_text
 from soundsight.reports.templating import render_template
-from soundsight.reports.wording import calibration_lines, detection_lines, seen_message, threshold_lines
+from soundsight.reports.wording import calibration_lines, detection_lines, seen_message, threshold_lines, timed_lines
 
 CARD = "model-card.md"
 TRAINING = ("model", "epochs", "batch", "imgsz", "optimizer", "lr0", "weight_decay", "seed", "pretrained")
@@ -76,7 +76,7 @@ def write_card(run: str | Path, *, scored: str | Path | None = None) -> Path:
         multi=preprocessing.get("labels") == "multi",
         worst=sorted(metrics["per_class"], key=_worth)[:5] if metrics else [],
         seen=seen_message(metrics.get("seen")) if metrics else "",
-        detection=detection_lines(metrics) if metrics else [],
+        detection=[*detection_lines(metrics), *"\n\n".join(timed_lines(metrics)).splitlines(), ""] if metrics else [],
         versions=record.get("versions") or {},
     )
     edited = (folder / CARD).exists() and not _is_as_made((folder / CARD).read_bytes())

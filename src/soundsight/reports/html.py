@@ -86,7 +86,7 @@ def write_html(material: Material, path: str | Path) -> Path:
         command="report",
         title=material.title,
         subtitle=material.kind.capitalize(),
-        figures=_figures(material),
+        figures=[*_figures(material), *_timed(material.metrics)],
         notes=material.notes,
         charts=[*charts, *training_charts(material.curves)],
         multi=multi,
@@ -158,6 +158,27 @@ def _figures(material: Material) -> list[tuple[str, str, str]]:
         *([("Macro mAP", f"{found:.3f}", "mean average precision")] if (found := metrics.get("macro_map")) else []),
         ("Calibration error", f"{metrics['ece']:.3f}", "0 is best (ECE, 15 bins)"),
     ]
+
+
+def _timed(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Figures of recordings, where clips are segments of them or background."""
+    figures = []
+    if events := metrics.get("events"):
+        macro, alarms = events["macro_average"], events["micro_average"]["false_alarms_per_hour"]
+        exact = (
+            f"onset within {events['collar_seconds']:g} s, offset also {events['collar_fraction']:.0%} of its length"
+        )
+        figures = [
+            ("Segment F1", f"{macro['segment_f1']:.3f}", "mean over classes, at their thresholds"),
+            ("Event F1", f"{macro['event_f1']:.3f}", exact),
+            ("False alarms per hour", f"{alarms:.1f}", f"in {events['hours']:.2f} h of annotated recordings"),
+        ]
+    if background := metrics.get("background"):
+        note = f"{background['false_alarms']} in {background['hours']:.2f} h"
+        figures.append(
+            ("False alarms on background", f"{background['false_alarms_per_hour']:.1f}", f"per hour; {note}")
+        )
+    return figures
 
 
 _HEADLINE = frozenset({

@@ -54,6 +54,25 @@ def detection_lines(metrics: Mapping[str, Any]) -> list[str]:
     return [f"Ranking of the clips by class: {', '.join(said)}.", ""] if said else []
 
 
+def timed_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """Figures by segment and event, and false alarms per hour, of what metrics.json holds; nothing without them."""
+    said = []
+    if events := metrics.get("events"):
+        macro, micro = events["macro_average"], events["micro_average"]
+        said.append(
+            f"{events['hours']:.2f} h of {events['recordings']} annotated recordings: segment-based F1 "
+            f"{macro['segment_f1']:.3f} (macro), {micro['segment_f1']:.3f} (micro); event-based F1 "
+            f"{macro['event_f1']:.3f} (macro), {micro['event_f1']:.3f} (micro); "
+            f"{micro['false_alarms_per_hour']:.1f} false alarms per hour."
+        )
+    if background := metrics.get("background"):
+        said.append(
+            f"{background['hours']:.2f} h of background: {background['false_alarms']} false alarms, "
+            f"{background['false_alarms_per_hour']:.1f} per hour."
+        )
+    return said
+
+
 def threshold_lines(preprocessing: Mapping[str, Any]) -> list[str]:
     """The thresholds of single classes, and what each rests on, as a Markdown table; nothing where there are none."""
     found = preprocessing.get("thresholds") or {}
