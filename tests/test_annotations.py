@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from soundsight import audio
+from soundsight.cli import main
 from soundsight.config import BACKGROUND, DatasetConfig, SpectrogramConfig, SplitConfig
 from soundsight.datasets import manifest
 from soundsight.datasets.annotations import cut_rows, cut_segments, stretches
@@ -459,3 +460,54 @@ def test_many_rows_are_quick() -> None:
     done = cut_segments(rows, DatasetConfig(kind="table"), 5.0, {"a.wav": (86_400.0, "")})
     assert time.process_time() - started < 5
     assert len(done.row_of) > 9_000
+
+
+# Bad input, as a user types it
+
+
+@pytest.mark.parametrize(
+    ("rows", "code", "message"),
+    [
+        (["a.wav,8,9,fox"], 1, "failed: a.wav: the label 'fox' begins at 8 s, after the end at 6 s"),
+        (["a.wav,5.5,7,owl"], 0, "labels that count up to the end of their recording only: 1"),
+        (["a.wav,0.5,2.5,owl"], 0, "labels joined with another of their class that they overlap or touch: 1"),
+        (
+            ["a.wav,3,4,bat"],
+            0,
+            "Classes found in one recording (or group) only, which cannot be split: 1, such as 'bat'",
+        ),
+    ],
+)
+def test_bad_labels_are_told_once_and_the_rest_is_prepared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[str], code: int, message: str
+) -> None:
+    good = ["a.wav,1,2,owl", "a.wav,4,5,fox", "b.wav,1,2,owl", "b.wav,4,5,fox", "c.wav,1,2,fox", "c.wav,4,5,owl"]
+    config = table(tmp_path / "sounds", "\n".join(["file,start,end,label", *good, *rows]) + "\n")
+    words = [f"table={config.table}", f"data={config.data}", f"cache={config.cache}", "--workers", "1"]
+    words += [f"sample_rate={RATE}", "clip_seconds=1", "image_size=32", "n_fft=1024", "split.fractions=0.4,0.3,0.3"]
+    assert main(["prepare", config.root, *words]) == code
+    said = capsys.readouterr()
+    told = said.out + said.err
+    assert told.count(message) == 1
+    assert "Traceback" not in told and len(manifest.read_rows(Path(config.data) / manifest.MANIFEST)) >= 6
+
+
+def test_nothing_annotated_at_all_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = table(tmp_path / "sounds", "")
+    for name in "abc":
+        (tmp_path / "sounds" / f"{name}.Table.1.selections.txt").write_text(RAVEN)
+    assert main(["prepare", config.root, "table=*.txt", f"data={config.data}", f"cache={config.cache}"]) == 2
+    assert "Nothing is annotated: the tables of 3 recordings, such as a.wav, hold no label" in (
+        said := capsys.readouterr().err
+    )
+    assert len(said.splitlines()) == 1 and not (tmp_path / "data").exists()
+
+
+def test_a_table_of_many_rows_is_read_quickly(tmp_path: Path) -> None:
+    """10,000 rows of three recordings."""
+    rows = [f"{'abc'[i % 3]}.wav,{i / 2000:.4f},{i / 2000 + 0.5:.4f},class {i % 20}" for i in range(10_000)]
+    config = table(tmp_path / "sounds", "\n".join(["file,start,end,label", *rows]) + "\n")
+    started = time.process_time()
+    catalogue = read_catalogue(config)
+    assert time.process_time() - started < 20
+    assert len(catalogue.clips) == 10_000 and not catalogue.failures and len(catalogue.labels) == 20
