@@ -166,6 +166,20 @@ def test_annotations_are_what_was_decided_and_prepare_reads_them(field, capsys):
     assert made == {(0, "owl"), (1, ""), (2, "dog"), (5, "fox;owl")}
 
 
+def test_a_review_of_recordings_that_moved_or_are_gone(field, capsys):
+    decided("p.csv.review.json", REVIEWED)
+    Path("field").rename("card")
+    words = ["review", "p.csv", "--annotations", "labels.csv"]
+    assert main(words) == 2 and main([*words, "--root", "nowhere"]) == 2
+    message = capsys.readouterr().err
+    assert "2 of 2 recordings" in message and "--root nowhere does not exist" in message
+    Path("card/b.flac").unlink()
+    assert main([*words, "--root", "card"]) == 1  # what was decided about the other is written
+    assert "1 of 2 recordings" in capsys.readouterr().err
+    files = {line.split(",")[0] for line in Path("labels.csv").read_text().splitlines()[1:]}
+    assert files == {str(Path("card/a.wav").absolute())}
+
+
 def test_reviewers_are_merged_and_their_disagreements_shown(field, capsys):
     decided("anna.json", REVIEWED)
     decided("ben.json", {**REVIEWED, ("a.wav", 0, "owl"): ("no", []), ("b.flac", 0, "owl"): ("yes", [])})
