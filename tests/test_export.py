@@ -174,6 +174,10 @@ def test_integers_are_measured_on_data_of_ours_and_what_they_cost_is_said(tiny_m
     said = capsys.readouterr().out
     assert f"clips of {tiny_data}/val: " in said and "where the checkpoint is" in said
     assert out.stat().st_size < tiny_model.stat().st_size
+    nodes = onnx.load(str(out)).graph.node
+    made_of = {name: node.op_type for node in nodes for name in node.output}
+    integers = [made_of.get(node.input[1]) == "DequantizeLinear" for node in nodes if node.op_type == "Conv"]
+    assert integers == [False] * 2 + [True] * (len(integers) - 3) + [False] and len(integers) > 3
     assert load(out).names == load(tiny_model, device="cpu").names
 
 

@@ -170,7 +170,7 @@ def _run(path: Path, copy: Path, format: str, arguments: dict[str, Any], *, trus
 
     if format == "openvino":
         require_openvino()
-    with _quiet(), nullcontext() if trust else guarded():
+    with _quiet(), nullcontext() if trust else guarded(), _careful_integers() if format == "onnx" else nullcontext():
         try:
             model: Any = YOLO(str(copy), task="classify")
             if multi:
@@ -217,6 +217,29 @@ def _end_in_sigmoid(network: Any) -> None:
             return self.linear(self.pool(self.conv(inputs)).flatten(1)).sigmoid()
 
     head.__class__ = Sigmoid
+
+
+@contextmanager
+def _careful_integers() -> Iterator[None]:
+    """Let the exporter make integers of convolutions only, one scale per channel, but not of the outer three."""
+    try:
+        import onnx
+        from onnxruntime import quantization
+    except ImportError:  # which the exporter reports
+        yield
+        return
+    original = quantization.quantize_static
+
+    def quantize(source: str, target: str, reader: Any, **_: Any) -> None:
+        layers = [node.name for node in onnx.load(source).graph.node if node.op_type == "Conv"]
+        kept = layers[:2] + layers[-1:]
+        original(source, target, reader, op_types_to_quantize=["Conv"], per_channel=True, nodes_to_exclude=kept)
+
+    quantization.quantize_static = quantize
+    try:
+        yield
+    finally:
+        quantization.quantize_static = original
 
 
 @contextmanager
