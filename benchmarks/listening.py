@@ -2,9 +2,9 @@
 
     python -m benchmarks.listening last.pt last.onnx --seconds 60
 
-A WAV file (pink noise, or --sound) is written to standard input of `soundsight listen MODEL --raw 16000 --threads 1` as
-fast as it would be recorded. The processor time of the first `WARM` seconds (start and loading) is not counted. Writes
-benchmarks/results/listening.json.
+Samples (pink noise, or --sound) are written to standard input of `soundsight listen MODEL --raw 16000 --threads 1` as
+fast as they would be recorded. The processor time of the first `WARM` seconds (start and loading) is not counted.
+Writes benchmarks/results/listening.json.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ Control groups are read as the Linux kernel documents them, version 1 and 2, wit
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -104,11 +103,10 @@ def _busy_elsewhere() -> float:
 
 
 def free_memory(process: Path = PROCESS) -> int:
-    """Main memory in bytes that is left to this process; where the system tells nothing, 2 GiB."""
-    free = 2 << 30
-    if sys.platform != "win32":
-        with suppress(ValueError, OSError):
-            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Main memory in bytes that is left to this process: what the system can give without swapping, or its groups."""
+    import psutil
+
+    free: int = psutil.virtual_memory().available  # with the cache of files, which gives way
     for folder in _groups("memory", process):
         for names in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
             with suppress(ValueError, OSError):
