@@ -65,7 +65,7 @@ def learn(out: Path, words: dict[str, Any]) -> int:
     with step("Predicting one clip"):
         row = next(r for r in manifest.read_rows(out / "data" / manifest.MANIFEST) if r.split == "test")
         print(load(trained.last)(out / "sounds" / row.file))
-    print(f"\nPictures for training: {out / 'data'}")
+    print(f"\nImages for training:   {out / 'data'}")
     print(f"Confusion matrix:      {out / 'test' / 'confusion_matrix.png'}")
     print(f"Model with its preprocessing:   {weights_of(out / 'train')}")
     return 0

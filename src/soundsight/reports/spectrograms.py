@@ -81,7 +81,7 @@ def plot_saliency(
     """
     if saliency is not None and image.shape[:2] != saliency.shape:
         raise ConfigError(
-            f"A heat map of shape {saliency.shape} does not fit a picture of shape {image.shape}; both need "
+            f"A heat map of shape {saliency.shape} does not fit an image of shape {image.shape}; both need "
             "the same height and width."
         )
     figure = new_figure(7.2, 3.2 if saliency is None else 5.6)
